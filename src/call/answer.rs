@@ -1,0 +1,132 @@
+//! What a server answered, and whether it may be served.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// An answer as it came: stored whole before it is judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The text of the answer; empty where the server sent none.
+    pub text: String,
+    /// Why the model stopped.
+    pub finish: Finish,
+    /// The text of a refusal, where the model refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
+    /// The model that answered: often a dated snapshot of the one that was asked.
+    pub model: String,
+    /// The tier that the server says it used; prices follow it and not the one that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<String>,
+    /// Tokens as counted by the server, or estimated if it counted none.
+    pub usage: Usage,
+    /// The server's `usage` object as it came; null where there was none.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub raw_usage: Value,
+    /// The server's name for this answer or request, for its support.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+/// Tokens of one answer. Parts that a server did not report are `None`: unknown, not 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// All input, cached and written tokens included.
+    pub input: u64,
+    /// The part of `input` that was read from the provider's cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_input: Option<u64>,
+    /// The part of `input` that was written to the provider's cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write: Option<u64>,
+    /// All output, reasoning included.
+    pub output: u64,
+    /// The part of `output` that was reasoning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<u64>,
+    /// True where the server counted nothing and the figures are estimates.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
+}
+
+/// Why a model stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// It ended by itself or at a stop sequence.
+    Stop,
+    /// It met `max_output_tokens` or the end of its context.
+    Length,
+    /// A filter withheld it.
+    ContentFilter,
+    /// It wanted to call a tool; septet offers none.
+    ToolCall,
+    /// A word that is not in the protocol; accepted where there is text.
+    Other(String),
+}
+
+/// Why an answer is kept as evidence and never served (design, rule 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rejection {
+    /// Cut off at `max_output_tokens` or at the end of the context.
+    Truncated,
+    /// Withheld by a filter.
+    Filtered,
+    /// The model refused in so many words.
+    Refused,
+    /// No text.
+    Empty,
+    /// A tool call instead of an answer.
+    ToolCall,
+}
+
+impl Answer {
+    /// Says whether the answer may be served, and if not why.
+    ///
+    /// # Errors
+    /// The first reason that holds, the most telling first: a truncated answer without text is
+    /// truncated (a reasoning model that used up its limit), not empty.
+    pub fn judge(&self) -> Result<(), Rejection> {
+        match self.finish {
+            Finish::Length => return Err(Rejection::Truncated),
+            Finish::ContentFilter => return Err(Rejection::Filtered),
+            Finish::ToolCall => return Err(Rejection::ToolCall),
+            Finish::Stop | Finish::Other(_) => {}
+        }
+        if self.refusal.is_some() {
+            Err(Rejection::Refused)
+        } else if self.text.trim().is_empty() {
+            Err(Rejection::Empty)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Rejection {
+    /// The word for it in `--json` and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Rejection::Truncated => "truncated",
+            Rejection::Filtered => "filtered",
+            Rejection::Refused => "refused",
+            Rejection::Empty => "empty",
+            Rejection::ToolCall => "tool_call",
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Rejection::Truncated => "answer cut off at the output limit",
+            Rejection::Filtered => "answer withheld by the provider's filter",
+            Rejection::Refused => "the model refused",
+            Rejection::Empty => "answer without text",
+            Rejection::ToolCall => "a tool call instead of an answer",
+        })
+    }
+}

@@ -1,0 +1,14 @@
+//! The words for one LLM call: what is sent, its key, what comes back, what can go wrong, and
+//! what it costs. Nothing here knows how a call is made.
+
+pub mod answer;
+pub mod fault;
+pub mod key;
+pub mod price;
+pub mod request;
+
+pub use answer::{Answer, Finish, Rejection, Usage};
+pub use fault::{Fault, FaultKind, Scope};
+pub use key::Key;
+pub use price::{Money, Price};
+pub use request::{Delivery, Message, Request, Role};

@@ -1,0 +1,160 @@
+//! `pipeline.toml`: as written ([`file`]) and, checked and resolved, as everything else sees it.
+//! After [`load`] nobody sees an `Option` that has a default.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::call::Price;
+use crate::names::NodeId;
+
+/// A pipeline that can be run: every name resolved, every default filled in. Paths are as
+/// written, relative to the folder of `pipeline.toml`; nothing has been read but that file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Folder of the personas.
+    pub personas: String,
+    /// Path of a transcript with `{persona}` in it.
+    pub output: String,
+    /// The node whose text is the transcript.
+    pub result: NodeId,
+    /// Who is called.
+    pub provider: Provider,
+    /// Rates, calls in flight.
+    pub limits: Limits,
+    /// What happens after a fault or a bad answer.
+    pub retry: Retry,
+    /// Prices by model name.
+    pub prices: BTreeMap<String, Price>,
+    /// The nodes in the order of the file. `needs` is resolved, the graph has no cycle.
+    pub nodes: Vec<Node>,
+}
+
+/// One `[[node]]`, with the defaults of `[model]` and `[prompts]` filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Its name.
+    pub id: NodeId,
+    /// The nodes whose answers its prompt uses, in the order of the file, each once.
+    pub needs: Vec<NodeId>,
+    /// Template of the system message.
+    pub system: Option<String>,
+    /// Template of what the nodes of one persona share.
+    pub context: Option<String>,
+    /// Template of this node's own part.
+    pub prompt: String,
+    /// `vars` of the node, as its templates see them.
+    pub vars: BTreeMap<String, Value>,
+    /// What answers it.
+    pub model: Model,
+    /// Another sample of the same request.
+    pub variant: Option<Arc<str>>,
+    /// The line of its `[[node]]` in `pipeline.toml`, from 1: for errors found later.
+    pub line: usize,
+}
+
+/// The model of one node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The most tokens of an answer.
+    pub max_output_tokens: Option<u64>,
+    /// `service_tier`.
+    pub service_tier: Option<Arc<str>>,
+    /// What can change an answer, by the name it is sent under: see [`crate::call::Request`].
+    pub parameters: Arc<BTreeMap<String, Value>>,
+}
+
+/// `[provider]` and `[simulator]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Provider {
+    /// Part of every key.
+    pub name: Arc<str>,
+    /// How it is called.
+    pub kind: ProviderKind,
+    /// One attempt, from sending to the last byte.
+    pub timeout: Duration,
+    /// Until a connection stands.
+    pub connect_timeout: Duration,
+    /// Between two bytes of a body that has begun.
+    pub idle_timeout: Duration,
+}
+
+/// The providers that there are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProviderKind {
+    /// The built-in model, in this process.
+    Simulator(Simulator),
+    /// Any OpenAI-compatible server.
+    OpenAi {
+        /// Such as `https://api.openai.com/v1`, without a slash at the end.
+        base_url: url::Url,
+        /// The environment variable that holds the key; `None` where no key is sent.
+        api_key_env: Option<String>,
+        /// `max_completion_tokens` or `max_tokens`.
+        output_cap_field: String,
+    },
+}
+
+/// `[simulator]`: the built-in model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Simulator {
+    /// Mean time of an answer.
+    pub latency: Duration,
+    /// How far a latency strays from the mean, as a share of it: 0 to 1.
+    pub jitter: f64,
+    /// Mean length of an answer. Changes the text, so it is part of the key.
+    pub reply_tokens: u64,
+    /// Chooses other words. Changes the text, so it is part of the key.
+    pub seed: u64,
+    /// What goes wrong, and how often.
+    pub faults: SimulatorFaults,
+}
+
+/// Shares of all attempts, each 0 to 1, that end in a fault. None changes an answer's text.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SimulatorFaults {
+    /// 429 with a `Retry-After` of a second.
+    pub rate_limited: f64,
+    /// 500.
+    pub server_error: f64,
+    /// The connection breaks.
+    pub connection: f64,
+    /// No answer until the timeout.
+    pub timeout: f64,
+    /// An answer cut off at half its length, finish `length`.
+    pub truncated: f64,
+    /// An answer withheld by a filter.
+    pub filtered: f64,
+    /// An answer without text.
+    pub empty: f64,
+    /// A body that is no JSON.
+    pub malformed: f64,
+}
+
+/// `[limits]`. `None` is: not known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Calls in flight; `None` starts at 4 and grows.
+    pub concurrency: Option<usize>,
+    /// Requests started in a minute.
+    pub requests_per_minute: Option<u32>,
+    /// Tokens in a minute, input and output.
+    pub tokens_per_minute: Option<u32>,
+}
+
+/// `[retry]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// Calls of one node that may end in a fault.
+    pub attempts: u32,
+    /// First pause.
+    pub base: Duration,
+    /// Longest pause of our own.
+    pub max: Duration,
+    /// Bad answers thrown away for one node in one run; the next one fails it.
+    pub rejected: u32,
+}

@@ -1,0 +1,251 @@
+//! All that anyone can be told about a run, as values. Whatever a person or a program sees is
+//! drawn from these; [`Tally`] folds them into every figure that is shown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::call::{Fault, FaultKind, Money, Rejection, Usage};
+use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
+
+/// An event with its time since the start of the run. The sender stamps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stamped {
+    /// Since the run started.
+    pub at: Duration,
+    /// What happened.
+    pub event: Event,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Always first.
+    RunStarted(Box<RunStarted>),
+    /// A call was sent.
+    CallStarted {
+        /// For whom.
+        instance: Instance,
+        /// Counts from 1.
+        attempt: u32,
+    },
+    /// A call ended.
+    CallEnded {
+        /// For whom.
+        instance: Instance,
+        /// Counts from 1.
+        attempt: u32,
+        /// From sending to its end.
+        latency: Duration,
+        /// How.
+        outcome: CallOutcome,
+    },
+    /// A call that failed will be made again.
+    Retrying {
+        /// For whom.
+        instance: Instance,
+        /// What went wrong: a fault's words or a rejection's.
+        cause: String,
+        /// After this pause, at least.
+        pause: Duration,
+    },
+    /// Everyone waits: a server asked for it (429).
+    Paused {
+        /// At least so long.
+        pause: Duration,
+        /// The server's words.
+        cause: String,
+    },
+    /// The provider does not answer anyone: the run waits and probes.
+    OutageBegan {
+        /// The last fault's words.
+        cause: String,
+    },
+    /// A probe succeeded.
+    OutageEnded {
+        /// How long it was.
+        lasted: Duration,
+    },
+    /// Calls in flight that are allowed from now on (only without `limits.concurrency`).
+    ConcurrencyChanged {
+        /// The new number.
+        concurrency: usize,
+    },
+    /// A node of a persona has reached its end.
+    NodeFinished(Box<NodeFinished>),
+    /// A persona has reached its end.
+    PersonaFinished {
+        /// Which.
+        persona: PersonaId,
+        /// How.
+        status: PersonaStatus,
+        /// Why, where it failed.
+        error: Option<Failure>,
+        /// Where its transcript is, as the user would type it; for `kept`, where the new text is.
+        path: Option<String>,
+    },
+    /// Something that a person should know and that stops nothing.
+    Warning {
+        /// One line, lower case, no full stop.
+        message: String,
+    },
+    /// A person asked to stop.
+    Stopping(Stop),
+    /// Always last.
+    RunFinished {
+        /// How it ended.
+        outcome: Outcome,
+        /// For `Fatal`, and for `Partial` by `--fail-fast`: what ended it.
+        cause: Option<Failure>,
+    },
+}
+
+/// What a run is about to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunStarted {
+    /// Its name.
+    pub run: RunId,
+    /// How many personas were chosen.
+    pub personas: usize,
+    /// The nodes of the pipeline in order.
+    pub nodes: Vec<NodeId>,
+    /// Calls in flight; `None`: starts at 4 and grows.
+    pub concurrency: Option<usize>,
+    /// The limit, where there is one.
+    pub requests_per_minute: Option<u32>,
+    /// The limit, where there is one.
+    pub tokens_per_minute: Option<u32>,
+    /// The provider's name.
+    pub provider: Arc<str>,
+    /// True for the built-in model: costs are simulated.
+    pub simulated: bool,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CallOutcome {
+    /// An answer that may be served; it is stored.
+    Ok {
+        /// Its tokens.
+        usage: Usage,
+        /// What it cost; `None`: no price.
+        cost: Option<Money>,
+        /// What the provider's cache saved on it; `None`: no price.
+        saved: Option<Money>,
+    },
+    /// A bad answer; it is stored as evidence and was paid.
+    Rejected {
+        /// Why.
+        rejection: Rejection,
+        /// Its tokens.
+        usage: Usage,
+        /// What it cost; `None`: no price.
+        cost: Option<Money>,
+        /// What the provider's cache saved on it; `None`: no price.
+        saved: Option<Money>,
+    },
+    /// No usable answer.
+    Faulted(Fault),
+    /// Given up while waiting: a timeout or a second Ctrl+C. It may have been billed.
+    Abandoned,
+}
+
+/// The end of a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeFinished {
+    /// Which.
+    pub instance: Instance,
+    /// How.
+    pub status: NodeStatus,
+    /// Calls that were made for it in this run.
+    pub attempts: u32,
+    /// Tokens that this run paid for it, rejected answers included.
+    pub tokens: Usage,
+    /// What this run paid for it, rejected answers included; `None`: no price.
+    pub cost: Option<Money>,
+    /// For `Cached`: what the answer had cost when it was paid; `None`: not known.
+    pub saved: Option<Money>,
+    /// Why, where it failed.
+    pub error: Option<Failure>,
+}
+
+/// How a node ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NodeStatus {
+    /// An accepted answer was paid for in this run.
+    Called,
+    /// Served from the store.
+    Cached,
+    /// Given up.
+    Failed,
+    /// A node that it needs failed.
+    Skipped,
+}
+
+/// How a persona ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PersonaStatus {
+    /// Its transcript was written.
+    Written,
+    /// Its transcript was up to date.
+    Unchanged,
+    /// Its transcript was edited by hand: the new text is beside it.
+    Kept,
+    /// There is no new transcript.
+    Failed,
+}
+
+/// How a run ended. Ordered: a stronger one replaces a weaker one, and each has its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// Everything is up to date.
+    Complete,
+    /// Some personas failed.
+    Partial,
+    /// A fault that would meet every call, an outage without an end, or a store that cannot be
+    /// written.
+    Fatal,
+    /// A person stopped it.
+    Interrupted,
+}
+
+/// Why something failed, as `--json` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The kind: one of those listed in `docs/json.md`.
+    pub kind: &'static str,
+    /// One line for a person.
+    pub message: String,
+    /// The HTTP status, where there was one.
+    pub http_status: Option<u16>,
+}
+
+impl From<&Fault> for Failure {
+    fn from(fault: &Fault) -> Self {
+        Self {
+            kind: fault.kind.as_str(),
+            message: fault.message.clone(),
+            http_status: fault.http_status,
+        }
+    }
+}
+
+impl From<Rejection> for Failure {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            kind: rejection.as_str(),
+            message: rejection.to_string(),
+            http_status: None,
+        }
+    }
+}
+
+impl CallOutcome {
+    /// True where the attempt was given up while waiting, so that nobody knows if it was billed.
+    pub fn is_abandoned(&self) -> bool {
+        match self {
+            CallOutcome::Abandoned => true,
+            CallOutcome::Faulted(fault) => fault.kind == FaultKind::Timeout,
+            _ => false,
+        }
+    }
+}

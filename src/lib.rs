@@ -1,0 +1,18 @@
+//! septet turns a folder of personas into a folder of transcripts with a paid LLM API.
+
+pub mod report;
+pub mod run;
+
+pub mod provider;
+pub mod store;
+
+pub mod plan;
+pub mod schedule;
+
+pub mod graph;
+
+pub mod config;
+pub mod events;
+
+pub mod call;
+pub mod names;

@@ -1,0 +1,108 @@
+//! What was paid for, durable before it counts (design, rule 3). A synced journal is the book of
+//! everything that is known; sled in front of it answers look-ups and can be rebuilt from it.
+
+pub mod record;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+use crate::call::Key;
+use crate::names::{Instance, PersonaId};
+
+pub use record::{Entry, Record, TranscriptNote};
+
+/// Holds answers by the key of their request. The local one is the journal with sled; tests use
+/// one in memory, and a shared one over PostgreSQL has the same face.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Looks for the answer that serves `key` for `instance`. Blocking, some ten microseconds.
+    ///
+    /// # Errors
+    /// Only if the store as a whole does not work; one unreadable record is a [`Miss::Damaged`].
+    fn look(&self, instance: &Instance, key: &Key) -> Result<Looked, StoreError>;
+
+    /// What septet last wrote as the transcript of a persona.
+    ///
+    /// # Errors
+    /// If the store does not work.
+    fn transcript(&self, persona: &PersonaId) -> Result<Option<TranscriptNote>, StoreError>;
+
+    /// Appends an entry and returns when it is durable: synced, not only written. Whoever looks
+    /// after that finds it.
+    ///
+    /// # Errors
+    /// If it cannot be made durable. The run must end then: the next answer would be lost too.
+    async fn keep(&self, entry: Entry) -> Result<(), StoreError>;
+
+    /// Appends an entry and returns when it is written (it survives the process, not a power
+    /// cut). Its order with other entries is kept.
+    ///
+    /// # Errors
+    /// As for [`Store::keep`].
+    async fn note(&self, entry: Entry) -> Result<(), StoreError>;
+}
+
+/// The result of a look-up.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Looked {
+    /// An answer that may be served.
+    Hit(Box<Record>),
+    /// None, and why.
+    Miss(Miss),
+}
+
+/// Why there is no answer to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// Never stored.
+    Absent,
+    /// `--refresh` asked for a new one, and it has not come yet.
+    Refreshed,
+    /// The stored record is damaged: what is wrong with it.
+    Damaged(String),
+}
+
+/// A store that does not work, or cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it open.
+    #[error("another process holds the cache {path}: {holder}")]
+    Held {
+        /// The folder.
+        path: PathBuf,
+        /// Who, as far as its lock file tells: `pid 4711, since 22:30:15`.
+        holder: String,
+    },
+    /// Written by a newer septet.
+    #[error("the cache {path} has format {found}, this septet reads up to {known}")]
+    Newer {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format that is known here.
+        known: u32,
+    },
+    /// A file or folder could not be read or written.
+    #[error("cannot {what} {path}")]
+    Io {
+        /// What was tried: `write`, `sync`, `open`.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// sled failed in mid-run; the journal has everything.
+    #[error("the look-up tree {path} failed: {message}")]
+    Tree {
+        /// Its folder.
+        path: PathBuf,
+        /// sled's words.
+        message: String,
+    },
+    /// The writer has ended after an earlier error, which was reported then.
+    #[error("the store has stopped after an earlier error")]
+    Stopped,
+}
