@@ -1,0 +1,203 @@
+//! What holds the whole run: a pause that a server asked for, an outage, and the reasons to end.
+//! It counts answers and faults; it does not know nodes.
+
+use std::time::Duration;
+
+use crate::call::{Fault, FaultKind};
+use crate::events::{Failure, Outcome};
+use crate::names::Stop;
+
+/// The longest pause between two probes of an outage (design, rule 7).
+const LONGEST_PROBE_PAUSE: Duration = Duration::from_secs(5 * 60);
+/// Without any answer in this run: give up after this time (design, rule 7).
+const NEVER_ANSWERED: Duration = Duration::from_secs(5 * 60);
+/// After a whole day without an answer the run ends and leaves the rest for the next one. Nothing
+/// is failed by that; it only keeps a forgotten run from waiting for ever.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why nothing more is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Halt {
+    pub outcome: Outcome,
+    pub cause: Option<Failure>,
+}
+
+/// The run as a whole.
+#[derive(Debug)]
+pub struct Gate {
+    first_pause: Duration,
+    /// So many outage faults in a row are an outage.
+    threshold: usize,
+    /// Calls that a server answered, badly or well.
+    answered: u64,
+    /// Outage faults since the last answer.
+    streak: usize,
+    first_sent: Option<Duration>,
+    paused_until: Duration,
+    outage: Option<Outage>,
+    stop: Option<Stop>,
+    halt: Option<Halt>,
+}
+
+#[derive(Debug)]
+struct Outage {
+    since: Duration,
+    pause: Duration,
+    next_probe: Duration,
+    /// The number of the call that probes, while it is in flight.
+    probe: Option<u64>,
+}
+
+/// What a fault or an answer changed for everybody.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    OutageBegan,
+    OutageEnded { lasted: Duration },
+    Paused { pause: Duration },
+}
+
+impl Gate {
+    /// `first_pause` is `retry.base`; `concurrency` sets how many faults in a row are an outage.
+    pub fn new(first_pause: Duration, concurrency: usize) -> Self {
+        Self {
+            first_pause,
+            threshold: concurrency.max(8),
+            answered: 0,
+            streak: 0,
+            first_sent: None,
+            paused_until: Duration::ZERO,
+            outage: None,
+            stop: None,
+            halt: None,
+        }
+    }
+
+    /// True if a call may be sent now, as far as the run as a whole is concerned.
+    pub fn is_open(&self, now: Duration) -> bool {
+        !self.is_closing()
+            && now >= self.paused_until
+            && self
+                .outage
+                .as_ref()
+                .is_none_or(|outage| outage.probe.is_none() && now >= outage.next_probe)
+    }
+
+    /// True in an outage: the next call is a probe.
+    pub fn is_probing(&self) -> bool {
+        self.outage.is_some()
+    }
+
+    /// True once nothing new is to be sent.
+    pub fn is_closing(&self) -> bool {
+        self.halt.is_some()
+    }
+
+    /// When it is worth asking [`Gate::is_open`] again.
+    pub fn reopens_at(&self) -> Option<Duration> {
+        match &self.outage {
+            _ if self.is_closing() => None,
+            Some(Outage { probe: Some(_), .. }) => None,
+            Some(outage) => Some(outage.next_probe.max(self.paused_until)),
+            None => Some(self.paused_until),
+        }
+    }
+
+    /// How many calls were answered so far.
+    pub fn answered_calls(&self) -> u64 {
+        self.answered
+    }
+
+    /// Why nothing more is sent, once that is so.
+    pub fn halt(&self) -> Option<Halt> {
+        self.halt.clone()
+    }
+
+    /// The call with this number is sent. In an outage it is the probe.
+    pub fn sent(&mut self, now: Duration, call: u64) {
+        self.first_sent.get_or_insert(now);
+        if let Some(outage) = &mut self.outage {
+            outage.probe = Some(call);
+        }
+    }
+
+    /// A server answered, badly or well: it works.
+    pub fn answered(&mut self, now: Duration) -> Option<Change> {
+        self.answered += 1;
+        self.streak = 0;
+        let outage = self.outage.take()?;
+        Some(Change::OutageEnded {
+            lasted: now.saturating_sub(outage.since),
+        })
+    }
+
+    /// The call with this number failed in a way that may pass.
+    pub fn faulted(&mut self, now: Duration, call: u64, fault: &Fault) -> Option<Change> {
+        self.probe_failed(now, call, fault);
+        if fault.kind == FaultKind::RateLimited {
+            return self.pause(now, fault.retry_after?);
+        }
+        if !fault.kind.is_outage() {
+            return None;
+        }
+        self.streak += 1;
+        self.give_up_if_hopeless(now, fault);
+        if self.outage.is_some() || self.streak < self.threshold {
+            return None;
+        }
+        let pause = self.first_pause.min(LONGEST_PROBE_PAUSE);
+        self.outage = Some(Outage {
+            since: now,
+            pause,
+            next_probe: now + pause,
+            probe: None,
+        });
+        Some(Change::OutageBegan)
+    }
+
+    /// The next probe comes after a longer pause. What was in flight when the outage began and
+    /// fails during it says nothing new.
+    fn probe_failed(&mut self, now: Duration, call: u64, fault: &Fault) {
+        let Some(outage) = self.outage.as_mut().filter(|outage| outage.probe == Some(call)) else {
+            return;
+        };
+        outage.probe = None;
+        outage.pause = (outage.pause * 2).min(LONGEST_PROBE_PAUSE);
+        outage.next_probe = now + outage.pause.max(fault.retry_after.unwrap_or_default());
+    }
+
+    /// Everyone waits for what one was told, once: a shorter pause inside it changes nothing.
+    fn pause(&mut self, now: Duration, pause: Duration) -> Option<Change> {
+        let until = now + pause;
+        let news = self.paused_until <= now;
+        self.paused_until = self.paused_until.max(until);
+        (news && !pause.is_zero()).then_some(Change::Paused { pause })
+    }
+
+    fn give_up_if_hopeless(&mut self, now: Duration, fault: &Fault) {
+        let since = match (&self.outage, self.first_sent) {
+            (_, Some(first)) if self.answered == 0 => (first, NEVER_ANSWERED),
+            (Some(outage), _) => (outage.since, LONGEST_OUTAGE),
+            _ => return,
+        };
+        if now.saturating_sub(since.0) >= since.1 {
+            self.end(Outcome::Fatal, Some(Failure::from(fault)));
+        }
+    }
+
+    /// Stops sending for good. Only a stronger outcome replaces a weaker one.
+    pub fn end(&mut self, outcome: Outcome, cause: Option<Failure>) {
+        if self.halt.as_ref().is_none_or(|halt| halt.outcome < outcome) {
+            self.halt = Some(Halt { outcome, cause });
+        }
+    }
+
+    /// A person asked to stop. Returns false if they had already asked as strongly.
+    pub fn stop(&mut self, stop: Stop) -> bool {
+        let news = self.stop.is_none_or(|level| level < stop);
+        if news {
+            self.stop = Some(stop);
+            self.end(Outcome::Interrupted, None);
+        }
+        news
+    }
+}

@@ -1,0 +1,320 @@
+//! The states of the nodes of the open personas. Every change of a state goes through
+//! [`States::set`], which keeps the counts, the queue and the timers: they are views of the
+//! states and nothing else writes them.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::call::Key;
+use crate::events::Failure;
+use crate::graph::Graph;
+
+/// One node of one open persona.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Handle {
+    /// The slot of the persona; reused once the persona is closed.
+    pub slot: usize,
+    /// The node, in the order of the pipeline.
+    pub node: usize,
+}
+
+/// Where a node stands. The way is down the list; `Backoff` goes back to `Queued`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its persona is still being read.
+    Unread,
+    /// So many of its needs are not done yet.
+    Waiting(usize),
+    /// The driver renders its request.
+    Rendering,
+    /// The driver looks for its answer in the store. It owns the flight of its key.
+    Looking,
+    /// Another node with the same request is ahead; this one looks when that one is through.
+    Twin,
+    /// No answer in the store: to be sent.
+    Queued,
+    /// Sent; the answer is not there yet, or not durable yet.
+    InFlight,
+    /// To be sent again, not before this time.
+    Backoff(Duration),
+    /// Its answer is there.
+    Done,
+    /// Given up.
+    Failed,
+    /// A node that it needs failed.
+    Skipped,
+}
+
+impl State {
+    /// True for the states that end a node.
+    pub fn is_final(self) -> bool {
+        matches!(self, State::Done | State::Failed | State::Skipped)
+    }
+
+    /// True while the driver owes an input for it, calls in flight apart.
+    fn is_job(self) -> bool {
+        matches!(self, State::Rendering | State::Looking)
+    }
+}
+
+/// A node's state and what its retries depend on.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub state: State,
+    /// The key of its request, once it is rendered.
+    pub key: Option<Key>,
+    /// Tokens to reserve for it.
+    pub tokens: u64,
+    /// Calls sent.
+    pub attempts: u32,
+    /// Faults that count against `retry.attempts`.
+    pub faults: u32,
+    /// Bad answers.
+    pub rejected: u32,
+    /// Pauses in a row: the exponent of the next one.
+    pub pauses: u32,
+    /// The number of its newest call, counted over the run.
+    pub call: u64,
+    /// How many calls of the run had been answered at its last attempt (design, rule 7).
+    pub answered_before: u64,
+}
+
+/// An open persona.
+#[derive(Debug)]
+pub struct Open {
+    /// Counts personas as they are opened: the older goes first.
+    pub admitted: u64,
+    pub nodes: Box<[Node]>,
+    /// Nodes that have not ended.
+    pub unfinished: usize,
+    /// The first failure of a node: that of the persona.
+    pub failure: Option<Failure>,
+}
+
+/// All open personas.
+#[derive(Debug)]
+pub struct States {
+    graph: Arc<Graph>,
+    slots: Vec<Option<Open>>,
+    free: Vec<usize>,
+    admitted: u64,
+    /// What can be sent, the first one first.
+    queue: BTreeSet<(Order, Handle)>,
+    /// What waits for a time.
+    timers: BTreeSet<(Duration, Handle)>,
+    tail: bool,
+    in_flight: usize,
+    jobs: usize,
+    opening: usize,
+    writing: usize,
+}
+
+/// The place in the queue: smaller goes first.
+type Order = (Reverse<usize>, u64, usize);
+
+impl States {
+    pub fn new(graph: Arc<Graph>) -> Self {
+        Self {
+            graph,
+            slots: Vec::new(),
+            free: Vec::new(),
+            admitted: 0,
+            queue: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            tail: false,
+            in_flight: 0,
+            jobs: 0,
+            opening: 0,
+            writing: 0,
+        }
+    }
+
+    /// Opens a persona; its nodes are unread until [`States::begin`].
+    pub fn open(&mut self) -> usize {
+        let fresh = Node {
+            state: State::Unread,
+            key: None,
+            tokens: 0,
+            attempts: 0,
+            faults: 0,
+            rejected: 0,
+            pauses: 0,
+            call: 0,
+            answered_before: 0,
+        };
+        let open = Open {
+            admitted: self.admitted,
+            nodes: vec![fresh; self.graph.len()].into(),
+            unfinished: self.graph.len(),
+            failure: None,
+        };
+        self.admitted += 1;
+        self.opening += 1;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[slot] = Some(open);
+        slot
+    }
+
+    /// A persona's files are read (or cannot be): from now on its nodes have their own states.
+    pub fn begin(&mut self, slot: usize) {
+        self.opening -= 1;
+        for node in 0..self.graph.len() {
+            let waiting = State::Waiting(self.graph.needs(node).len());
+            self.set(Handle { slot, node }, waiting);
+        }
+    }
+
+    /// The driver begins to write the transcript of a persona whose nodes have all ended.
+    pub fn begin_writing(&mut self) {
+        self.writing += 1;
+    }
+
+    /// Forgets a persona that was being written.
+    pub fn close(&mut self, slot: usize) {
+        self.writing -= 1;
+        self.free.push(slot);
+        let open = self.slots[slot]
+            .take()
+            .expect("BUG: a closed slot is closed again");
+        debug_assert_eq!(open.unfinished, 0);
+    }
+
+    pub fn at(&self, slot: usize) -> &Open {
+        self.slots[slot]
+            .as_ref()
+            .expect("BUG: an input for a closed slot")
+    }
+
+    pub fn at_mut(&mut self, slot: usize) -> &mut Open {
+        self.slots[slot]
+            .as_mut()
+            .expect("BUG: an input for a closed slot")
+    }
+
+    pub fn node(&self, handle: Handle) -> &Node {
+        &self.at(handle.slot).nodes[handle.node]
+    }
+
+    pub fn node_mut(&mut self, handle: Handle) -> &mut Node {
+        &mut self.at_mut(handle.slot).nodes[handle.node]
+    }
+
+    /// The one door: changes a state and every view of it.
+    pub fn set(&mut self, handle: Handle, to: State) {
+        let from = std::mem::replace(&mut self.node_mut(handle).state, to);
+        debug_assert!(!from.is_final(), "BUG: {handle:?} leaves {from:?} for {to:?}");
+        match from {
+            State::InFlight => self.in_flight -= 1,
+            State::Queued => _ = self.queue.remove(&(self.order(handle), handle)),
+            State::Backoff(until) => _ = self.timers.remove(&(until, handle)),
+            _ => {}
+        }
+        match to {
+            State::InFlight => self.in_flight += 1,
+            State::Queued => _ = self.queue.insert((self.order(handle), handle)),
+            State::Backoff(until) => _ = self.timers.insert((until, handle)),
+            _ => {}
+        }
+        self.jobs -= usize::from(from.is_job());
+        self.jobs += usize::from(to.is_job());
+        self.at_mut(handle.slot).unfinished -= usize::from(to.is_final());
+    }
+
+    /// Switches the order of the queue. At first the oldest persona goes first, so that started
+    /// ones are finished. In the tail (no more personas unfinished than slots) the node farthest
+    /// from the end goes first: the last wave is then short combines and not a lone long chain.
+    pub fn set_tail(&mut self, tail: bool) {
+        if self.tail != tail {
+            self.tail = tail;
+            let handles: Vec<Handle> = self.queue.iter().map(|&(_, handle)| handle).collect();
+            self.queue = handles
+                .into_iter()
+                .map(|handle| (self.order(handle), handle))
+                .collect();
+        }
+    }
+
+    fn order(&self, handle: Handle) -> Order {
+        let height = if self.tail {
+            self.graph.height(handle.node)
+        } else {
+            0
+        };
+        (Reverse(height), self.at(handle.slot).admitted, handle.node)
+    }
+
+    /// The node to send next.
+    pub fn first_queued(&self) -> Option<Handle> {
+        self.queue.first().map(|&(_, handle)| handle)
+    }
+
+    /// The node to send in an outage: the one that was tried least, so that a node that fails
+    /// every time does not make an outage look endless.
+    pub fn probe(&self) -> Option<Handle> {
+        let queued = self.queue.iter().map(|&(_, handle)| handle);
+        let waiting = self.timers.iter().map(|&(_, handle)| handle);
+        queued
+            .chain(waiting)
+            .min_by_key(|&handle| self.node(handle).attempts)
+    }
+
+    /// The earliest time that a node waits for.
+    pub fn next_timer(&self) -> Option<(Duration, Handle)> {
+        self.timers.first().copied()
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Nodes that can be sent, now or after a pause.
+    pub fn sendable(&self) -> usize {
+        self.queue.len() + self.timers.len()
+    }
+
+    /// Nodes on their way to the queue, counting those of personas that are being read.
+    pub fn approaching(&self) -> usize {
+        self.jobs + self.opening * self.graph.roots().count()
+    }
+
+    /// True while the driver owes an input.
+    pub fn is_busy(&self) -> bool {
+        self.in_flight + self.jobs + self.opening + self.writing > 0
+    }
+
+    pub fn open_count(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+}
+
+/// Which node makes the call for a key, and who waits for it (single flight).
+#[derive(Debug, Default)]
+pub struct Flights {
+    owners: BTreeMap<Key, Vec<Handle>>,
+}
+
+impl Flights {
+    /// Claims the key. False: someone else has it, and `handle` was put into its waiting line.
+    pub fn claim(&mut self, key: Key, handle: Handle) -> bool {
+        match self.owners.get_mut(&key) {
+            Some(twins) => {
+                twins.push(handle);
+                false
+            }
+            None => {
+                self.owners.insert(key, Vec::new());
+                true
+            }
+        }
+    }
+
+    /// Gives the key up and returns who waited for it.
+    pub fn release(&mut self, key: Key) -> Vec<Handle> {
+        self.owners.remove(&key).unwrap_or_default()
+    }
+}
