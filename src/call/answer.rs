@@ -1,6 +1,7 @@
 //! What a server answered, and whether it may be served.
 
 use std::fmt;
+use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -49,6 +50,22 @@ pub struct Usage {
     /// True where the server counted nothing and the figures are estimates.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
+}
+
+impl AddAssign<&Usage> for Usage {
+    /// Adds tokens up; a part that one of both did not report counts as 0 there.
+    fn add_assign(&mut self, other: &Usage) {
+        let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (None, None) => None,
+            (a, b) => Some(a.unwrap_or(0) + b.unwrap_or(0)),
+        };
+        self.input += other.input;
+        self.output += other.output;
+        self.cached_input = sum(self.cached_input, other.cached_input);
+        self.cache_write = sum(self.cache_write, other.cache_write);
+        self.reasoning = sum(self.reasoning, other.reasoning);
+        self.estimated |= other.estimated;
+    }
 }
 
 /// Why a model stopped.

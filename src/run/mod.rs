@@ -1,1 +1,141 @@
-//! Soon.
+//! One run: what the scheduler decides is done here, over services that are handed in. It tells
+//! what happened as events and shows nothing.
+
+mod attempt;
+mod driver;
+mod estimate;
+mod transcript;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::time::Instant;
+
+use crate::call::{Price, Request};
+use crate::events::{Event, Failure, Outcome, Stamped};
+use crate::graph::Graph;
+use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
+use crate::provider::Provider;
+use crate::schedule::Settings;
+use crate::store::Store;
+
+/// What a run works with. Each can be replaced, so that a night can be replayed in memory.
+#[derive(Clone)]
+pub struct Services {
+    /// Who answers.
+    pub provider: Arc<dyn Provider>,
+    /// Where answers are kept.
+    pub store: Arc<dyn Store>,
+    /// Where personas are read and transcripts written.
+    pub project: Arc<dyn Project>,
+    /// Wall clock for records: Unix time in milliseconds. Decides nothing.
+    pub unix_ms: fn() -> u64,
+    /// Where blocking work is done.
+    pub jobs: Jobs,
+}
+
+/// Where blocking work (files, look-ups, rendering) is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Jobs {
+    /// On tokio's threads for blocking work.
+    Threads,
+    /// At once, in the order of the actions: for replays.
+    Inline,
+}
+
+/// The project's folder, as a run sees it. All of it blocks.
+pub trait Project: Send + Sync {
+    /// Reads a persona and checks that every prompt can be rendered for it.
+    ///
+    /// # Errors
+    /// Why this persona cannot be worked on; the others can.
+    fn open(&self, persona: &PersonaId) -> Result<Box<dyn Requests>, Failure>;
+
+    /// The transcript as it is now.
+    ///
+    /// # Errors
+    /// If there is one that cannot be read.
+    fn transcript(&self, persona: &PersonaId) -> Result<Option<Vec<u8>>, Failure>;
+
+    /// Writes the transcript whole or not at all; with `beside`, not over it but beside it.
+    /// Returns the path as a person would type it. A file with this content already is left alone.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn write(&self, persona: &PersonaId, text: &str, beside: bool) -> Result<String, Failure>;
+}
+
+/// The requests of one persona.
+pub trait Requests: Send + Sync {
+    /// Renders the request of a node. `needs` are the answers it uses, in the pipeline's order.
+    ///
+    /// # Errors
+    /// If the prompt cannot be rendered with these answers.
+    fn request(&self, node: usize, needs: &[(&NodeId, &str)]) -> Result<Request, Failure>;
+}
+
+/// What is asked of one run.
+#[derive(Clone)]
+pub struct Task {
+    /// The name of the run.
+    pub run: RunId,
+    /// The pipeline's shape.
+    pub graph: Arc<Graph>,
+    /// Who is brought up to date, in this order.
+    pub personas: Vec<PersonaId>,
+    /// How nodes are scheduled.
+    pub settings: Settings,
+    /// Requests a minute.
+    pub requests_per_minute: Option<u32>,
+    /// Tokens a minute.
+    pub tokens_per_minute: Option<u32>,
+    /// Prices of the nodes' models; `None`: unknown.
+    pub prices: Vec<Option<Price>>,
+    /// Instances that are called again although cached.
+    pub refresh: Option<Arc<dyn Fn(&Instance) -> bool + Send + Sync>>,
+    /// Write over transcripts that were edited by hand.
+    pub overwrite: bool,
+    /// The provider's name, for display.
+    pub provider: Arc<str>,
+    /// True for the built-in model.
+    pub simulated: bool,
+    /// True where the server reserves the output limit of a call whatever it uses (OpenAI and
+    /// Azure, `docs/design.md`), so that estimates must do so too.
+    pub reserves_output_cap: bool,
+    /// Seeds the jitter of pauses.
+    pub seed: u64,
+}
+
+/// Brings the personas up to date and returns how it ended. Events go to `events`, the last of
+/// them is `RunFinished`; the sender is dropped at the end. `stops` brings what a person asks.
+pub async fn run(
+    task: Task,
+    services: Services,
+    events: UnboundedSender<Stamped>,
+    stops: UnboundedReceiver<Stop>,
+) -> Outcome {
+    let teller = Teller {
+        start: Instant::now(),
+        events,
+    };
+    driver::Driver::new(task, services, teller).run(stops).await
+}
+
+/// Stamps events with the time and hands them on. Nobody listening is no reason to stop.
+#[derive(Clone, Debug)]
+struct Teller {
+    start: Instant,
+    events: UnboundedSender<Stamped>,
+}
+
+impl Teller {
+    fn tell(&self, event: Event) {
+        _ = self.events.send(Stamped {
+            at: self.start.elapsed(),
+            event,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

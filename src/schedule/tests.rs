@@ -1,1 +1,638 @@
+//! The scheduler played against a small world: what it asks is answered at once or later, in any
+//! order, with any fault.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::graph::tests::graph;
+
+const SEVEN_AND_ONE: &[&str] = &[
+    "c1",
+    "c2",
+    "c3",
+    "c4",
+    "c5",
+    "c6",
+    "c7",
+    "combine: c1 c2 c3 c4 c5 c6 c7",
+];
+
+fn settings(concurrency: usize) -> Settings {
+    let retry = Retry {
+        attempts: 6,
+        base: Duration::from_secs(1),
+        max: Duration::from_secs(60),
+        rejected: 2,
+    };
+    Settings {
+        concurrency: Some(concurrency),
+        retry,
+        fail_fast: false,
+    }
+}
+
+fn personas(count: usize) -> Vec<PersonaId> {
+    (0..count).map(|i| format!("p{i:03}").into()).collect()
+}
+
+/// A world in which every persona can be read and calls take a second. What is special about it
+/// is set by its fields.
+struct World {
+    schedule: Schedule,
+    graph: Arc<Graph>,
+    now: Duration,
+    names: BTreeMap<usize, String>,
+    /// Calls that come back at a time.
+    calls: BTreeSet<(Duration, Handle)>,
+    /// What the store holds.
+    stored: BTreeSet<Key>,
+    keys: BTreeMap<Handle, Key>,
+    /// Gives the key of a node; by default each has its own.
+    key: Box<dyn Fn(&str, usize) -> String>,
+    /// How a call ends: persona, node, the how-manieth call of the run.
+    answer: Box<dyn FnMut(&str, usize, usize) -> Reply>,
+    latency: Box<dyn FnMut(&str, usize) -> Duration>,
+    log: Vec<String>,
+    sent: Vec<String>,
+    waves: Vec<usize>,
+    finished: BTreeMap<String, NodeStatus>,
+    most_in_flight: usize,
+    most_open: usize,
+    end: Option<Halt>,
+}
+
+#[derive(Clone, Debug)]
+enum Reply {
+    Good,
+    Bad(Rejection),
+    Fault(FaultKind, Option<u64>),
+}
+
+impl World {
+    fn new(lines: &[&str], count: usize, settings: Settings) -> Self {
+        let graph = Arc::new(graph(lines));
+        Self {
+            schedule: Schedule::new(graph.clone(), personas(count), settings),
+            graph,
+            now: Duration::ZERO,
+            names: BTreeMap::new(),
+            calls: BTreeSet::new(),
+            stored: BTreeSet::new(),
+            keys: BTreeMap::new(),
+            key: Box::new(|persona, node| format!("{persona}/{node}")),
+            answer: Box::new(|_, _, _| Reply::Good),
+            latency: Box::new(|_, _| Duration::from_secs(1)),
+            log: Vec::new(),
+            sent: Vec::new(),
+            waves: Vec::new(),
+            finished: BTreeMap::new(),
+            most_in_flight: 0,
+            most_open: 0,
+            end: None,
+        }
+    }
+
+    fn name(&self, handle: Handle) -> String {
+        format!("{}/{}", self.names[&handle.slot], self.graph.id(handle.node))
+    }
+
+    fn give(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            assert!(self.end.is_none(), "nothing comes after the end");
+            for action in self.schedule.on(self.now, input) {
+                self.act(action, &mut inputs);
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action, inputs: &mut VecDeque<Input>) {
+        match action {
+            Action::Open { slot, persona } => {
+                self.names.insert(slot, persona.to_string());
+                self.most_open = self.most_open.max(self.names.len());
+                inputs.push_back(Input::Opened { slot, result: Ok(()) });
+            }
+            Action::Render { handle } => {
+                let key = (self.key)(&self.names[&handle.slot], handle.node);
+                let key = Key::from(*blake3::hash(key.as_bytes()).as_bytes());
+                self.keys.insert(handle, key);
+                inputs.push_back(Input::Rendered {
+                    handle,
+                    key,
+                    tokens: 1,
+                });
+            }
+            Action::Look { handle } => {
+                let hit = self.stored.contains(&self.keys[&handle]);
+                inputs.push_back(Input::Looked { handle, hit });
+            }
+            Action::Send { handle, .. } => {
+                self.sent.push(self.name(handle));
+                let latency = (self.latency)(&self.names[&handle.slot], handle.node);
+                self.calls.insert((self.now + latency, handle));
+                self.most_in_flight = self.most_in_flight.max(self.calls.len());
+            }
+            Action::Finish { handle, status, .. } => {
+                let twice = self.finished.insert(self.name(handle), status);
+                assert_eq!(twice, None, "{} ends once", self.name(handle));
+            }
+            Action::Close { slot, failure } => {
+                self.names.remove(&slot);
+                inputs.push_back(Input::Closed {
+                    slot,
+                    failed: failure.is_some(),
+                });
+            }
+            Action::Abandon => {
+                for (_, handle) in std::mem::take(&mut self.calls) {
+                    inputs.push_back(Input::Abandoned { handle });
+                }
+            }
+            Action::End(halt) => self.end = Some(halt),
+            told => self.log.push(format!("{}s {told:?}", self.now.as_secs())),
+        }
+    }
+
+    fn send(&mut self) {
+        let mut wave = 0;
+        while let Some((handle, _)) = self.schedule.candidate(self.now) {
+            self.give(Input::Granted { handle });
+            wave += 1;
+        }
+        self.waves.extend((wave > 0).then_some(wave));
+    }
+
+    /// One step: the next call comes back, or the next pause ends.
+    fn step(&mut self) {
+        let wake = self.schedule.wake_at(self.now);
+        let back = self.calls.first().map(|&(at, _)| at);
+        self.now = match (back, wake) {
+            (Some(back), Some(wake)) => back.min(wake),
+            (back, wake) => back.or(wake).expect("something goes on"),
+        };
+        while let Some(&(at, handle)) = self.calls.first().filter(|(at, _)| *at <= self.now) {
+            self.calls.remove(&(at, handle));
+            let input = self.come_back(handle);
+            self.give(input);
+            if self.end.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn come_back(&mut self, handle: Handle) -> Input {
+        let count = self.sent.len();
+        match (self.answer)(&self.names[&handle.slot].clone(), handle.node, count) {
+            Reply::Good => {
+                let new = self.stored.insert(self.keys[&handle]);
+                assert!(new, "{} was paid twice", self.name(handle));
+                Input::Answered { handle }
+            }
+            Reply::Bad(rejection) => Input::Rejected {
+                handle,
+                rejection,
+                jitter: 0.5,
+            },
+            Reply::Fault(kind, retry_after) => {
+                let mut fault = Fault::new(kind, "broken");
+                fault.retry_after = retry_after.map(Duration::from_secs);
+                Input::Faulted {
+                    handle,
+                    fault,
+                    jitter: 0.5,
+                }
+            }
+        }
+    }
+
+    fn run(&mut self) -> Outcome {
+        self.give(Input::Start);
+        let mut steps = 0;
+        while self.end.is_none() {
+            self.send();
+            if self.end.is_none() {
+                self.step();
+            }
+            steps += 1;
+            assert!(steps < 1_000_000, "it never ends");
+        }
+        self.end.as_ref().unwrap().outcome
+    }
+
+    fn count(&self, status: NodeStatus) -> usize {
+        self.finished.values().filter(|&&s| s == status).count()
+    }
+}
+
+#[test]
+fn every_node_of_every_persona_is_called_once() {
+    let mut world = World::new(SEVEN_AND_ONE, 10, settings(16));
+    assert_eq!(world.run(), Outcome::Complete);
+    assert_eq!((world.sent.len(), world.count(NodeStatus::Called)), (80, 80));
+    assert_eq!(world.most_in_flight, 16);
+}
+
+#[test]
+fn slots_are_never_idle_before_the_last_wave() {
+    // 102 personas at 64 in flight, as the benchmark has them: 816 calls in 13 waves.
+    let mut world = World::new(SEVEN_AND_ONE, 102, settings(64));
+    world.run();
+    let (last, full) = world.waves.split_last().unwrap();
+    assert!(full.iter().all(|&wave| wave == 64), "{:?}", world.waves);
+    assert_eq!((full.len(), *last), (12, 816 - 12 * 64));
+}
+
+#[test]
+fn started_personas_are_finished_before_new_ones_start() {
+    let mut world = World::new(SEVEN_AND_ONE, 20, settings(4));
+    world.run();
+    let combine = |p: usize| {
+        world
+            .sent
+            .iter()
+            .position(|s| *s == format!("p{p:03}/combine"))
+            .unwrap()
+    };
+    let first = |p: usize| {
+        world
+            .sent
+            .iter()
+            .position(|s| s.starts_with(&format!("p{p:03}/")))
+            .unwrap()
+    };
+    for p in 0..14 {
+        assert!(
+            combine(p) < first(p + 2),
+            "persona {p} is finished before persona {} starts",
+            p + 2
+        );
+    }
+}
+
+#[test]
+fn what_waits_is_not_open() {
+    let mut world = World::new(SEVEN_AND_ONE, 5_000, settings(4));
+    world.stored = BTreeSet::new();
+    world.run();
+    assert!(world.most_open <= 16, "{} personas open at once", world.most_open);
+}
+
+#[test]
+fn a_full_store_calls_nothing() {
+    let mut world = World::new(SEVEN_AND_ONE, 50, settings(8));
+    world.run();
+    let mut again = World::new(SEVEN_AND_ONE, 50, settings(8));
+    again.stored = world.stored;
+    assert_eq!(again.run(), Outcome::Complete);
+    assert_eq!((again.sent.len(), again.count(NodeStatus::Cached)), (0, 400));
+}
+
+#[test]
+fn equal_requests_are_one_call() {
+    let mut world = World::new(SEVEN_AND_ONE, 10, settings(64));
+    world.key = Box::new(|persona, node| {
+        if node == 0 {
+            "the same".into()
+        } else {
+            format!("{persona}/{node}")
+        }
+    });
+    assert_eq!(world.run(), Outcome::Complete);
+    assert_eq!(world.sent.len(), 71);
+    assert_eq!(world.count(NodeStatus::Cached), 9);
+}
+
+#[test]
+fn twins_of_a_failed_request_fail_without_a_call_of_their_own() {
+    let mut world = World::new(SEVEN_AND_ONE, 3, settings(64));
+    world.key = Box::new(|persona, node| {
+        if node == 0 {
+            "the same".into()
+        } else {
+            format!("{persona}/{node}")
+        }
+    });
+    world.answer = Box::new(|_, node, _| match node {
+        0 => Reply::Fault(FaultKind::ContextTooLong, None),
+        _ => Reply::Good,
+    });
+    assert_eq!(world.run(), Outcome::Partial);
+    assert_eq!(world.sent.iter().filter(|s| s.ends_with("/c1")).count(), 1);
+    assert_eq!(
+        (world.count(NodeStatus::Failed), world.count(NodeStatus::Skipped)),
+        (3, 3)
+    );
+}
+
+#[test]
+fn a_failed_node_takes_its_dependants_and_nothing_else() {
+    let mut world = World::new(&["a", "b: a", "c: b", "d: a", "e: d"], 2, settings(4));
+    world.answer = Box::new(|persona, node, _| match (persona, node) {
+        ("p000", 1) => Reply::Fault(FaultKind::BadRequest, None),
+        _ => Reply::Good,
+    });
+    assert_eq!(world.run(), Outcome::Partial);
+    assert_eq!(world.finished["p000/b"], NodeStatus::Failed);
+    assert_eq!(world.finished["p000/c"], NodeStatus::Skipped);
+    assert_eq!(world.count(NodeStatus::Called), 8);
+}
+
+#[test]
+fn a_fault_of_the_run_stops_sending_at_once() {
+    let mut world = World::new(SEVEN_AND_ONE, 100, settings(4));
+    world.answer = Box::new(|_, _, sent| match sent {
+        0..=8 => Reply::Good,
+        _ => Reply::Fault(FaultKind::NoCredit, None),
+    });
+    assert_eq!(world.run(), Outcome::Fatal);
+    assert!(world.sent.len() <= 12, "{} calls were sent", world.sent.len());
+    assert_eq!(
+        world.count(NodeStatus::Failed),
+        0,
+        "what was not done is left, not failed"
+    );
+}
+
+#[test]
+fn fail_fast_ends_at_the_first_failure() {
+    let mut world = World::new(
+        SEVEN_AND_ONE,
+        100,
+        Settings {
+            fail_fast: true,
+            ..settings(4)
+        },
+    );
+    world.answer = Box::new(|_, node, _| match node {
+        2 => Reply::Fault(FaultKind::BadRequest, None),
+        _ => Reply::Good,
+    });
+    assert_eq!(world.run(), Outcome::Partial);
+    assert!(world.sent.len() <= 8, "{} calls were sent", world.sent.len());
+}
+
+#[test]
+fn faults_that_pass_are_tried_again_up_to_the_bound() {
+    let mut world = World::new(&["a"], 30, settings(4));
+    world.answer = Box::new(|persona, _, _| match persona {
+        "p000" => Reply::Fault(FaultKind::BadResponse, None),
+        _ => Reply::Good,
+    });
+    assert_eq!(world.run(), Outcome::Partial);
+    assert_eq!(world.sent.iter().filter(|s| *s == "p000/a").count(), 6);
+}
+
+#[test]
+fn bad_answers_have_a_bound_of_their_own() {
+    let mut world = World::new(&["a"], 3, settings(4));
+    world.answer = Box::new(|persona, _, _| match persona {
+        "p000" => Reply::Bad(Rejection::Truncated),
+        _ => Reply::Good,
+    });
+    assert_eq!(world.run(), Outcome::Partial);
+    assert_eq!(
+        world.sent.iter().filter(|s| *s == "p000/a").count(),
+        3,
+        "2 thrown away, the next one fails it"
+    );
+}
+
+#[test]
+fn a_rate_limit_uses_up_no_attempt_and_pauses_everybody_once() {
+    let mut world = World::new(&["a"], 40, settings(4));
+    world.answer = Box::new(|_, _, sent| match sent {
+        8 => Reply::Fault(FaultKind::RateLimited, Some(100)),
+        _ => Reply::Good,
+    });
+    assert_eq!(world.run(), Outcome::Complete);
+    let pauses: Vec<&String> = world.log.iter().filter(|line| line.contains("Pause")).collect();
+    assert_eq!(pauses.len(), 1, "{pauses:?}");
+    assert!(
+        world.now >= Duration::from_secs(100),
+        "an hour would be obeyed as well"
+    );
+}
+
+#[test]
+fn a_rate_limit_without_end_fails_nobody() {
+    let mut world = World::new(&["a"], 4, settings(4));
+    world.answer = Box::new(|_, _, sent| match sent {
+        0..1_000 => Reply::Fault(FaultKind::RateLimited, None),
+        _ => Reply::Good,
+    });
+    assert_eq!(world.run(), Outcome::Complete);
+}
+
+#[test]
+fn an_outage_of_two_hours_costs_two_hours_and_no_node() {
+    let mut world = World::new(SEVEN_AND_ONE, 50, settings(16));
+    let clock = std::rc::Rc::new(std::cell::Cell::new(Duration::ZERO));
+    let seen = clock.clone();
+    let down = Duration::from_secs(5)..Duration::from_secs(2 * 3600);
+    world.answer = Box::new(move |_, _, _| match down.contains(&seen.get()) {
+        true => Reply::Fault(FaultKind::Connection, None),
+        false => Reply::Good,
+    });
+    world.give(Input::Start);
+    while world.end.is_none() {
+        world.send();
+        world.step();
+        clock.set(world.now);
+    }
+    assert_eq!(world.end.as_ref().unwrap().outcome, Outcome::Complete);
+    assert_eq!(world.count(NodeStatus::Called), 400);
+    assert!(
+        world.now < Duration::from_secs(2 * 3600 + 6 * 60),
+        "{:?}",
+        world.now
+    );
+    let wasted = world.sent.len() - 400;
+    assert!(
+        wasted < 16 * 4 + 40,
+        "{wasted} calls into the outage: probes grow apart"
+    );
+    let outage: Vec<&str> = world
+        .log
+        .iter()
+        .filter(|line| line.contains("Outage"))
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        outage,
+        [
+            r#"6s OutageBegan { cause: "broken" }"#,
+            "7449s OutageEnded { lasted: 7443s }"
+        ],
+        "told once"
+    );
+}
+
+#[test]
+fn a_provider_that_never_answers_is_given_up_after_five_minutes() {
+    let mut world = World::new(SEVEN_AND_ONE, 10, settings(16));
+    world.answer = Box::new(|_, _, _| Reply::Fault(FaultKind::Connection, None));
+    assert_eq!(world.run(), Outcome::Fatal);
+    let minutes = world.now.as_secs_f64() / 60.0;
+    assert!((5.0..11.0).contains(&minutes), "{minutes}");
+    assert_eq!(world.count(NodeStatus::Failed), 0);
+}
+
+#[test]
+fn a_node_that_always_fails_does_not_look_like_an_outage_to_the_others() {
+    let mut world = World::new(SEVEN_AND_ONE, 30, settings(8));
+    world.answer = Box::new(|persona, node, _| match (persona, node) {
+        ("p000", 0) => Reply::Fault(FaultKind::ServerError, None),
+        _ => Reply::Good,
+    });
+    assert_eq!(world.run(), Outcome::Partial);
+    assert_eq!(world.count(NodeStatus::Failed), 1);
+    assert!(!world.log.iter().any(|line| line.contains("Outage")));
+}
+
+#[test]
+fn the_first_stop_waits_for_what_is_in_flight_and_the_second_does_not() {
+    for (stops, paid) in [(1, 8), (2, 4)] {
+        let mut world = World::new(SEVEN_AND_ONE, 100, settings(4));
+        world.give(Input::Start);
+        world.send();
+        world.step();
+        world.send();
+        for stop in [Stop::Drain, Stop::Abort].into_iter().take(stops) {
+            world.give(Input::Stop(stop));
+        }
+        while world.end.is_none() {
+            world.send();
+            world.step();
+        }
+        assert_eq!(world.end.as_ref().unwrap().outcome, Outcome::Interrupted);
+        assert_eq!(
+            (world.sent.len(), world.count(NodeStatus::Called)),
+            (8, paid),
+            "{stops} stops"
+        );
+    }
+}
+
+#[test]
+fn a_stop_while_everybody_waits_ends_the_run_at_once() {
+    let mut world = World::new(&["a"], 4, settings(4));
+    world.answer = Box::new(|_, _, _| Reply::Fault(FaultKind::RateLimited, Some(3600)));
+    world.give(Input::Start);
+    world.send();
+    world.step();
+    world.give(Input::Stop(Stop::Drain));
+    assert_eq!(world.end.as_ref().unwrap().outcome, Outcome::Interrupted);
+}
+
+#[test]
+fn a_persona_that_cannot_be_read_fails_alone() {
+    let graph = Arc::new(graph(SEVEN_AND_ONE));
+    let mut schedule = Schedule::new(graph, personas(1), settings(4));
+    let Action::Open { slot, .. } = schedule.on(Duration::ZERO, Input::Start)[0] else {
+        panic!()
+    };
+    let failure = Failure {
+        kind: "persona",
+        message: "no".into(),
+        http_status: None,
+    };
+    let actions = schedule.on(
+        Duration::ZERO,
+        Input::Opened {
+            slot,
+            result: Err(failure.clone()),
+        },
+    );
+    assert_eq!(actions.len(), 9, "eight skipped nodes and the end of the persona");
+    assert_eq!(
+        actions[8],
+        Action::Close {
+            slot,
+            failure: Some(failure)
+        }
+    );
+    let actions = schedule.on(Duration::ZERO, Input::Closed { slot, failed: true });
+    assert_eq!(
+        actions,
+        [Action::End(Halt {
+            outcome: Outcome::Partial,
+            cause: None
+        })]
+    );
+}
+
+#[test]
+fn pauses_double_up_to_the_longest_and_a_server_may_ask_for_more() {
+    let retry = settings(1).retry;
+    let ceilings: Vec<u64> = (1..9).map(|n| retry.pause(n, 1.0, None).as_secs()).collect();
+    assert_eq!(ceilings, [1, 2, 4, 8, 16, 32, 60, 60]);
+    assert_eq!(
+        retry.pause(1, 0.5, Some(Duration::from_secs(3600))),
+        Duration::from_millis(3_600_500)
+    );
+    assert_eq!(retry.pause(u32::MAX, 0.0, None), Duration::ZERO);
+}
+
+/// A random acyclic pipeline: each node needs some of those before it.
+fn pipelines() -> impl Strategy<Value = Vec<String>> {
+    proptest::collection::vec(any::<u8>(), 1..7).prop_map(|masks| {
+        let line = |(node, mask): (usize, &u8)| {
+            let needs: Vec<String> = (0..node)
+                .filter(|need| mask >> need & 1 == 1)
+                .map(|need| format!("n{need}"))
+                .collect();
+            format!("n{node}: {}", needs.join(" "))
+        };
+        masks.iter().enumerate().map(line).collect()
+    })
+}
+
+fn replies() -> impl Strategy<Value = Reply> {
+    prop_oneof![
+        12 => Just(Reply::Good),
+        1 => Just(Reply::Bad(Rejection::Empty)),
+        1 => Just(Reply::Fault(FaultKind::ServerError, None)),
+        1 => Just(Reply::Fault(FaultKind::Connection, None)),
+        1 => Just(Reply::Fault(FaultKind::RateLimited, Some(7))),
+        1 => Just(Reply::Fault(FaultKind::BadRequest, None)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_every_node_ends_once_and_nothing_is_paid_twice(
+        lines in pipelines(),
+        count in 1usize..12,
+        slots in 1usize..9,
+        shared in 1usize..5,
+        fixed in any::<bool>(),
+        replies in proptest::collection::vec(replies(), 1..200),
+        latencies in proptest::collection::vec(1u64..30, 1..50),
+    ) {
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let settings = Settings { concurrency: fixed.then_some(slots), ..settings(slots) };
+        let mut world = World::new(&lines, count, settings);
+        // Some personas ask the same.
+        world.key = Box::new(move |persona, node| {
+            let number: usize = persona[1..].parse().unwrap();
+            format!("{}/{node}", number % shared)
+        });
+        let mut reply = replies.into_iter();
+        world.answer = Box::new(move |_, _, _| reply.next().unwrap_or(Reply::Good));
+        let mut latency = latencies.into_iter().cycle();
+        world.latency = Box::new(move |_, _| Duration::from_secs(latency.next().unwrap()));
+        let outcome = world.run();
+        if fixed {
+            prop_assert!(world.most_in_flight <= slots);
+        }
+        if outcome != Outcome::Fatal {
+            prop_assert_eq!(world.finished.len(), count * lines.len());
+            let failed = world.count(NodeStatus::Failed) > 0;
+            prop_assert_eq!(outcome, if failed { Outcome::Partial } else { Outcome::Complete });
+        }
+        prop_assert!(world.names.is_empty() || outcome == Outcome::Fatal, "all slots are free again");
+    }
+}
