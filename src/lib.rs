@@ -5,6 +5,7 @@ pub mod run;
 
 pub mod limit;
 pub mod provider;
+pub mod signals;
 pub mod store;
 
 pub mod plan;

@@ -15,6 +15,7 @@ pub struct Graph {
     needs: Vec<Vec<usize>>,
     dependants: Vec<Vec<usize>>,
     height: Vec<usize>,
+    order: Vec<usize>,
     result: usize,
 }
 
@@ -55,7 +56,8 @@ impl Graph {
             .collect();
         let mut height = vec![0; nodes.len()];
         let order = toposort(&graph, None).expect("BUG: a cycle that config did not check");
-        for index in order.into_iter().rev().map(NodeIndex::index) {
+        let order: Vec<usize> = order.into_iter().map(NodeIndex::index).collect();
+        for &index in order.iter().rev() {
             height[index] = dependants[index]
                 .iter()
                 .map(|&next| height[next] + 1)
@@ -67,6 +69,7 @@ impl Graph {
             needs,
             dependants,
             height,
+            order,
             result: position(result),
         }
     }
@@ -104,6 +107,11 @@ impl Graph {
     /// The nodes that need nothing: a persona starts with them.
     pub fn roots(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.len()).filter(|&node| self.needs[node].is_empty())
+    }
+
+    /// All nodes, each after those that it needs.
+    pub fn order(&self) -> impl Iterator<Item = usize> + '_ {
+        self.order.iter().copied()
     }
 
     /// How many calls, one after the other, come after `node` at least: 0 for a last node.
