@@ -1,0 +1,179 @@
+//! The command line as it is typed.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+/// Turns a folder of personas into a folder of transcripts with a paid LLM API: nothing is paid
+/// twice, nothing paid is lost.
+#[derive(Debug, Parser)]
+#[command(name = "septet", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Run as if started in DIR
+    #[arg(short = 'C', value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
+    pub directory: Option<PathBuf>,
+
+    /// When to use colours
+    #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
+    pub color: Color,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring every transcript up to date
+    Run(Run),
+    /// Say what `run` would do, with tokens, dollars and minutes; calls nothing
+    Plan(Plan),
+    /// Read everything and render every prompt; calls nothing
+    Check(Check),
+    /// Make a new project that runs as it is
+    Init(Init),
+    /// Serve the built-in model as an OpenAI-compatible server on loopback
+    Simulate(Simulate),
+    /// Print shell completions
+    Completions(Completions),
+}
+
+/// Which personas, and within which limits.
+#[derive(Debug, Args)]
+pub struct Selection {
+    /// Only personas that match GLOB; may be given again
+    #[arg(long, value_name = "GLOB")]
+    pub persona: Vec<String>,
+
+    /// Only the first N by name, up to date or not
+    #[arg(long, value_name = "N")]
+    pub max: Option<usize>,
+
+    /// Calls in flight, instead of `limits.concurrency`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub workers: Option<u32>,
+
+    /// Requests per minute, instead of `limits.requests_per_minute`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rpm: Option<u32>,
+
+    /// Tokens per minute, instead of `limits.tokens_per_minute`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub tpm: Option<u32>,
+
+    /// Call again although cached: nodes that match PERSONA/NODE, or all of PERSONA; may be given
+    /// again
+    #[arg(long, value_name = "GLOB")]
+    pub refresh: Vec<String>,
+
+    /// Print one JSON object a line on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub selection: Selection,
+
+    /// End at the first node that fails
+    #[arg(long)]
+    pub fail_fast: bool,
+
+    /// Write over transcripts that were edited by hand
+    #[arg(long)]
+    pub overwrite: bool,
+
+    /// Print errors and warnings only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Plan {
+    #[command(flatten)]
+    pub selection: Selection,
+
+    /// Name every node that would be called
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Print the totals only
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    // `run` and `plan` take the same options, so that one can be put for the other.
+    #[arg(long, hide = true)]
+    pub fail_fast: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Make one small call, to see that key, model and parameters are right
+    #[arg(long)]
+    pub ping: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The folder of the new project; it is made if it does not exist
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct Simulate {
+    /// The port; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8787)]
+    pub port: u16,
+
+    /// Requests per minute that are let through; more get a 429
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rpm: Option<u32>,
+
+    /// Tokens per minute that are let through; more get a 429
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub tpm: Option<u32>,
+
+    /// Mean time of an answer, such as `400ms`
+    #[arg(long, value_name = "TIME", default_value = "400ms")]
+    pub latency: String,
+
+    /// How far a latency strays from the mean, as a share of it
+    #[arg(long, value_name = "SHARE", default_value_t = 0.25)]
+    pub jitter: f64,
+
+    /// Mean length of an answer
+    #[arg(long, value_name = "N", default_value_t = 220)]
+    pub reply_tokens: u64,
+
+    /// Chooses other words and other faults
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+
+    /// Share of calls that end in a fault, such as `server_error=0.01`; may be given again
+    #[arg(long, value_name = "KIND=SHARE", action = ArgAction::Append)]
+    pub fault: Vec<String>,
+
+    /// Calls in flight that are let through; more get a 503
+    #[arg(long, value_name = "N")]
+    pub concurrency: Option<usize>,
+
+    /// Demand this key; without it any key will do
+    #[arg(long, value_name = "KEY", env = "SEPTET_SIMULATE_KEY", hide_env_values = true)]
+    pub key: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    Always,
+    Never,
+}

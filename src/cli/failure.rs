@@ -1,0 +1,99 @@
+//! Every error becomes words here: a message, where it is, what to do next, and an exit code.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use console::style;
+
+use crate::events::Outcome;
+
+/// Why a command ends without having done its work.
+#[derive(Debug)]
+pub struct CliError {
+    /// One or more complaints, each whole.
+    complaints: Vec<Complaint>,
+    code: u8,
+}
+
+/// One complaint, as a person reads it.
+#[derive(Debug)]
+pub struct Complaint {
+    /// What is wrong: lower case, no full stop; its causes after colons.
+    pub message: String,
+    /// `pipeline.toml:52`, where there is a place.
+    pub place: Option<String>,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+impl Complaint {
+    /// Words without a place or a hint.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), place: None, hint: None }
+    }
+
+    /// Adds the place.
+    #[must_use]
+    pub fn at(self, place: impl Into<String>) -> Self {
+        Self { place: Some(place.into()), ..self }
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl CliError {
+    /// Nothing was called: the command line, `pipeline.toml`, a template, the key or the cache is
+    /// not as it must be. Exit code 2.
+    pub fn refused(complaints: impl IntoIterator<Item = Complaint>) -> Self {
+        Self { complaints: complaints.into_iter().collect(), code: 2 }
+    }
+
+    /// Something that was under way cannot go on. Exit code 3.
+    pub fn stopped(complaint: Complaint) -> Self {
+        Self { complaints: vec![complaint], code: 3 }
+    }
+
+    /// Prints it and returns its exit code.
+    #[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
+    pub fn report(&self) -> ExitCode {
+        for complaint in &self.complaints {
+            eprint!("{complaint}");
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<Complaint> for CliError {
+    fn from(complaint: Complaint) -> Self {
+        Self::refused([complaint])
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let error = style("error:").for_stderr().red().bold();
+        writeln!(f, "{error} {}", crate::report::printable(&self.message))?;
+        if let Some(place) = &self.place {
+            writeln!(f, "  {} {}", style("-->").for_stderr().cyan().bold(), crate::report::printable(place))?;
+        }
+        if let Some(hint) = &self.hint {
+            let word = style("hint:").for_stderr().yellow().bold();
+            writeln!(f, "\n{word} {}", crate::report::printable(hint))?;
+        }
+        Ok(())
+    }
+}
+
+/// The exit code of a run.
+pub fn exit_code(outcome: Outcome) -> ExitCode {
+    ExitCode::from(match outcome {
+        Outcome::Complete => 0,
+        Outcome::Partial => 1,
+        Outcome::Fatal => 3,
+        Outcome::Interrupted => 130,
+    })
+}

@@ -1,0 +1,5 @@
+//! The real binary on real files and over real HTTP, and what holds for the source as a whole.
+//! One test binary: it links once.
+
+mod layers;
+mod project;
