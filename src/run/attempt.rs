@@ -1,11 +1,9 @@
 //! One attempt: noted, sent, stored, judged. What it returns has happened for good: an answer is
 //! durable before anybody hears of it (design, rule 3).
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -40,15 +38,11 @@ pub enum Ended {
 }
 
 impl Attempt {
-    /// Makes the attempt. Never panics, whatever a provider does: its end is always reported.
+    /// Makes the attempt.
     pub async fn make(self, services: &Services, teller: &Teller) -> Ended {
-        let made = AssertUnwindSafe(self.note_send_store(services, teller))
-            .catch_unwind()
-            .await;
-        match made {
-            Ok(Ok(ended)) => ended,
-            Ok(Err(error)) => Ended::Broken(with_causes(&error)),
-            Err(_) => Ended::Broken("BUG: an attempt panicked; please report it".to_owned()),
+        match self.note_send_store(services, teller).await {
+            Ok(ended) => ended,
+            Err(error) => Ended::Broken(with_causes(&error)),
         }
     }
 

@@ -2,11 +2,14 @@
 //! what happened as events and shows nothing.
 
 mod attempt;
+mod desk;
 mod driver;
 mod estimate;
+mod job;
 mod transcript;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
@@ -129,9 +132,14 @@ struct Teller {
 }
 
 impl Teller {
+    /// Since the start of the run.
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     fn tell(&self, event: Event) {
         _ = self.events.send(Stamped {
-            at: self.start.elapsed(),
+            at: self.now(),
             event,
         });
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::events::{Failure, PersonaStatus};
 use crate::names::PersonaId;
+use crate::run::Services;
 use crate::run::attempt::with_causes;
-use crate::run::{Jobs, Services};
+use crate::run::job::blocking;
 use crate::store::{Entry, TranscriptNote};
 
 /// What became of a transcript, and where the text is.
@@ -25,7 +26,7 @@ pub async fn bring_up_to_date(
     let wanted = format!("{}\n", text.trim_end());
     let now = {
         let (project, persona) = (services.project.clone(), persona.clone());
-        job(services.jobs, move || project.transcript(&persona)).await?
+        blocking(services.jobs, move || project.transcript(&persona)).await?
     };
     let store = &services.store;
     let note = store.transcript(persona).map_err(|error| store_failure(&error))?;
@@ -64,7 +65,7 @@ pub async fn bring_up_to_date(
         .await?;
     }
     let (project, persona) = (services.project.clone(), persona.clone());
-    let path = job(services.jobs, move || project.write(&persona, &wanted, beside)).await?;
+    let path = blocking(services.jobs, move || project.write(&persona, &wanted, beside)).await?;
     let status = if beside {
         PersonaStatus::Kept
     } else {
@@ -95,15 +96,4 @@ fn store_failure(error: &crate::store::StoreError) -> Failure {
 
 fn digest(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
-}
-
-/// Does blocking work where the run wants it done.
-pub async fn job<T: Send + 'static>(jobs: Jobs, work: impl FnOnce() -> T + Send + 'static) -> T {
-    match jobs {
-        Jobs::Inline => work(),
-        Jobs::Threads => match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        },
-    }
 }

@@ -9,8 +9,19 @@ use std::path::{Path, PathBuf};
 /// How many rows, from below, have no I/O, no clock, no chance and nothing async.
 const PURE_ROWS: usize = 4;
 const IMPURE: &[&str] = &[
-    "tokio::", "async ", "Instant", "SystemTime", "std::fs", "std::net", "std::env", "std::process",
-    "println!", "eprintln!", "fastrand", "Timestamp::now", "Zoned::now",
+    "tokio::",
+    "async ",
+    "Instant",
+    "SystemTime",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::process",
+    "println!",
+    "eprintln!",
+    "fastrand",
+    "Timestamp::now",
+    "Zoned::now",
 ];
 
 fn source(path: &str) -> PathBuf {
@@ -22,11 +33,19 @@ fn rows() -> HashMap<String, usize> {
     let lib = fs::read_to_string(source("src/lib.rs")).unwrap();
     let groups: Vec<Vec<String>> = lib
         .split("\n\n")
-        .map(|group| group.lines().filter_map(|line| line.strip_prefix("pub mod ")).map(module).collect())
+        .map(|group| {
+            group
+                .lines()
+                .filter_map(|line| line.strip_prefix("pub mod "))
+                .map(module)
+                .collect()
+        })
         .filter(|group: &Vec<String>| !group.is_empty())
         .collect();
     let numbered = groups.into_iter().rev().enumerate();
-    numbered.flat_map(|(row, group)| group.into_iter().map(move |name| (name, row))).collect()
+    numbered
+        .flat_map(|(row, group)| group.into_iter().map(move |name| (name, row)))
+        .collect()
 }
 
 fn module(line: &str) -> String {
@@ -49,7 +68,9 @@ fn files() -> Vec<(String, PathBuf)> {
             }
         }
     }
-    found.retain(|(top, path)| top != "lib" && top != "main" && !path.components().any(|c| c.as_os_str() == "tests"));
+    found.retain(|(top, path)| {
+        top != "lib" && top != "main" && !path.components().any(|c| c.as_os_str() == "tests")
+    });
     assert!(found.len() > 20, "the source files were found");
     found
 }
@@ -57,7 +78,10 @@ fn files() -> Vec<(String, PathBuf)> {
 /// The code of a file: no comments, and nothing from its tests on.
 fn code(path: &Path) -> Vec<(usize, String)> {
     let text = fs::read_to_string(path).unwrap();
-    let lines = text.lines().enumerate().take_while(|(_, line)| !line.starts_with("#[cfg(test)]"));
+    let lines = text
+        .lines()
+        .enumerate()
+        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"));
     lines
         .map(|(number, line)| (number + 1, line.split("//").next().unwrap_or_default().to_owned()))
         .collect()
@@ -68,11 +92,16 @@ fn a_file_names_only_modules_of_lower_rows_or_its_own() {
     let rows = rows();
     let mut wrong = Vec::new();
     for (top, path) in files() {
-        let own = *rows.get(&top).unwrap_or_else(|| panic!("src/lib.rs does not declare `{top}`"));
+        let own = *rows
+            .get(&top)
+            .unwrap_or_else(|| panic!("src/lib.rs does not declare `{top}`"));
         for (number, line) in code(&path) {
             for (at, _) in line.match_indices("crate::") {
                 let rest = &line[at + "crate::".len()..];
-                let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let name: String = rest
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
                 let row = rows.get(&name).copied();
                 if name != top && row.is_none_or(|row| row >= own) {
                     wrong.push(format!("{}:{number} names crate::{name}", path.display()));

@@ -68,7 +68,10 @@ impl Project {
     /// An empty folder.
     pub fn empty() -> Self {
         let folder = tempfile::Builder::new().prefix("septet-test-").tempdir().unwrap();
-        Self { folder, environment: Vec::new() }
+        Self {
+            folder,
+            environment: Vec::new(),
+        }
     }
 
     /// [`SMALL`] with its prompts and this many personas `p00`, `p01`, ….
@@ -76,14 +79,20 @@ impl Project {
         let mut project = Self::empty()
             .file("pipeline.toml", SMALL)
             .file("prompts/system.md", "You write down a conversation.\n")
-            .file("prompts/persona.md", "# {{ persona.id }}\n\n{{ persona.profile }}\n")
+            .file(
+                "prompts/persona.md",
+                "# {{ persona.id }}\n\n{{ persona.profile }}\n",
+            )
             .file("prompts/chunk.md", "Write the part \"{{ vars.title }}\".\n")
             .file(
                 "prompts/combine.md",
                 "Join:\n{% for need in needs %}\n## {{ need.id }}\n{{ need.text }}\n{% endfor %}\n",
             );
         for i in 0..personas {
-            project = project.file(&format!("personas/p{i:02}/profile.md"), &format!("Person number {i}.\n"));
+            project = project.file(
+                &format!("personas/p{i:02}/profile.md"),
+                &format!("Person number {i}.\n"),
+            );
         }
         project
     }
@@ -125,8 +134,12 @@ impl Project {
 
     fn without_simulator(self) -> Self {
         let text = self.read("pipeline.toml");
-        let Some(start) = text.find("[simulator]") else { return self };
-        let end = text[start..].find("\n\n").map_or(text.len(), |end| start + end + 2);
+        let Some(start) = text.find("[simulator]") else {
+            return self;
+        };
+        let end = text[start..]
+            .find("\n\n")
+            .map_or(text.len(), |end| start + end + 2);
         self.write("pipeline.toml", &format!("{}{}", &text[..start], &text[end..]));
         self
     }
@@ -155,9 +168,12 @@ impl Project {
 
     /// The names in a folder, sorted; none if it does not exist.
     pub fn names(&self, path: &str) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.path(path)) else { return Vec::new() };
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let Ok(entries) = fs::read_dir(self.path(path)) else {
+            return Vec::new();
+        };
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -166,8 +182,17 @@ impl Project {
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_septet"));
         command.args(args).current_dir(self.folder.path());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "OPENAI_API_KEY", "COLUMNS"] {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        for variable in [
+            "NO_COLOR",
+            "CLICOLOR",
+            "CLICOLOR_FORCE",
+            "OPENAI_API_KEY",
+            "COLUMNS",
+        ] {
             command.env_remove(variable);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -218,7 +243,13 @@ pub struct Ran {
 impl Ran {
     #[track_caller]
     pub fn code(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 
@@ -241,7 +272,10 @@ impl Events {
         let parse = |line: &str| {
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}\n{}", ran.stderr))
         };
-        Self { all: ran.stdout.lines().map(parse).collect(), code: ran.code }
+        Self {
+            all: ran.stdout.lines().map(parse).collect(),
+            code: ran.code,
+        }
     }
 
     #[track_caller]
@@ -291,12 +325,21 @@ pub struct Server {
 impl Server {
     pub fn start(args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_septet"));
-        command.args(["simulate", "--port", "0", "--latency", "0ms"]).args(args);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+            .args(["simulate", "--port", "0", "--latency", "0ms"])
+            .args(args);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let start = line.find("http://").unwrap_or_else(|| panic!("no address in {line:?}"));
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let start = line
+            .find("http://")
+            .unwrap_or_else(|| panic!("no address in {line:?}"));
         let url: String = line[start..].split_whitespace().next().unwrap().to_owned();
         Self { child, url }
     }
@@ -311,8 +354,11 @@ impl Server {
     pub fn request(&self, method: &str, path: &str) -> String {
         let host = self.url.trim_start_matches("http://").split('/').next().unwrap();
         let mut stream = TcpStream::connect(host).unwrap();
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            .unwrap();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer.split_once("\r\n\r\n").unwrap().1.to_owned()

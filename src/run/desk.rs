@@ -1,0 +1,175 @@
+//! What lies on the desk during a run: the open personas with the requests and answers of their
+//! nodes, by slot. Whatever is no longer needed is dropped, so that memory does not grow with the
+//! number of personas.
+
+use std::sync::Arc;
+
+use crate::call::{Key, Money, Request, Usage};
+use crate::events::{Failure, NodeFinished, NodeStatus};
+use crate::graph::Graph;
+use crate::names::{Instance, PersonaId};
+use crate::run::Requests;
+use crate::schedule::Handle;
+use crate::store::Record;
+
+/// All open personas.
+pub struct Desk {
+    graph: Arc<Graph>,
+    slots: Vec<Option<Persona>>,
+}
+
+/// One open persona.
+pub struct Persona {
+    pub id: PersonaId,
+    /// There once its files are read.
+    pub requests: Option<Arc<dyn Requests>>,
+    nodes: Vec<Work>,
+}
+
+/// One node of an open persona.
+pub struct Work {
+    pub rendered: Option<Rendered>,
+    /// Its answer, for those that need it.
+    pub text: Option<Arc<str>>,
+    pub attempts: u32,
+    /// Tokens taken out of the limits for its call.
+    pub reserved: u64,
+    /// What this run paid for it, bad answers included; the cost is `None` once a call had no
+    /// price.
+    pub spent: Usage,
+    pub cost: Option<Money>,
+    /// What the stored answer that serves it had cost.
+    pub served: Option<Money>,
+}
+
+/// A request and its key.
+pub struct Rendered {
+    pub request: Arc<Request>,
+    pub key: Key,
+}
+
+impl Rendered {
+    pub fn new(request: Request) -> Self {
+        Self {
+            key: Key::of(&request),
+            request: Arc::new(request),
+        }
+    }
+}
+
+impl Desk {
+    pub fn new(graph: Arc<Graph>) -> Self {
+        Self {
+            graph,
+            slots: Vec::new(),
+        }
+    }
+
+    pub fn open(&mut self, slot: usize, id: PersonaId) {
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        let nodes = std::iter::repeat_with(Work::new).take(self.graph.len()).collect();
+        self.slots[slot] = Some(Persona {
+            id,
+            requests: None,
+            nodes,
+        });
+    }
+
+    pub fn close(&mut self, slot: usize) -> Persona {
+        self.slots[slot]
+            .take()
+            .expect("BUG: a closed slot was closed again")
+    }
+
+    pub fn persona(&self, slot: usize) -> &Persona {
+        self.slots[slot]
+            .as_ref()
+            .expect("BUG: an action for a closed slot")
+    }
+
+    pub fn persona_mut(&mut self, slot: usize) -> &mut Persona {
+        self.slots[slot]
+            .as_mut()
+            .expect("BUG: an action for a closed slot")
+    }
+
+    pub fn work(&self, handle: Handle) -> &Work {
+        &self.persona(handle.slot).nodes[handle.node]
+    }
+
+    pub fn work_mut(&mut self, handle: Handle) -> &mut Work {
+        &mut self.persona_mut(handle.slot).nodes[handle.node]
+    }
+
+    pub fn instance(&self, handle: Handle) -> Instance {
+        let persona = self.persona(handle.slot).id.clone();
+        Instance {
+            persona,
+            node: self.graph.id(handle.node).clone(),
+        }
+    }
+
+    /// The answers that a node uses, in the order of the pipeline.
+    pub fn needs(&self, handle: Handle) -> Vec<Arc<str>> {
+        let text = |&node: &usize| self.work(Handle { node, ..handle }).text.clone();
+        let needs = self.graph.needs(handle.node).iter();
+        needs
+            .map(|need| text(need).expect("BUG: a need that is done has its text"))
+            .collect()
+    }
+
+    /// The text of the transcript, if the result is there.
+    pub fn result(&self, slot: usize) -> Option<Arc<str>> {
+        self.work(Handle {
+            slot,
+            node: self.graph.result(),
+        })
+        .text
+        .clone()
+    }
+
+    /// Drops the request of a node that has ended, and sums it up.
+    pub fn finish(&mut self, handle: Handle, status: NodeStatus, error: Option<Failure>) -> NodeFinished {
+        let instance = self.instance(handle);
+        let work = self.work_mut(handle);
+        work.rendered = None;
+        NodeFinished {
+            instance,
+            status,
+            attempts: work.attempts,
+            tokens: work.spent,
+            cost: work.cost,
+            saved: work.served.filter(|_| status == NodeStatus::Cached),
+            error,
+        }
+    }
+}
+
+impl Work {
+    fn new() -> Self {
+        Self {
+            rendered: None,
+            text: None,
+            attempts: 0,
+            reserved: 0,
+            spent: Usage::default(),
+            cost: Some(Money::ZERO),
+            served: None,
+        }
+    }
+
+    /// Books an answer, good or bad.
+    pub fn paid(&mut self, record: &Record) {
+        self.spent += &record.answer.usage;
+        self.cost = self.cost.zip(record.cost).map(|(sum, cost)| sum + cost);
+    }
+
+    pub fn key(&self) -> Key {
+        self.rendered
+            .as_ref()
+            .expect("BUG: the key of what is not rendered")
+            .key
+    }
+}

@@ -1,0 +1,148 @@
+//! The work of a run that blocks or waits, away from the driver's loop: reading, rendering,
+//! looking up. Each job reports back exactly once, also if it panics.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::call::{Key, Money};
+use crate::events::Failure;
+use crate::graph::Graph;
+use crate::names::{Instance, PersonaId};
+use crate::run::attempt::{Ended, with_causes};
+use crate::run::desk::Rendered;
+use crate::run::transcript::Written;
+use crate::run::{Jobs, Project, Requests};
+use crate::schedule::Handle;
+use crate::store::{Looked, Miss, Store};
+
+/// What a job reports back.
+pub enum Report {
+    Opened {
+        slot: usize,
+        opened: Result<Opened, Failure>,
+    },
+    Rendered {
+        handle: Handle,
+        rendered: Result<Rendered, Failure>,
+    },
+    Looked {
+        looked: Vec<(Handle, Found)>,
+    },
+    Ended {
+        handle: Handle,
+        ended: Ended,
+    },
+    Closed {
+        slot: usize,
+        written: Written,
+    },
+}
+
+/// A persona that was read, with the requests of the nodes that need nothing.
+pub struct Opened {
+    pub requests: Arc<dyn Requests>,
+    pub roots: Vec<(usize, Rendered)>,
+}
+
+/// What a look-up found, reduced to what the run needs of it.
+pub enum Found {
+    Hit {
+        text: Arc<str>,
+        cost: Option<Money>,
+    },
+    Miss {
+        damaged: Option<String>,
+    },
+    /// The store does not work.
+    Broken(String),
+}
+
+/// Reads a persona.
+pub fn open(project: &dyn Project, graph: &Graph, persona: &PersonaId) -> Result<Opened, Failure> {
+    let requests: Arc<dyn Requests> = project.open(persona)?.into();
+    let render = |node| Ok((node, Rendered::new(requests.request(node, &[])?)));
+    let roots = graph.roots().map(render).collect::<Result<_, Failure>>()?;
+    Ok(Opened { requests, roots })
+}
+
+/// Renders a node whose needs are there.
+pub fn render(
+    requests: &dyn Requests,
+    graph: &Graph,
+    node: usize,
+    texts: &[Arc<str>],
+) -> Result<Rendered, Failure> {
+    let ids = graph.needs(node).iter().map(|&need| graph.id(need));
+    let needs: Vec<_> = ids.zip(texts.iter().map(|text| &**text)).collect();
+    requests.request(node, &needs).map(Rendered::new)
+}
+
+/// Looks one node up.
+pub fn look(store: &dyn Store, instance: &Instance, key: &Key) -> Found {
+    match store.look(instance, key) {
+        Ok(Looked::Hit(record)) => Found::Hit {
+            cost: record.cost,
+            text: record.answer.text.into(),
+        },
+        Ok(Looked::Miss(Miss::Damaged(reason))) => Found::Miss {
+            damaged: Some(reason),
+        },
+        Ok(Looked::Miss(Miss::Absent | Miss::Refreshed)) => Found::Miss { damaged: None },
+        Err(error) => Found::Broken(with_causes(&error)),
+    }
+}
+
+/// Starts jobs and brings their reports to the driver.
+#[derive(Clone)]
+pub struct Reporter {
+    pub reports: UnboundedSender<Report>,
+    pub jobs: Jobs,
+}
+
+impl Reporter {
+    /// Does blocking work; `lost` is reported if it panics.
+    pub fn work(
+        &self,
+        work: impl FnOnce() -> Report + Send + 'static,
+        lost: impl FnOnce(Failure) -> Report + Send + 'static,
+    ) {
+        match self.jobs {
+            Jobs::Inline => _ = self.reports.send(work()),
+            Jobs::Threads => self.wait(blocking(Jobs::Threads, work), lost),
+        }
+    }
+
+    /// Waits for what reports back. The scheduler would wait for ever for a task that panicked,
+    /// so that is reported too, as the failure of just that task.
+    pub fn wait(
+        &self,
+        task: impl Future<Output = Report> + Send + 'static,
+        lost: impl FnOnce(Failure) -> Report + Send + 'static,
+    ) {
+        let reports = self.reports.clone();
+        tokio::spawn(async move {
+            let report = AssertUnwindSafe(task).catch_unwind().await;
+            let message = "septet has a bug: this panicked; please report it".to_owned();
+            let bug = Failure {
+                kind: "bug",
+                message,
+                http_status: None,
+            };
+            _ = reports.send(report.unwrap_or_else(|_| lost(bug)));
+        });
+    }
+}
+
+/// Does blocking work where the run wants it done.
+pub async fn blocking<T: Send + 'static>(jobs: Jobs, work: impl FnOnce() -> T + Send + 'static) -> T {
+    match jobs {
+        Jobs::Inline => work(),
+        Jobs::Threads => match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        },
+    }
+}
