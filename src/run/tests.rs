@@ -1,1 +1,397 @@
+//! Whole nights replayed: the real driver, scheduler, limits and retries under paused time, in a
+//! seeded world of latencies, faults, outages, rate limits, stops and crashes. What must never
+//! happen is checked over everything that was sent and told.
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::*;
+use crate::call::{Answer, Delivery, Fault, FaultKind, Finish, Key, Message, Role, Usage};
+use crate::config::Retry;
+use crate::events::{CallOutcome, NodeStatus, PersonaStatus};
+use crate::graph::tests::graph;
+use crate::store::{Looked, MemoryStore};
+
+const NODES: &[&str] = &["c1", "c2", "c3", "c4", "c5", "c6", "c7", "combine: c1 c2 c3 c4 c5 c6 c7"];
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The world outside, and the witness of what was really paid.
+struct World {
+    start: Instant,
+    chance: Mutex<fastrand::Rng>,
+    faults: f64,
+    outage: std::ops::Range<Duration>,
+    /// When each call was sent.
+    sent: Mutex<Vec<Duration>>,
+    /// Good answers that were delivered, by key.
+    paid: Mutex<HashMap<Key, u32>>,
+    in_flight: Mutex<HashMap<Key, u32>>,
+    transcripts: Mutex<BTreeMap<PersonaId, String>>,
+    writes: Mutex<u32>,
+}
+
+/// Takes a call out of those in flight, also when it is dropped.
+struct InFlight<'a>(&'a World, Key);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        *self.0.in_flight.lock().unwrap().get_mut(&self.1).unwrap() -= 1;
+    }
+}
+
+impl World {
+    fn new(seed: u64, faults: f64) -> Self {
+        let mut chance = fastrand::Rng::with_seed(seed);
+        let begins = Duration::from_secs(chance.u64(1..600));
+        let outage = begins..begins + Duration::from_secs(chance.u64(0..7_200));
+        Self {
+            start: Instant::now(),
+            chance: Mutex::new(chance),
+            faults,
+            outage: if faults > 0.0 { outage } else { Duration::ZERO..Duration::ZERO },
+            sent: Mutex::default(),
+            paid: Mutex::default(),
+            in_flight: Mutex::default(),
+            transcripts: Mutex::default(),
+            writes: Mutex::new(0),
+        }
+    }
+
+    fn draw(&self) -> f64 {
+        self.chance.lock().unwrap().f64()
+    }
+
+    /// What this call meets.
+    fn fate(&self) -> Result<Finish, Fault> {
+        if self.outage.contains(&self.start.elapsed()) {
+            return Err(Fault::new(FaultKind::Connection, "no route to host"));
+        }
+        let kinds = [FaultKind::ServerError, FaultKind::Timeout, FaultKind::BadResponse, FaultKind::BadRequest];
+        match self.draw() / self.faults.max(f64::MIN_POSITIVE) {
+            x if x < 0.5 => Err(Fault::new(kinds[(x * 8.0) as usize % 3], "a fault")),
+            x if x < 0.8 => {
+                let mut fault = Fault::new(FaultKind::RateLimited, "slow down");
+                fault.retry_after = (x < 0.65).then(|| Duration::from_secs_f64(self.draw() * 90.0));
+                Err(fault)
+            }
+            x if x < 0.81 => Err(Fault::new(kinds[3], "never")),
+            x if x < 1.0 => Ok(Finish::Length),
+            _ => Ok(Finish::Stop),
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for World {
+    async fn call(&self, request: &Request, _: u32) -> Result<Answer, Fault> {
+        let key = Key::of(request);
+        self.sent.lock().unwrap().push(self.start.elapsed());
+        *self.in_flight.lock().unwrap().entry(key).or_default() += 1;
+        let _guard = InFlight(self, key);
+        let latency = 0.2 + self.draw() * 20.0;
+        tokio::time::sleep(Duration::from_secs_f64(latency)).await;
+        let finish = self.fate()?;
+        if finish == Finish::Stop {
+            *self.paid.lock().unwrap().entry(key).or_default() += 1;
+        }
+        let text = format!("answer to {}", key.short());
+        let usage = Usage { input: 900, output: 300, ..Usage::default() };
+        Ok(Answer {
+            text,
+            finish,
+            refusal: None,
+            model: "m".into(),
+            service_tier: None,
+            usage,
+            raw_usage: serde_json::Value::Null,
+            id: None,
+        })
+    }
+}
+
+struct Names(PersonaId);
+
+impl Requests for Names {
+    fn request(&self, node: usize, needs: &[(&NodeId, &str)]) -> Result<Request, Failure> {
+        let needs: Vec<&str> = needs.iter().map(|(_, text)| *text).collect();
+        // The first chunk is the same for every ten personas.
+        let persona = self.0.as_str();
+        let whose = if node == 0 { &persona[..persona.len() - 1] } else { persona };
+        Ok(Request {
+            provider: "world".into(),
+            model: "m".into(),
+            messages: vec![Message { role: Role::User, content: format!("{whose} {node} {needs:?}") }],
+            parameters: Arc::default(),
+            variant: None,
+            delivery: Delivery::default(),
+        })
+    }
+}
+
+impl Project for World {
+    fn open(&self, persona: &PersonaId) -> Result<Box<dyn Requests>, Failure> {
+        match persona.as_str().ends_with("13") {
+            true => Err(Failure { kind: "persona", message: "unlucky".into(), http_status: None }),
+            false => Ok(Box::new(Names(persona.clone()))),
+        }
+    }
+
+    fn transcript(&self, persona: &PersonaId) -> Result<Option<Vec<u8>>, Failure> {
+        Ok(self.transcripts.lock().unwrap().get(persona).map(|text| text.clone().into_bytes()))
+    }
+
+    fn write(&self, persona: &PersonaId, text: &str, _: bool) -> Result<String, Failure> {
+        *self.writes.lock().unwrap() += 1;
+        self.transcripts.lock().unwrap().insert(persona.clone(), text.to_owned());
+        Ok(format!("{persona}.md"))
+    }
+}
+
+#[derive(Clone)]
+struct Night {
+    personas: usize,
+    concurrency: Option<usize>,
+    rpm: Option<u32>,
+    tpm: Option<u32>,
+    seed: u64,
+}
+
+impl Night {
+    fn task(&self) -> Task {
+        let graph = Arc::new(graph(NODES));
+        let retry =
+            Retry { attempts: 6, base: Duration::from_secs(1), max: Duration::from_secs(60), rejected: 2 };
+        Task {
+            run: "night".into(),
+            prices: vec![Some(Price::per_million(1.0, None, None, 2.0)); graph.len()],
+            graph,
+            personas: (0..self.personas).map(|i| format!("p{i:03}").into()).collect(),
+            settings: Settings { concurrency: self.concurrency, retry, fail_fast: false },
+            requests_per_minute: self.rpm,
+            tokens_per_minute: self.tpm,
+            overwrite: false,
+            provider: "world".into(),
+            simulated: false,
+            reserves_output_cap: false,
+            seed: self.seed,
+        }
+    }
+}
+
+/// How a replayed run ended: `None` if it was killed.
+struct Told {
+    outcome: Option<Outcome>,
+    events: Vec<Stamped>,
+}
+
+/// Replays one run; it is killed or stopped at these times, if it lasts so long.
+async fn replay(
+    night: &Night,
+    world: &Arc<World>,
+    store: &Arc<MemoryStore>,
+    kill: Option<Duration>,
+    stops: Vec<(Duration, Stop)>,
+) -> Told {
+    let (sender, mut receiver) = unbounded_channel();
+    let (ask, asked) = unbounded_channel();
+    tokio::spawn(async move {
+        for (at, stop) in stops {
+            tokio::time::sleep(at).await;
+            _ = ask.send(stop);
+        }
+        std::future::pending::<()>().await;
+    });
+    let services = Services {
+        provider: world.clone(),
+        store: store.clone(),
+        project: world.clone(),
+        unix_ms: || 0,
+        jobs: Jobs::Inline,
+    };
+    let run = run(night.task(), services, sender, asked);
+    let outcome = match kill {
+        Some(after) => tokio::time::timeout(after, run).await.ok(),
+        None => Some(run.await),
+    };
+    let mut events = Vec::new();
+    while let Ok(event) = receiver.try_recv() {
+        events.push(event);
+    }
+    Told { outcome, events }
+}
+
+fn paused<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(test)
+}
+
+/// The most calls that were sent in any 60 seconds.
+fn busiest_minute(sent: &[Duration]) -> usize {
+    let mut first = 0;
+    let mut most = 0;
+    for (last, at) in sent.iter().enumerate() {
+        while sent[first] + MINUTE <= *at {
+            first += 1;
+        }
+        most = most.max(last - first + 1);
+    }
+    most
+}
+
+/// What must hold of the events of one run that came to its end.
+fn check_events(night: &Night, told: &Told) {
+    let mut in_flight = 0_usize;
+    let mut nodes: HashMap<Instance, NodeStatus> = HashMap::new();
+    let mut personas: HashMap<PersonaId, PersonaStatus> = HashMap::new();
+    let mut last = Duration::ZERO;
+    for (i, stamped) in told.events.iter().enumerate() {
+        assert!(stamped.at >= last, "time goes on");
+        last = stamped.at;
+        match &stamped.event {
+            Event::RunStarted(_) => assert_eq!(i, 0),
+            Event::RunFinished { .. } => assert_eq!(i, told.events.len() - 1),
+            Event::CallStarted { .. } => {
+                in_flight += 1;
+                assert!(night.concurrency.is_none_or(|most| in_flight <= most), "{in_flight} in flight");
+            }
+            Event::CallEnded { .. } => in_flight -= 1,
+            Event::NodeFinished(node) => {
+                let twice = nodes.insert(node.instance.clone(), node.status);
+                assert_eq!(twice, None, "{} ended twice", node.instance);
+            }
+            Event::PersonaFinished { persona, status, .. } => {
+                let twice = personas.insert(persona.clone(), *status);
+                assert_eq!(twice, None, "{persona} ended twice");
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(in_flight, 0, "what was sent has ended");
+    if matches!(told.outcome, Some(Outcome::Complete | Outcome::Partial)) {
+        assert_eq!((nodes.len(), personas.len()), (night.personas * NODES.len(), night.personas));
+        let failed = personas.values().any(|status| *status == PersonaStatus::Failed);
+        assert_eq!(told.outcome, Some(if failed { Outcome::Partial } else { Outcome::Complete }));
+    }
+}
+
+/// A night with a crash, a stop and a second go; then what must hold over all of it.
+fn night(seed: u64) {
+    paused(async {
+        let mut chance = fastrand::Rng::with_seed(seed);
+        let night = Night {
+            personas: 200,
+            concurrency: [None, Some(1), Some(16), Some(64), Some(200)][chance.usize(0..5)],
+            rpm: [None, Some(60), Some(500), Some(2_000)][chance.usize(0..4)],
+            tpm: [None, Some(200_000), Some(2_000_000)][chance.usize(0..3)],
+            seed,
+        };
+        let world = Arc::new(World::new(seed, chance.f64() * 0.3));
+        let store = Arc::new(MemoryStore::new());
+        let mut lost: HashMap<Key, u32> = HashMap::new();
+        for _ in 0..chance.u8(0..4) {
+            let at = Duration::from_secs_f64(chance.f64() * 900.0);
+            if chance.bool() {
+                let told = replay(&night, &world, &store, Some(at), vec![]).await;
+                if told.outcome.is_none() {
+                    // Killed: what was in flight, or not yet durable, may be paid again.
+                    for (key, count) in world.in_flight.lock().unwrap().iter().filter(|(_, n)| **n > 0) {
+                        *lost.entry(*key).or_default() += count;
+                    }
+                    lost_unsynced(&world, &store.crash(), &mut lost);
+                }
+            } else {
+                let second = at + Duration::from_secs_f64(chance.f64() * 10.0);
+                let told = replay(&night, &world, &store, None, vec![(at, Stop::Drain), (second - at, Stop::Abort)]).await;
+                check_events(&night, &told);
+            }
+            // Tasks of a killed run must not live on in the next one.
+            tokio::time::sleep(Duration::from_secs(3_600)).await;
+        }
+        let mut told = replay(&night, &world, &store, None, vec![]).await;
+        check_events(&night, &told);
+        if told.outcome == Some(Outcome::Fatal) {
+            // The outage began before anything had succeeded: the next run goes on.
+            told = replay(&night, &world, &store, None, vec![]).await;
+            check_events(&night, &told);
+        }
+        for (key, paid) in world.paid.lock().unwrap().iter() {
+            let excuse = lost.get(key).copied().unwrap_or(0);
+            assert!(*paid <= 1 + excuse, "{} was paid {paid} times", key.short());
+            let looked = store.look(&Instance::new("any", "any"), key).unwrap();
+            assert!(matches!(looked, Looked::Hit(_)), "{} was paid and is lost", key.short());
+        }
+        if let Some(rpm) = night.rpm {
+            // Each run begins with a burst of its own.
+            let burst = (rpm / 600).max(1) as usize * 5;
+            let most = busiest_minute(&world.sent.lock().unwrap());
+            assert!(most <= rpm as usize + burst, "{most} calls in a minute, {rpm} are allowed");
+        }
+        finished_again_costs_nothing(&night, &world, &store).await;
+    });
+}
+
+/// What a crash took: delivered, but not durable yet.
+fn lost_unsynced(_: &World, keys: &[Key], lost: &mut HashMap<Key, u32>) {
+    for key in keys {
+        *lost.entry(*key).or_default() += 1;
+    }
+}
+
+/// A rerun calls only what failed, and writes nothing that was written.
+async fn finished_again_costs_nothing(night: &Night, world: &Arc<World>, store: &Arc<MemoryStore>) {
+    let before = (world.paid.lock().unwrap().clone(), *world.writes.lock().unwrap());
+    let written = world.transcripts.lock().unwrap().len();
+    let told = replay(night, world, store, None, vec![]).await;
+    check_events(night, &told);
+    for (key, paid) in &before.0 {
+        assert_eq!(world.paid.lock().unwrap()[key], *paid, "{} was there", key.short());
+    }
+    let new = world.transcripts.lock().unwrap().len() - written;
+    assert_eq!(*world.writes.lock().unwrap() - before.1, new as u32, "only new transcripts are written");
+}
+
+#[test]
+fn nights_with_faults_outages_stops_and_crashes() {
+    // SEPTET_NIGHT=seed replays one; SEPTET_NIGHTS=count replays more than the usual.
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    if let Some(seed) = number("SEPTET_NIGHT") {
+        return night(seed);
+    }
+    for seed in 0..number("SEPTET_NIGHTS").unwrap_or(60) {
+        let replayed = std::panic::catch_unwind(|| night(seed));
+        assert!(replayed.is_ok(), "replay it: SEPTET_NIGHT={seed} cargo test --lib nights");
+    }
+}
+
+#[test]
+fn a_quiet_night_takes_as_long_as_its_limit_says() {
+    paused(async {
+        let night = Night { personas: 30, concurrency: Some(500), rpm: Some(600), tpm: None, seed: 1 };
+        let world = Arc::new(World::new(1, 0.0));
+        let told = replay(&night, &world, &Arc::new(MemoryStore::new()), None, vec![]).await;
+        check_events(&night, &told);
+        let calls = world.sent.lock().unwrap().len();
+        let last = *world.sent.lock().unwrap().last().unwrap();
+        assert_eq!(calls, 30 * 8 - 27 - 8 - 1 + 1, "single flight, and one persona cannot be read");
+        assert!(last.as_secs_f64() < calls as f64 / 10.0 + 21.0, "{calls} calls took {last:?}");
+    });
+}
+
+#[test]
+fn equal_requests_are_paid_once_and_told_as_cached() {
+    paused(async {
+        let night = Night { personas: 10, concurrency: Some(64), rpm: None, tpm: None, seed: 1 };
+        let world = Arc::new(World::new(1, 0.0));
+        let told = replay(&night, &world, &Arc::new(MemoryStore::new()), None, vec![]).await;
+        let status = |wanted| {
+            let is = |stamped: &&Stamped| matches!(&stamped.event, Event::NodeFinished(n) if n.status == wanted);
+            told.events.iter().filter(is).count()
+        };
+        assert_eq!((status(NodeStatus::Called), status(NodeStatus::Cached)), (71, 9));
+        let ok = |s: &&Stamped| matches!(&s.event, Event::CallEnded { outcome: CallOutcome::Ok { .. }, .. });
+        assert_eq!(told.events.iter().filter(ok).count(), 71);
+    });
+}
