@@ -147,3 +147,98 @@ impl fmt::Display for Rejection {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(text: &str, finish: Finish, refusal: Option<&str>) -> Answer {
+        Answer {
+            text: text.to_owned(),
+            finish,
+            refusal: refusal.map(str::to_owned),
+            model: "m".to_owned(),
+            service_tier: None,
+            usage: Usage::default(),
+            raw_usage: Value::Null,
+            id: None,
+        }
+    }
+
+    #[test]
+    fn only_an_answer_that_ended_by_itself_and_says_something_is_served() {
+        let foreign = || Finish::Other("eos".to_owned());
+        let rows = [
+            ("good", answer("Yes.", Finish::Stop, None), Ok(())),
+            ("foreign word with text", answer("Yes.", foreign(), None), Ok(())),
+            (
+                "foreign word without text",
+                answer(" ", foreign(), None),
+                Err(Rejection::Empty),
+            ),
+            (
+                "blank",
+                answer(" \n\t", Finish::Stop, None),
+                Err(Rejection::Empty),
+            ),
+            (
+                "cut off",
+                answer("Yes, bec", Finish::Length, None),
+                Err(Rejection::Truncated),
+            ),
+            (
+                "all reasoning",
+                answer("", Finish::Length, None),
+                Err(Rejection::Truncated),
+            ),
+            (
+                "filter",
+                answer("Yes", Finish::ContentFilter, None),
+                Err(Rejection::Filtered),
+            ),
+            (
+                "tool",
+                answer("", Finish::ToolCall, None),
+                Err(Rejection::ToolCall),
+            ),
+            (
+                "refusal",
+                answer("", Finish::Stop, Some("No.")),
+                Err(Rejection::Refused),
+            ),
+            (
+                "refusal with text",
+                answer("Well", Finish::Stop, Some("No.")),
+                Err(Rejection::Refused),
+            ),
+        ];
+        for (name, answer, verdict) in rows {
+            assert_eq!(answer.judge(), verdict, "{name}");
+        }
+    }
+
+    #[test]
+    fn unknown_parts_stay_unknown_until_one_is_known() {
+        let mut sum = Usage {
+            input: 10,
+            output: 5,
+            ..Usage::default()
+        };
+        sum += &Usage {
+            input: 1,
+            output: 1,
+            ..Usage::default()
+        };
+        assert_eq!((sum.input, sum.output, sum.cached_input), (11, 6, None));
+        sum += &Usage {
+            input: 1,
+            cached_input: Some(1),
+            estimated: true,
+            ..Usage::default()
+        };
+        assert_eq!(
+            (sum.cached_input, sum.reasoning, sum.estimated),
+            (Some(1), None, true)
+        );
+    }
+}

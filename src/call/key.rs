@@ -144,3 +144,121 @@ impl<'de> Deserialize<'de> for Key {
         text.parse().map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::{Delivery, Message, Role};
+    use proptest::prelude::*;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn request() -> Request {
+        let message = |role, content: &str| Message {
+            role,
+            content: content.to_owned(),
+        };
+        let parameters =
+            json!({ "temperature": 0.8, "stop": ["END"], "extra": { "b": 1, "a": [true, null] } });
+        Request {
+            provider: "api.openai.com/v1".into(),
+            model: "gpt-6-luna".into(),
+            messages: vec![
+                message(Role::System, "Be brief."),
+                message(Role::User, "Who is Daniel?"),
+            ],
+            parameters: Arc::new(serde_json::from_value(parameters).unwrap()),
+            variant: None,
+            delivery: Delivery {
+                max_output_tokens: Some(4000),
+                service_tier: Some("flex".into()),
+            },
+        }
+    }
+
+    fn changed(change: impl FnOnce(&mut Request)) -> Key {
+        let mut request = request();
+        change(&mut request);
+        Key::of(&request)
+    }
+
+    fn parameter(name: &str, value: Value) -> Key {
+        changed(|r| _ = Arc::make_mut(&mut r.parameters).insert(name.to_owned(), value))
+    }
+
+    /// If this changes, every stored answer is lost to every user: see `CONTEXT`.
+    #[test]
+    fn the_key_of_a_known_request_stays() {
+        let known = "0fae6576009c5dc32f7648ff82fb74bfb7b93737205b5c98230e8d9f91a320b2";
+        assert_eq!(Key::of(&request()).to_string(), known);
+    }
+
+    #[test]
+    fn what_can_change_a_finished_answer_changes_the_key() {
+        let rows: &[(&str, Key)] = &[
+            ("provider", changed(|r| r.provider = "localhost/v1".into())),
+            ("model", changed(|r| r.model = "gpt-6-sol".into())),
+            ("system message", changed(|r| r.messages[0].content.push('!'))),
+            ("user message", changed(|r| r.messages[1].content.push('!'))),
+            ("role", changed(|r| r.messages[0].role = Role::User)),
+            ("order of messages", changed(|r| r.messages.reverse())),
+            ("a message less", changed(|r| _ = r.messages.pop())),
+            ("temperature", parameter("temperature", json!(0.9))),
+            ("reasoning_effort", parameter("reasoning_effort", json!("low"))),
+            ("an extra parameter", parameter("top_p", json!(0.5))),
+            (
+                "inside an extra parameter",
+                parameter("extra", json!({ "a": [true, 0], "b": 1 })),
+            ),
+            ("variant", changed(|r| r.variant = Some("b".into()))),
+        ];
+        let mut keys: Vec<Key> = rows
+            .iter()
+            .map(|(_, key)| *key)
+            .chain([Key::of(&request())])
+            .collect();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), rows.len() + 1, "each row has a key of its own");
+    }
+
+    #[test]
+    fn what_only_bounds_or_delivers_does_not() {
+        let same = Key::of(&request());
+        assert_eq!(changed(|r| r.delivery.max_output_tokens = None), same);
+        assert_eq!(changed(|r| r.delivery.service_tier = None), same);
+    }
+
+    #[test]
+    fn equal_parameters_have_equal_keys_however_they_are_written() {
+        assert_eq!(parameter("n", json!(1)), parameter("n", json!(1.0)));
+        assert_eq!(parameter("n", json!(-0.0)), parameter("n", json!(0)));
+        let reordered: Value = serde_json::from_str(r#"{"a":[true,null],"b":1.0}"#).unwrap();
+        assert_eq!(parameter("extra", reordered), Key::of(&request()));
+        assert_ne!(parameter("n", json!("1")), parameter("n", json!(1)));
+        assert_ne!(parameter("n", json!(1.5)), parameter("n", json!(1)));
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_is_written() {
+        let key = Key::of(&request());
+        assert_eq!(key.to_string().parse(), Ok(key));
+        assert_eq!(serde_json::from_value::<Key>(json!(key)).unwrap(), key);
+        assert!("abc".parse::<Key>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn text_moved_over_a_boundary_is_another_request(text in ".{2,40}", at in 0usize..40, to in 0usize..40) {
+            let split = |at: usize| {
+                let at = text.char_indices().map(|(i, _)| i).nth(at % text.chars().count()).unwrap();
+                changed(|r| {
+                    r.messages[0].content = text[..at].to_owned();
+                    r.messages[1].content = text[at..].to_owned();
+                })
+            };
+            let chars = text.chars().count();
+            prop_assert_eq!(split(at) == split(to), at % chars == to % chars);
+        }
+    }
+}

@@ -121,3 +121,96 @@ fn parts(usage: &Usage) -> (u64, u64) {
 fn times(price: Money, tokens: u64) -> Money {
     Money(price.0.saturating_mul(i64::try_from(tokens).unwrap_or(i64::MAX)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn usage(input: u64, cached: u64, written: u64, output: u64) -> Usage {
+        Usage {
+            input,
+            cached_input: Some(cached),
+            cache_write: Some(written),
+            output,
+            reasoning: None,
+            estimated: false,
+        }
+    }
+
+    /// gpt-6-luna (2026-11): 0.10, 0.01, 0.125 and 0.50 USD a million.
+    fn luna() -> Price {
+        Price::per_million(0.10, Some(0.01), Some(0.125), 0.50)
+    }
+
+    #[test]
+    fn parts_of_the_input_have_their_own_prices() {
+        let million = 1_000_000;
+        let rows = [
+            (usage(million, 0, 0, 0), 0.10),
+            (usage(million, million, 0, 0), 0.01),
+            (usage(million, 0, million, 0), 0.125),
+            (
+                usage(million, 500_000, 250_000, million),
+                0.025 + 0.005 + 0.03125 + 0.50,
+            ),
+            (
+                Usage {
+                    input: million,
+                    output: 1,
+                    ..Usage::default()
+                },
+                0.1000005,
+            ),
+        ];
+        for (usage, usd) in rows {
+            assert_eq!(luna().cost(&usage), Money::from_usd(usd), "{usage:?}");
+        }
+    }
+
+    #[test]
+    fn a_cache_that_is_written_and_not_read_costs_money() {
+        assert_eq!(
+            luna().saved_by_provider_cache(&usage(1_000_000, 0, 1_000_000, 0)),
+            Money::from_usd(-0.025)
+        );
+        assert_eq!(
+            luna().saved_by_provider_cache(&usage(1_000_000, 1_000_000, 0, 0)),
+            Money::from_usd(0.09)
+        );
+    }
+
+    #[test]
+    fn a_missing_price_is_the_input_price() {
+        let price = Price::per_million(2.0, None, None, 10.0);
+        assert_eq!(
+            price.cost(&usage(100, 50, 50, 0)),
+            price.cost(&usage(100, 0, 0, 0))
+        );
+        assert_eq!(price.saved_by_provider_cache(&usage(100, 50, 50, 0)), Money::ZERO);
+    }
+
+    #[test]
+    fn money_is_shown_with_the_digits_that_tell() {
+        let shown = [0.0, 0.0042, 0.5, 12.3, -0.01, 1234.567].map(|usd| Money::from_usd(usd).to_string());
+        assert_eq!(
+            shown,
+            ["$0.00", "$0.0042", "$0.5000", "$12.30", "-$0.0100", "$1234.57"]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn sums_do_not_depend_on_the_order(inputs in proptest::collection::vec(0u64..5_000, 1..50)) {
+            let costs: Vec<Money> = inputs.iter().map(|&n| luna().cost(&usage(n, n / 3, n / 5, n / 2))).collect();
+            let forth: Money = costs.iter().copied().sum();
+            prop_assert_eq!(forth, costs.into_iter().rev().sum());
+        }
+
+        #[test]
+        fn nonsense_from_a_server_costs_at_most_what_its_input_says(input in 0u64..1_000, cached: u64, written: u64) {
+            let cost = luna().cost(&usage(input, cached, written, 0));
+            prop_assert!(cost >= Money::ZERO && cost <= luna().cost(&usage(input, 0, input, 0)));
+        }
+    }
+}

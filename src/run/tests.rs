@@ -16,7 +16,16 @@ use crate::events::{CallOutcome, NodeStatus, PersonaStatus};
 use crate::graph::tests::graph;
 use crate::store::{Looked, MemoryStore};
 
-const NODES: &[&str] = &["c1", "c2", "c3", "c4", "c5", "c6", "c7", "combine: c1 c2 c3 c4 c5 c6 c7"];
+const NODES: &[&str] = &[
+    "c1",
+    "c2",
+    "c3",
+    "c4",
+    "c5",
+    "c6",
+    "c7",
+    "combine: c1 c2 c3 c4 c5 c6 c7",
+];
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The world outside, and the witness of what was really paid.
@@ -52,7 +61,11 @@ impl World {
             start: Instant::now(),
             chance: Mutex::new(chance),
             faults,
-            outage: if faults > 0.0 { outage } else { Duration::ZERO..Duration::ZERO },
+            outage: if faults > 0.0 {
+                outage
+            } else {
+                Duration::ZERO..Duration::ZERO
+            },
             sent: Mutex::default(),
             paid: Mutex::default(),
             in_flight: Mutex::default(),
@@ -70,7 +83,12 @@ impl World {
         if self.outage.contains(&self.start.elapsed()) {
             return Err(Fault::new(FaultKind::Connection, "no route to host"));
         }
-        let kinds = [FaultKind::ServerError, FaultKind::Timeout, FaultKind::BadResponse, FaultKind::BadRequest];
+        let kinds = [
+            FaultKind::ServerError,
+            FaultKind::Timeout,
+            FaultKind::BadResponse,
+            FaultKind::BadRequest,
+        ];
         match self.draw() / self.faults.max(f64::MIN_POSITIVE) {
             x if x < 0.5 => Err(Fault::new(kinds[(x * 8.0) as usize % 3], "a fault")),
             x if x < 0.8 => {
@@ -99,7 +117,11 @@ impl Provider for World {
             *self.paid.lock().unwrap().entry(key).or_default() += 1;
         }
         let text = format!("answer to {}", key.short());
-        let usage = Usage { input: 900, output: 300, ..Usage::default() };
+        let usage = Usage {
+            input: 900,
+            output: 300,
+            ..Usage::default()
+        };
         Ok(Answer {
             text,
             finish,
@@ -120,11 +142,18 @@ impl Requests for Names {
         let needs: Vec<&str> = needs.iter().map(|(_, text)| *text).collect();
         // The first chunk is the same for every ten personas.
         let persona = self.0.as_str();
-        let whose = if node == 0 { &persona[..persona.len() - 1] } else { persona };
+        let whose = if node == 0 {
+            &persona[..persona.len() - 1]
+        } else {
+            persona
+        };
         Ok(Request {
             provider: "world".into(),
             model: "m".into(),
-            messages: vec![Message { role: Role::User, content: format!("{whose} {node} {needs:?}") }],
+            messages: vec![Message {
+                role: Role::User,
+                content: format!("{whose} {node} {needs:?}"),
+            }],
             parameters: Arc::default(),
             variant: None,
             delivery: Delivery::default(),
@@ -135,18 +164,30 @@ impl Requests for Names {
 impl Project for World {
     fn open(&self, persona: &PersonaId) -> Result<Box<dyn Requests>, Failure> {
         match persona.as_str().ends_with("13") {
-            true => Err(Failure { kind: "persona", message: "unlucky".into(), http_status: None }),
+            true => Err(Failure {
+                kind: "persona",
+                message: "unlucky".into(),
+                http_status: None,
+            }),
             false => Ok(Box::new(Names(persona.clone()))),
         }
     }
 
     fn transcript(&self, persona: &PersonaId) -> Result<Option<Vec<u8>>, Failure> {
-        Ok(self.transcripts.lock().unwrap().get(persona).map(|text| text.clone().into_bytes()))
+        Ok(self
+            .transcripts
+            .lock()
+            .unwrap()
+            .get(persona)
+            .map(|text| text.clone().into_bytes()))
     }
 
     fn write(&self, persona: &PersonaId, text: &str, _: bool) -> Result<String, Failure> {
         *self.writes.lock().unwrap() += 1;
-        self.transcripts.lock().unwrap().insert(persona.clone(), text.to_owned());
+        self.transcripts
+            .lock()
+            .unwrap()
+            .insert(persona.clone(), text.to_owned());
         Ok(format!("{persona}.md"))
     }
 }
@@ -163,14 +204,22 @@ struct Night {
 impl Night {
     fn task(&self) -> Task {
         let graph = Arc::new(graph(NODES));
-        let retry =
-            Retry { attempts: 6, base: Duration::from_secs(1), max: Duration::from_secs(60), rejected: 2 };
+        let retry = Retry {
+            attempts: 6,
+            base: Duration::from_secs(1),
+            max: Duration::from_secs(60),
+            rejected: 2,
+        };
         Task {
             run: "night".into(),
             prices: vec![Some(Price::per_million(1.0, None, None, 2.0)); graph.len()],
             graph,
             personas: (0..self.personas).map(|i| format!("p{i:03}").into()).collect(),
-            settings: Settings { concurrency: self.concurrency, retry, fail_fast: false },
+            settings: Settings {
+                concurrency: self.concurrency,
+                retry,
+                fail_fast: false,
+            },
             requests_per_minute: self.rpm,
             tokens_per_minute: self.tpm,
             overwrite: false,
@@ -225,7 +274,12 @@ async fn replay(
 }
 
 fn paused<T>(test: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(test)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(test)
 }
 
 /// The most calls that were sent in any 60 seconds.
@@ -255,7 +309,10 @@ fn check_events(night: &Night, told: &Told) {
             Event::RunFinished { .. } => assert_eq!(i, told.events.len() - 1),
             Event::CallStarted { .. } => {
                 in_flight += 1;
-                assert!(night.concurrency.is_none_or(|most| in_flight <= most), "{in_flight} in flight");
+                assert!(
+                    night.concurrency.is_none_or(|most| in_flight <= most),
+                    "{in_flight} in flight"
+                );
             }
             Event::CallEnded { .. } => in_flight -= 1,
             Event::NodeFinished(node) => {
@@ -271,9 +328,19 @@ fn check_events(night: &Night, told: &Told) {
     }
     assert_eq!(in_flight, 0, "what was sent has ended");
     if matches!(told.outcome, Some(Outcome::Complete | Outcome::Partial)) {
-        assert_eq!((nodes.len(), personas.len()), (night.personas * NODES.len(), night.personas));
+        assert_eq!(
+            (nodes.len(), personas.len()),
+            (night.personas * NODES.len(), night.personas)
+        );
         let failed = personas.values().any(|status| *status == PersonaStatus::Failed);
-        assert_eq!(told.outcome, Some(if failed { Outcome::Partial } else { Outcome::Complete }));
+        assert_eq!(
+            told.outcome,
+            Some(if failed {
+                Outcome::Partial
+            } else {
+                Outcome::Complete
+            })
+        );
     }
 }
 
@@ -304,7 +371,14 @@ fn night(seed: u64) {
                 }
             } else {
                 let second = at + Duration::from_secs_f64(chance.f64() * 10.0);
-                let told = replay(&night, &world, &store, None, vec![(at, Stop::Drain), (second - at, Stop::Abort)]).await;
+                let told = replay(
+                    &night,
+                    &world,
+                    &store,
+                    None,
+                    vec![(at, Stop::Drain), (second - at, Stop::Abort)],
+                )
+                .await;
                 check_events(&night, &told);
             }
             // Tasks of a killed run must not live on in the next one.
@@ -321,13 +395,20 @@ fn night(seed: u64) {
             let excuse = lost.get(key).copied().unwrap_or(0);
             assert!(*paid <= 1 + excuse, "{} was paid {paid} times", key.short());
             let looked = store.look(&Instance::new("any", "any"), key).unwrap();
-            assert!(matches!(looked, Looked::Hit(_)), "{} was paid and is lost", key.short());
+            assert!(
+                matches!(looked, Looked::Hit(_)),
+                "{} was paid and is lost",
+                key.short()
+            );
         }
         if let Some(rpm) = night.rpm {
             // Each run begins with a burst of its own.
             let burst = (rpm / 600).max(1) as usize * 5;
             let most = busiest_minute(&world.sent.lock().unwrap());
-            assert!(most <= rpm as usize + burst, "{most} calls in a minute, {rpm} are allowed");
+            assert!(
+                most <= rpm as usize + burst,
+                "{most} calls in a minute, {rpm} are allowed"
+            );
         }
         finished_again_costs_nothing(&night, &world, &store).await;
     });
@@ -347,10 +428,19 @@ async fn finished_again_costs_nothing(night: &Night, world: &Arc<World>, store: 
     let told = replay(night, world, store, None, vec![]).await;
     check_events(night, &told);
     for (key, paid) in &before.0 {
-        assert_eq!(world.paid.lock().unwrap()[key], *paid, "{} was there", key.short());
+        assert_eq!(
+            world.paid.lock().unwrap()[key],
+            *paid,
+            "{} was there",
+            key.short()
+        );
     }
     let new = world.transcripts.lock().unwrap().len() - written;
-    assert_eq!(*world.writes.lock().unwrap() - before.1, new as u32, "only new transcripts are written");
+    assert_eq!(
+        *world.writes.lock().unwrap() - before.1,
+        new as u32,
+        "only new transcripts are written"
+    );
 }
 
 #[test]
@@ -362,36 +452,67 @@ fn nights_with_faults_outages_stops_and_crashes() {
     }
     for seed in 0..number("SEPTET_NIGHTS").unwrap_or(60) {
         let replayed = std::panic::catch_unwind(|| night(seed));
-        assert!(replayed.is_ok(), "replay it: SEPTET_NIGHT={seed} cargo test --lib nights");
+        assert!(
+            replayed.is_ok(),
+            "replay it: SEPTET_NIGHT={seed} cargo test --lib nights"
+        );
     }
 }
 
 #[test]
 fn a_quiet_night_takes_as_long_as_its_limit_says() {
     paused(async {
-        let night = Night { personas: 30, concurrency: Some(500), rpm: Some(600), tpm: None, seed: 1 };
+        let night = Night {
+            personas: 30,
+            concurrency: Some(500),
+            rpm: Some(600),
+            tpm: None,
+            seed: 1,
+        };
         let world = Arc::new(World::new(1, 0.0));
         let told = replay(&night, &world, &Arc::new(MemoryStore::new()), None, vec![]).await;
         check_events(&night, &told);
         let calls = world.sent.lock().unwrap().len();
         let last = *world.sent.lock().unwrap().last().unwrap();
-        assert_eq!(calls, 30 * 8 - 27 - 8 - 1 + 1, "single flight, and one persona cannot be read");
-        assert!(last.as_secs_f64() < calls as f64 / 10.0 + 21.0, "{calls} calls took {last:?}");
+        assert_eq!(
+            calls,
+            30 * 8 - 27 - 8 - 1 + 1,
+            "single flight, and one persona cannot be read"
+        );
+        assert!(
+            last.as_secs_f64() < calls as f64 / 10.0 + 21.0,
+            "{calls} calls took {last:?}"
+        );
     });
 }
 
 #[test]
 fn equal_requests_are_paid_once_and_told_as_cached() {
     paused(async {
-        let night = Night { personas: 10, concurrency: Some(64), rpm: None, tpm: None, seed: 1 };
+        let night = Night {
+            personas: 10,
+            concurrency: Some(64),
+            rpm: None,
+            tpm: None,
+            seed: 1,
+        };
         let world = Arc::new(World::new(1, 0.0));
         let told = replay(&night, &world, &Arc::new(MemoryStore::new()), None, vec![]).await;
         let status = |wanted| {
-            let is = |stamped: &&Stamped| matches!(&stamped.event, Event::NodeFinished(n) if n.status == wanted);
+            let is =
+                |stamped: &&Stamped| matches!(&stamped.event, Event::NodeFinished(n) if n.status == wanted);
             told.events.iter().filter(is).count()
         };
         assert_eq!((status(NodeStatus::Called), status(NodeStatus::Cached)), (71, 9));
-        let ok = |s: &&Stamped| matches!(&s.event, Event::CallEnded { outcome: CallOutcome::Ok { .. }, .. });
+        let ok = |s: &&Stamped| {
+            matches!(
+                &s.event,
+                Event::CallEnded {
+                    outcome: CallOutcome::Ok { .. },
+                    ..
+                }
+            )
+        };
         assert_eq!(told.events.iter().filter(ok).count(), 71);
     });
 }

@@ -1,0 +1,14 @@
+//! `septet completions`: what a shell needs to complete septet's command line.
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use crate::cli::args::{Cli, Completions};
+use crate::cli::failure::CliError;
+
+/// Prints the completions of a shell.
+pub fn completions(args: &Completions) -> Result<ExitCode, CliError> {
+    clap_complete::generate(args.shell, &mut Cli::command(), "septet", &mut std::io::stdout());
+    Ok(ExitCode::SUCCESS)
+}

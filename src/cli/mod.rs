@@ -1,0 +1,70 @@
+//! The command line: arguments in, exit code out. Everything is built and wired together here.
+
+mod args;
+mod check;
+mod completions;
+mod failure;
+mod init;
+mod plan;
+mod project;
+mod run;
+mod simulate;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use args::{Cli, Command};
+use failure::CliError;
+
+/// Does what the command line asks and returns the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    paint(cli.color);
+    match dispatch(&cli) {
+        Ok(code) => code,
+        Err(error) => error.report(),
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<ExitCode, CliError> {
+    let directory = cli.directory.as_deref();
+    match &cli.command {
+        Command::Run(args) => run::run(directory, args, cli.color),
+        Command::Plan(args) => plan::plan(directory, args),
+        Command::Check(args) => check::check(directory, args),
+        Command::Init(args) => init::init(directory, args),
+        Command::Simulate(args) => simulate::simulate(args),
+        Command::Completions(args) => completions::completions(args),
+    }
+}
+
+/// `--help` and `--version` are answers, everything else is a wrong command line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(2),
+    }
+}
+
+fn paint(color: args::Color) {
+    let on = match color {
+        args::Color::Auto => return,
+        args::Color::Always => true,
+        args::Color::Never => false,
+    };
+    console::set_colors_enabled(on);
+    console::set_colors_enabled_stderr(on);
+}
+
+/// A runtime for a command that waits.
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        CliError::stopped(failure::Complaint::new(format!("cannot start the runtime: {error}")))
+    })
+}
