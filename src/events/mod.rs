@@ -249,6 +249,28 @@ impl Outcome {
     }
 }
 
+impl Failure {
+    /// The kind of a persona that cannot be read: all its nodes fail, and none of them is the
+    /// place.
+    pub const PERSONA: &'static str = "persona";
+    /// The kind of a prompt that cannot be rendered.
+    pub const TEMPLATE: &'static str = "template";
+    /// The kind of a transcript that cannot be read or written.
+    pub const OUTPUT: &'static str = "output";
+    /// The kind of a store that does not work.
+    pub const STORE: &'static str = "store";
+    /// The kind of a panic inside septet.
+    pub const BUG: &'static str = "bug";
+    /// The kinds that are neither a fault's nor a rejection's.
+    pub const OTHER_KINDS: [&'static str; 5] = [
+        Self::PERSONA,
+        Self::TEMPLATE,
+        Self::OUTPUT,
+        Self::STORE,
+        Self::BUG,
+    ];
+}
+
 impl From<&Fault> for Failure {
     fn from(fault: &Fault) -> Self {
         Self {

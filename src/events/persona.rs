@@ -50,14 +50,14 @@ impl PersonaFigures {
         }
     }
 
-    /// Returns why the persona failed, and the node where it did: `error` is what its end said.
+    /// Returns why the persona failed, and the node where it did; none where the persona itself
+    /// cannot be worked on. `error` is what its end said.
     pub fn cause<'a>(&'a self, error: Option<&'a Failure>) -> Option<(Option<&'a NodeId>, &'a Failure)> {
-        match error {
-            Some(error) => {
-                let node = self.failed.iter().find(|(_, failure)| failure == error);
-                Some((node.map(|(node, _)| node), error))
-            }
-            None => self.failed.first().map(|(node, failure)| (Some(node), failure)),
-        }
+        let Some(error) = error else {
+            return self.failed.first().map(|(node, failure)| (Some(node), failure));
+        };
+        let node = self.failed.iter().find(|(_, failure)| failure == error);
+        let node = node.filter(|_| error.kind != Failure::PERSONA);
+        Some((node.map(|(node, _)| node), error))
     }
 }

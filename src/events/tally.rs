@@ -259,11 +259,8 @@ impl Tally {
     }
 
     fn figures(&mut self, persona: &PersonaId, at: Duration) -> &mut PersonaFigures {
-        if !self.open.contains_key(persona) {
-            let figures = PersonaFigures::new(persona.clone(), at);
-            self.open.insert(persona.clone(), figures);
-        }
-        self.open.get_mut(persona).expect("BUG: inserted above")
+        let figures = || PersonaFigures::new(persona.clone(), at);
+        self.open.entry(persona.clone()).or_insert_with(figures)
     }
 
     /// Returns how many calls were started in the 60 seconds before `now`.
