@@ -1,8 +1,19 @@
 //! All that anyone can be told about a run, as values. Whatever a person or a program sees is
 //! drawn from these; [`Tally`] folds them into every figure that is shown.
 
+mod pace;
+mod persona;
+mod summary;
+mod tally;
+
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use persona::PersonaFigures;
+pub use summary::{CallCounts, NodeCounts, PersonaCounts, RunSummary, Saved, TokenCounts};
+pub use tally::{Cause, FailureGroup, Tally};
 
 use crate::call::{Fault, FaultKind, Money, Rejection, Usage};
 use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
@@ -72,13 +83,14 @@ pub enum Event {
     },
     /// A node of a persona has reached its end.
     NodeFinished(Box<NodeFinished>),
-    /// A persona has reached its end.
+    /// A persona has reached its end. The ends of its nodes were told before.
     PersonaFinished {
         /// Which.
         persona: PersonaId,
         /// How.
         status: PersonaStatus,
-        /// Why, where it failed.
+        /// Why, where it failed: the failure of its first failed node as that node told it
+        /// (without the node's name, which is added where it is shown), or its own.
         error: Option<Failure>,
         /// Where its transcript is, as the user would type it; for `kept`, where the new text is.
         path: Option<String>,
@@ -106,6 +118,9 @@ pub struct RunStarted {
     pub run: RunId,
     /// How many personas were chosen.
     pub personas: usize,
+    /// The length of their longest name in characters: columns are laid out before the names
+    /// are known.
+    pub longest_persona: usize,
     /// The nodes of the pipeline in order.
     pub nodes: Vec<NodeId>,
     /// Calls in flight; `None`: starts at 4 and grows.
@@ -169,7 +184,8 @@ pub struct NodeFinished {
 }
 
 /// How a node ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NodeStatus {
     /// An accepted answer was paid for in this run.
     Called,
@@ -182,7 +198,8 @@ pub enum NodeStatus {
 }
 
 /// How a persona ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PersonaStatus {
     /// Its transcript was written.
     Written,
@@ -195,7 +212,8 @@ pub enum PersonaStatus {
 }
 
 /// How a run ended. Ordered: a stronger one replaces a weaker one, and each has its exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Everything is up to date.
     Complete,
@@ -209,7 +227,7 @@ pub enum Outcome {
 }
 
 /// Why something failed, as `--json` shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
     /// The kind: one of those listed in `docs/json.md`.
     pub kind: &'static str,
@@ -217,6 +235,40 @@ pub struct Failure {
     pub message: String,
     /// The HTTP status, where there was one.
     pub http_status: Option<u16>,
+}
+
+impl Outcome {
+    /// Returns the exit code of a run that ended so.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Outcome::Complete => 0,
+            Outcome::Partial => 1,
+            Outcome::Fatal => 3,
+            Outcome::Interrupted => 130,
+        }
+    }
+}
+
+impl Failure {
+    /// The kind of a persona that cannot be read: all its nodes fail, and none of them is the
+    /// place.
+    pub const PERSONA: &'static str = "persona";
+    /// The kind of a prompt that cannot be rendered.
+    pub const TEMPLATE: &'static str = "template";
+    /// The kind of a transcript that cannot be read or written.
+    pub const OUTPUT: &'static str = "output";
+    /// The kind of a store that does not work.
+    pub const STORE: &'static str = "store";
+    /// The kind of a panic inside septet.
+    pub const BUG: &'static str = "bug";
+    /// The kinds that are neither a fault's nor a rejection's.
+    pub const OTHER_KINDS: [&'static str; 5] = [
+        Self::PERSONA,
+        Self::TEMPLATE,
+        Self::OUTPUT,
+        Self::STORE,
+        Self::BUG,
+    ];
 }
 
 impl From<&Fault> for Failure {

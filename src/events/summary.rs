@@ -1,0 +1,148 @@
+//! The object that `--json` prints last and that the store keeps of each run. Its fields, their
+//! names and their order are the contract with other programs (`docs/json.md`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::Usage;
+use crate::events::Outcome;
+use crate::names::RunId;
+
+/// The `run_finished` object: how a run ended, with every figure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// Always `run_finished`.
+    pub event: String,
+    /// Which run.
+    pub run: RunId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Personas by how they ended.
+    pub personas: PersonaCounts,
+    /// Nodes by how they ended.
+    pub nodes: NodeCounts,
+    /// Calls by how they ended.
+    pub calls: CallCounts,
+    /// What this run paid for.
+    pub tokens: TokenCounts,
+    /// What this run paid; `None`: a paid call had no price.
+    pub cost_usd: Option<f64>,
+    /// What was not paid; `None`: the price of a part of it is not known.
+    pub saved_usd: Option<Saved>,
+    /// Seconds.
+    pub elapsed_s: f64,
+}
+
+/// Personas by how they ended; `total` is the sum of the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersonaCounts {
+    /// Chosen for this run.
+    pub total: u64,
+    /// The transcript was written.
+    pub written: u64,
+    /// The transcript was up to date.
+    pub unchanged: u64,
+    /// The transcript was edited by hand: the new text is beside it.
+    pub kept: u64,
+    /// There is no new transcript.
+    pub failed: u64,
+    /// Not ended.
+    pub pending: u64,
+}
+
+/// Nodes by how they ended; `total` is the sum of the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeCounts {
+    /// Personas times nodes of the pipeline.
+    pub total: u64,
+    /// An accepted answer was paid for in this run.
+    pub called: u64,
+    /// Served from the store.
+    pub cached: u64,
+    /// Given up.
+    pub failed: u64,
+    /// A node that it needs failed.
+    pub skipped: u64,
+    /// Not ended.
+    pub pending: u64,
+}
+
+/// Calls by how they ended; `sent` is the sum of the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallCounts {
+    /// Sent and ended.
+    pub sent: u64,
+    /// Accepted answers.
+    pub ok: u64,
+    /// Bad answers, paid all the same.
+    pub rejected: u64,
+    /// No usable answer, retried or not.
+    pub faulted: u64,
+    /// Given up while waiting (timeout, second Ctrl+C): they may have been billed.
+    pub abandoned: u64,
+}
+
+/// Tokens by kind. Parts that a server did not report count as 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCounts {
+    /// All input.
+    pub input: u64,
+    /// All output.
+    pub output: u64,
+    /// The part of `output` that was reasoning.
+    pub reasoning: u64,
+    /// The part of `input` that was read from the provider's cache.
+    pub cached_input: u64,
+    /// The part of `input` that was written to the provider's cache.
+    pub cache_write: u64,
+    /// `input` + `output`.
+    pub total: u64,
+}
+
+/// What was not paid, in USD.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Saved {
+    /// By the provider's prompt cache; negative if writing to it cost more than it saved.
+    pub provider_cache: f64,
+    /// What the answers that were served from the store had cost.
+    pub septet_cache: f64,
+}
+
+impl PersonaCounts {
+    /// Returns how many personas have ended.
+    pub fn ended(&self) -> u64 {
+        self.total - self.pending
+    }
+
+    /// Returns how many personas need nothing more: their transcript is there and new.
+    pub fn up_to_date(&self) -> u64 {
+        self.written + self.unchanged
+    }
+}
+
+impl NodeCounts {
+    /// Returns how many nodes have ended.
+    pub fn ended(&self) -> u64 {
+        self.total - self.pending
+    }
+}
+
+impl TokenCounts {
+    /// Adds the tokens of one answer.
+    pub fn add(&mut self, usage: &Usage) {
+        let add = |sum: &mut u64, part: u64| *sum = sum.saturating_add(part);
+        add(&mut self.input, usage.input);
+        add(&mut self.output, usage.output);
+        add(&mut self.reasoning, usage.reasoning.unwrap_or(0));
+        add(&mut self.cached_input, usage.cached_input.unwrap_or(0));
+        add(&mut self.cache_write, usage.cache_write.unwrap_or(0));
+        self.total = self.input.saturating_add(self.output);
+    }
+}
+
+impl From<&Usage> for TokenCounts {
+    fn from(usage: &Usage) -> Self {
+        let mut counts = Self::default();
+        counts.add(usage);
+        counts
+    }
+}

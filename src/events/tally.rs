@@ -1,0 +1,318 @@
+//! Every figure that is shown of a run, folded from its events. The terminal, `--json`, the exit
+//! code and whatever comes later read it; nothing counts for itself.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use crate::call::{Money, Usage};
+use crate::events::pace::Pace;
+use crate::events::summary::{CallCounts, NodeCounts, PersonaCounts, Saved};
+use crate::events::{
+    CallOutcome, Event, Failure, NodeFinished, NodeStatus, Outcome, PersonaFigures, PersonaStatus,
+    RunStarted, RunSummary, Stamped, TokenCounts,
+};
+use crate::names::{PersonaId, RunId, Stop};
+
+#[cfg(test)]
+mod tests;
+
+/// What is known of a run after the events so far. Its size does not grow with the number of
+/// personas: of each one it holds figures only while it is worked on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tally {
+    /// What the run set out to do; `None` before its first event.
+    pub started: Option<RunStarted>,
+    /// The time of the newest event.
+    pub at: Duration,
+    /// Personas by how they ended.
+    pub personas: PersonaCounts,
+    /// Nodes by how they ended.
+    pub nodes: NodeCounts,
+    /// Calls that have ended, by how they did.
+    pub calls: CallCounts,
+    /// Calls that have not ended.
+    pub in_flight: u64,
+    /// What this run paid for, rejected answers included.
+    pub tokens: TokenCounts,
+    /// True where a server counted nothing and some of `tokens` are estimates.
+    pub estimated: bool,
+    /// What this run paid; `None`: a paid call had no price.
+    pub cost: Option<Money>,
+    /// What the provider's cache saved; `None`: a paid call had no price.
+    pub saved_by_provider: Option<Money>,
+    /// What the answers served from the store had cost; `None`: not known of one of them.
+    pub saved_by_septet: Option<Money>,
+    /// Failed personas by their cause.
+    pub failures: BTreeMap<Cause, FailureGroup>,
+    /// Calls in flight that are allowed; `None`: not known.
+    pub concurrency: Option<usize>,
+    /// Until when everyone waits because a server asked for it.
+    pub paused_until: Option<Duration>,
+    /// Since when nobody gets an answer, and the last fault's words.
+    pub outage: Option<(Duration, String)>,
+    /// What a person asked for.
+    pub stopping: Option<Stop>,
+    /// How the run ended; `None` while it goes on.
+    pub outcome: Option<Outcome>,
+    /// What ended it early.
+    pub cause: Option<Failure>,
+    /// The persona that ended last.
+    pub last_persona: Option<PersonaFigures>,
+    open: HashMap<PersonaId, PersonaFigures>,
+    pace: Pace,
+}
+
+/// What failures have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cause {
+    /// The kind: one of those listed in `docs/json.md`.
+    pub kind: &'static str,
+    /// The HTTP status, where there was one.
+    pub http_status: Option<u16>,
+}
+
+/// Personas that failed for the same cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureGroup {
+    /// How many.
+    pub count: u64,
+    /// The first of them, as `PERSONA/NODE` or `PERSONA`.
+    pub example: String,
+    /// What was said there.
+    pub message: String,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            started: None,
+            at: Duration::ZERO,
+            personas: PersonaCounts::default(),
+            nodes: NodeCounts::default(),
+            calls: CallCounts::default(),
+            in_flight: 0,
+            tokens: TokenCounts::default(),
+            estimated: false,
+            cost: Some(Money::ZERO),
+            saved_by_provider: Some(Money::ZERO),
+            saved_by_septet: Some(Money::ZERO),
+            failures: BTreeMap::new(),
+            concurrency: None,
+            paused_until: None,
+            outage: None,
+            stopping: None,
+            outcome: None,
+            cause: None,
+            last_persona: None,
+            open: HashMap::new(),
+            pace: Pace::default(),
+        }
+    }
+}
+
+impl Tally {
+    /// Folds one event in. Events come in the order in which they happened.
+    pub fn apply(&mut self, stamped: &Stamped) {
+        let at = stamped.at;
+        self.at = self.at.max(at);
+        match &stamped.event {
+            Event::RunStarted(started) => self.run_started(started),
+            Event::CallStarted { instance, .. } => {
+                self.in_flight += 1;
+                self.pace.call_started(at);
+                self.figures(&instance.persona, at).calls += 1;
+            }
+            Event::CallEnded {
+                instance, outcome, ..
+            } => self.call_ended(&instance.persona, outcome),
+            Event::Paused { pause, .. } => {
+                self.paused_until = self.paused_until.max(Some(at.saturating_add(*pause)));
+            }
+            Event::OutageBegan { cause } => {
+                self.outage = Some((at, cause.clone()));
+                self.pace.outage_began(at);
+            }
+            Event::OutageEnded { .. } => {
+                self.outage = None;
+                self.pace.outage_ended(at);
+            }
+            Event::ConcurrencyChanged { concurrency } => self.concurrency = Some(*concurrency),
+            Event::NodeFinished(node) => self.node_finished(node, at),
+            Event::PersonaFinished {
+                persona,
+                status,
+                error,
+                ..
+            } => {
+                self.persona_finished(persona, *status, error.as_ref(), at);
+            }
+            Event::Stopping(stop) => self.stopping = self.stopping.max(Some(*stop)),
+            Event::RunFinished { outcome, cause } => self.run_finished(*outcome, cause.clone()),
+            Event::Retrying { .. } | Event::Warning { .. } => {}
+        }
+    }
+
+    fn run_started(&mut self, started: &RunStarted) {
+        self.personas.total = started.personas as u64;
+        self.personas.pending = self.personas.total;
+        self.nodes.total = self.personas.total.saturating_mul(started.nodes.len() as u64);
+        self.nodes.pending = self.nodes.total;
+        self.concurrency = started.concurrency;
+        self.started = Some(started.clone());
+    }
+
+    fn call_ended(&mut self, persona: &PersonaId, outcome: &CallOutcome) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.calls.sent += 1;
+        match outcome {
+            CallOutcome::Ok { usage, cost, saved } => {
+                self.calls.ok += 1;
+                self.pay(persona, usage, *cost, *saved);
+            }
+            CallOutcome::Rejected {
+                usage, cost, saved, ..
+            } => {
+                self.calls.rejected += 1;
+                self.pay(persona, usage, *cost, *saved);
+            }
+            lost if lost.is_abandoned() => self.calls.abandoned += 1,
+            _ => self.calls.faulted += 1,
+        }
+    }
+
+    fn pay(&mut self, persona: &PersonaId, usage: &Usage, cost: Option<Money>, saved: Option<Money>) {
+        self.tokens.add(usage);
+        self.estimated |= usage.estimated;
+        add(&mut self.cost, cost);
+        add(&mut self.saved_by_provider, saved);
+        // Not `figures`: a persona that has ended would be opened again and stay.
+        if let Some(figures) = self.open.get_mut(persona) {
+            figures.tokens.add(usage);
+            add(&mut figures.cost, cost);
+        }
+    }
+
+    fn node_finished(&mut self, node: &NodeFinished, at: Duration) {
+        match node.status {
+            NodeStatus::Called => self.nodes.called += 1,
+            NodeStatus::Cached => {
+                self.nodes.cached += 1;
+                add(&mut self.saved_by_septet, node.saved);
+            }
+            NodeStatus::Failed => self.nodes.failed += 1,
+            NodeStatus::Skipped => self.nodes.skipped += 1,
+        }
+        self.nodes.pending = self.nodes.pending.saturating_sub(1);
+        self.pace.node_ended(at);
+        self.figures(&node.instance.persona, at).node_finished(node);
+    }
+
+    fn persona_finished(
+        &mut self,
+        persona: &PersonaId,
+        status: PersonaStatus,
+        error: Option<&Failure>,
+        at: Duration,
+    ) {
+        let opened = self.open.remove(persona);
+        let mut figures = opened.unwrap_or_else(|| PersonaFigures::new(persona.clone(), at));
+        figures.took = at.saturating_sub(figures.began);
+        self.personas.pending = self.personas.pending.saturating_sub(1);
+        match status {
+            PersonaStatus::Written => self.personas.written += 1,
+            PersonaStatus::Unchanged => self.personas.unchanged += 1,
+            PersonaStatus::Kept => self.personas.kept += 1,
+            PersonaStatus::Failed => {
+                self.personas.failed += 1;
+                self.group(&figures, error);
+            }
+        }
+        self.last_persona = Some(figures);
+    }
+
+    fn group(&mut self, figures: &PersonaFigures, error: Option<&Failure>) {
+        let Some((node, failure)) = figures.cause(error) else {
+            return;
+        };
+        let cause = Cause {
+            kind: failure.kind,
+            http_status: failure.http_status,
+        };
+        let group = self.failures.entry(cause).or_insert_with(|| FailureGroup {
+            count: 0,
+            example: match node {
+                Some(node) => format!("{}/{node}", figures.persona),
+                None => figures.persona.to_string(),
+            },
+            message: failure.message.clone(),
+        });
+        group.count += 1;
+    }
+
+    fn run_finished(&mut self, outcome: Outcome, cause: Option<Failure>) {
+        self.outcome = Some(outcome);
+        self.cause = cause;
+        // A call that nobody waits for any more has been given up, whether someone said so or not.
+        let given_up = std::mem::take(&mut self.in_flight);
+        self.calls.abandoned += given_up;
+        self.calls.sent += given_up;
+    }
+
+    fn figures(&mut self, persona: &PersonaId, at: Duration) -> &mut PersonaFigures {
+        let figures = || PersonaFigures::new(persona.clone(), at);
+        self.open.entry(persona.clone()).or_insert_with(figures)
+    }
+
+    /// Returns how many calls were started in the 60 seconds before `now`.
+    pub fn calls_in_last_minute(&self, now: Duration) -> u64 {
+        self.pace.calls_in_last_minute(now)
+    }
+
+    /// Estimates how long the rest will take at the pace of the last minutes; `None` while there
+    /// is no evidence, in an outage, and once the run is stopping or over.
+    pub fn time_left(&self, now: Duration) -> Option<Duration> {
+        let too_few = self.calls.sent < self.in_flight.max(1);
+        if too_few || self.stopping.is_some() || self.outcome.is_some() {
+            return None;
+        }
+        self.pace.time_left(now, self.nodes.pending)
+    }
+
+    /// Returns the cost and both savings in USD, if all are known.
+    fn saved_usd(&self) -> Option<Saved> {
+        self.cost?;
+        Some(Saved {
+            provider_cache: self.saved_by_provider?.usd(),
+            septet_cache: self.saved_by_septet?.usd(),
+        })
+    }
+
+    /// Returns the exit code; `None` while the run goes on.
+    pub fn exit_code(&self) -> Option<u8> {
+        self.outcome.map(Outcome::exit_code)
+    }
+
+    /// Returns the `run_finished` object; `None` while the run goes on.
+    pub fn summary(&self) -> Option<RunSummary> {
+        Some(RunSummary {
+            event: "run_finished".to_owned(),
+            run: match &self.started {
+                Some(started) => started.run.clone(),
+                None => RunId::from(""),
+            },
+            outcome: self.outcome?,
+            personas: self.personas,
+            nodes: self.nodes,
+            calls: self.calls,
+            tokens: self.tokens,
+            cost_usd: self.cost.map(Money::usd),
+            saved_usd: self.saved_usd(),
+            elapsed_s: self.at.as_millis() as f64 / 1000.0,
+        })
+    }
+}
+
+/// Adds to a sum that is unknown as soon as one part of it is.
+fn add(sum: &mut Option<Money>, part: Option<Money>) {
+    *sum = sum.zip(part).map(|(sum, part)| sum + part);
+}

@@ -1,0 +1,116 @@
+//! The live part of the display as text: how far a run is, how fast, what it has cost, and what it
+//! waits for. It does not know how the text gets onto the screen.
+
+use std::time::Duration;
+
+use crate::events::Tally;
+use crate::report::figures::{count, dollars, duration, number, roughly};
+use crate::report::printable::one_line;
+use crate::report::style::{Palette, cut, fit, width};
+use crate::report::wording;
+
+/// The bar itself is never wider than this: beyond it more columns tell nothing more.
+const WIDEST_BAR: usize = 40;
+/// A narrower bar tells nothing.
+const NARROWEST_BAR: usize = 8;
+
+/// Returns two lines, and a third while the run waits for something; none before it has started
+/// and after it has ended. Each is at most `columns` wide.
+pub fn lines(tally: &Tally, now: Duration, palette: Palette, columns: usize) -> Vec<String> {
+    if tally.started.is_none() || tally.outcome.is_some() {
+        return Vec::new();
+    }
+    let mut lines = vec![
+        progress(tally, now, palette, columns),
+        figures(tally, now, palette, columns),
+    ];
+    lines.extend(waiting(tally, now).map(|text| palette.warn(&cut(&text, columns))));
+    lines
+}
+
+fn progress(tally: &Tally, now: Duration, palette: Palette, columns: usize) -> String {
+    let (nodes, personas) = (tally.nodes, tally.personas);
+    let all_nodes = of(nodes.ended(), Some(nodes.total));
+    let all_personas = of(personas.ended(), Some(personas.total));
+    let passed = duration(now);
+    let time = match tally.time_left(now) {
+        Some(left) => format!("{passed}, {} left", roughly(left)),
+        None => passed,
+    };
+    let parts = vec![
+        (9, format!("{all_nodes} nodes")),
+        (2, format!("{all_personas} personas")),
+        (7, time),
+    ];
+    let text = cut(&fit(parts, Some(columns)), columns);
+    let room = columns.saturating_sub(width(&text) + 2).min(WIDEST_BAR);
+    if room < NARROWEST_BAR {
+        return text;
+    }
+    format!("{}  {text}", bar(nodes.ended(), nodes.total, room, palette))
+}
+
+/// A number, of how many if that is known: `12/64`.
+fn of(n: u64, all: Option<u64>) -> String {
+    match all {
+        Some(all) => format!("{}/{}", number(n), number(all)),
+        None => number(n),
+    }
+}
+
+fn bar(done: u64, total: u64, columns: usize, palette: Palette) -> String {
+    let share = if total == 0 {
+        1.0
+    } else {
+        done as f64 / total as f64
+    };
+    // Rounded down: a full bar is a run that is done.
+    let filled = ((share * columns as f64) as usize).min(columns);
+    let rest = "░".repeat(columns - filled);
+    palette.good(&"█".repeat(filled)) + &palette.faint(&rest)
+}
+
+fn figures(tally: &Tally, now: Duration, palette: Palette, columns: usize) -> String {
+    let started = tally.started.as_ref();
+    let limit = started.and_then(|started| started.requests_per_minute);
+    let rate = of(tally.calls_in_last_minute(now), limit.map(u64::from));
+    let in_flight = of(tally.in_flight, tally.concurrency.map(|slots| slots as u64));
+    let mut parts = vec![
+        (7, format!("{rate} calls/min")),
+        (3, format!("{in_flight} in flight")),
+        (6, count(tally.tokens.total, "token")),
+        (8, cost(tally)),
+    ];
+    let (failed, kept) = (tally.personas.failed, tally.personas.kept);
+    if failed > 0 {
+        parts.push((9, palette.bad(&format!("{} failed", number(failed)))));
+    }
+    if kept > 0 {
+        parts.push((2, palette.warn(&format!("{} kept", number(kept)))));
+    }
+    cut(&fit(parts, Some(columns)), columns)
+}
+
+fn cost(tally: &Tally) -> String {
+    match (tally.cost, &tally.started) {
+        (None, _) => "cost unknown".to_owned(),
+        (cost, Some(started)) if started.simulated => format!("{} (simulated)", dollars(cost)),
+        (cost, _) => dollars(cost),
+    }
+}
+
+/// What keeps everyone waiting, the most telling first.
+fn waiting(tally: &Tally, now: Duration) -> Option<String> {
+    if let Some(stop) = tally.stopping {
+        return Some(wording::stopping(stop, tally.in_flight));
+    }
+    if let Some((since, cause)) = &tally.outage {
+        let lasts = duration(now.saturating_sub(*since));
+        return Some(format!(
+            "no answer for {lasts}, waiting and probing: {}",
+            one_line(cause)
+        ));
+    }
+    let left = tally.paused_until?.checked_sub(now)?;
+    Some(format!("the provider asked to wait: {} left", duration(left)))
+}

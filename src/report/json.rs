@@ -1,0 +1,294 @@
+//! `--json`: one object a line. The names and fields are a contract with other programs, described
+//! in `docs/json.md`; readers ignore what they do not know, so fields may be added, never changed.
+
+use std::io::{self, BufWriter, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::call::{Money, Usage};
+use crate::events::{
+    CallOutcome, Event, Failure, NodeFinished, NodeStatus, PersonaStatus, RunStarted, Stamped, Tally,
+    TokenCounts,
+};
+use crate::names::{Instance, NodeId, Stop};
+use crate::report::Sink;
+
+/// Writes events as JSON lines.
+pub struct Json {
+    out: BufWriter<Box<dyn Write + Send>>,
+}
+
+impl Json {
+    /// Writes to `out`, where nothing else may be written.
+    pub fn new(out: Box<dyn Write + Send>) -> Self {
+        Self {
+            out: BufWriter::new(out),
+        }
+    }
+}
+
+impl Sink for Json {
+    fn name(&self) -> &'static str {
+        "standard output"
+    }
+
+    fn event(&mut self, stamped: &Stamped, tally: &Tally) -> io::Result<()> {
+        if let Some(object) = object(stamped) {
+            self.line(&object)?;
+        }
+        if let Event::RunFinished { .. } = stamped.event
+            && let Some(summary) = tally.summary()
+        {
+            self.line(&summary)?;
+        }
+        Ok(())
+    }
+
+    fn draw(&mut self, _now: Duration, _tally: &Tally) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Json {
+    fn line(&mut self, object: &impl Serialize) -> io::Result<()> {
+        let text = serde_json::to_string(object)?;
+        self.out.write_all(escape(&text).as_bytes())?;
+        self.out.write_all(b"\n")
+    }
+}
+
+/// JSON lets one-byte escape sequences (C1) and DEL through as they are; a terminal would obey
+/// them. Outside of strings JSON has only ASCII, so that escaping them changes no value.
+fn escape(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' => text.push_str(&format!("\\u{:04x}", c as u32)),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// Everything but `run_finished`, which is [`crate::events::RunSummary`].
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Object<'a> {
+    RunStarted {
+        run: &'a str,
+        personas: usize,
+        nodes: &'a [NodeId],
+        concurrency: Option<usize>,
+        requests_per_minute: Option<u32>,
+        tokens_per_minute: Option<u32>,
+        provider: &'a str,
+        simulated: bool,
+    },
+    CallStarted {
+        persona: &'a str,
+        node: &'a str,
+        attempt: u32,
+        at_s: f64,
+    },
+    CallEnded {
+        persona: &'a str,
+        node: &'a str,
+        attempt: u32,
+        outcome: &'static str,
+        latency_s: f64,
+        tokens: TokenCounts,
+        cost_usd: Option<f64>,
+        error: Option<Failure>,
+        at_s: f64,
+    },
+    Retrying {
+        persona: &'a str,
+        node: &'a str,
+        cause: &'a str,
+        pause_s: f64,
+        at_s: f64,
+    },
+    Paused {
+        cause: &'a str,
+        pause_s: f64,
+        at_s: f64,
+    },
+    OutageBegan {
+        cause: &'a str,
+        at_s: f64,
+    },
+    OutageEnded {
+        lasted_s: f64,
+        at_s: f64,
+    },
+    ConcurrencyChanged {
+        concurrency: usize,
+        at_s: f64,
+    },
+    Warning {
+        message: &'a str,
+        at_s: f64,
+    },
+    Stopping {
+        level: &'static str,
+        at_s: f64,
+    },
+    NodeFinished {
+        persona: &'a str,
+        node: &'a str,
+        status: NodeStatus,
+        attempts: u32,
+        tokens: TokenCounts,
+        cost_usd: Option<f64>,
+        error: Option<&'a Failure>,
+    },
+    PersonaFinished {
+        persona: &'a str,
+        status: PersonaStatus,
+        error: Option<&'a Failure>,
+    },
+    RunStopped {
+        error: &'a Failure,
+        at_s: f64,
+    },
+}
+
+/// The object of an event. The last event has one only where something ended the run early; its
+/// summary comes from the tally.
+fn object(stamped: &Stamped) -> Option<Object<'_>> {
+    let at_s = seconds(stamped.at);
+    Some(match &stamped.event {
+        Event::RunStarted(started) => run_started(started),
+        Event::CallStarted { instance, attempt } => Object::CallStarted {
+            persona: instance.persona.as_str(),
+            node: instance.node.as_str(),
+            attempt: *attempt,
+            at_s,
+        },
+        Event::CallEnded {
+            instance,
+            attempt,
+            latency,
+            outcome,
+        } => call_ended(instance, *attempt, *latency, outcome, at_s),
+        Event::Retrying {
+            instance,
+            cause,
+            pause,
+        } => Object::Retrying {
+            persona: instance.persona.as_str(),
+            node: instance.node.as_str(),
+            cause,
+            pause_s: seconds(*pause),
+            at_s,
+        },
+        Event::Paused { pause, cause } => Object::Paused {
+            cause,
+            pause_s: seconds(*pause),
+            at_s,
+        },
+        Event::OutageBegan { cause } => Object::OutageBegan { cause, at_s },
+        Event::OutageEnded { lasted } => Object::OutageEnded {
+            lasted_s: seconds(*lasted),
+            at_s,
+        },
+        Event::ConcurrencyChanged { concurrency } => Object::ConcurrencyChanged {
+            concurrency: *concurrency,
+            at_s,
+        },
+        Event::NodeFinished(node) => node_finished(node),
+        Event::PersonaFinished {
+            persona,
+            status,
+            error,
+            ..
+        } => Object::PersonaFinished {
+            persona: persona.as_str(),
+            status: *status,
+            error: error.as_ref(),
+        },
+        Event::Warning { message } => Object::Warning { message, at_s },
+        Event::Stopping(stop) => Object::Stopping {
+            level: match stop {
+                Stop::Drain => "drain",
+                Stop::Abort => "abort",
+            },
+            at_s,
+        },
+        Event::RunFinished { cause, .. } => Object::RunStopped {
+            error: cause.as_ref()?,
+            at_s,
+        },
+    })
+}
+
+fn run_started(started: &RunStarted) -> Object<'_> {
+    Object::RunStarted {
+        run: started.run.as_str(),
+        personas: started.personas,
+        nodes: &started.nodes,
+        concurrency: started.concurrency,
+        requests_per_minute: started.requests_per_minute,
+        tokens_per_minute: started.tokens_per_minute,
+        provider: &started.provider,
+        simulated: started.simulated,
+    }
+}
+
+fn call_ended<'a>(
+    instance: &'a Instance,
+    attempt: u32,
+    latency: Duration,
+    outcome: &CallOutcome,
+    at_s: f64,
+) -> Object<'a> {
+    let nothing = (Usage::default(), Some(Money::ZERO));
+    let (word, (usage, cost), error) = match outcome {
+        CallOutcome::Ok { usage, cost, .. } => ("ok", (*usage, *cost), None),
+        CallOutcome::Rejected {
+            rejection,
+            usage,
+            cost,
+            ..
+        } => ("rejected", (*usage, *cost), Some(Failure::from(*rejection))),
+        CallOutcome::Faulted(fault) if !outcome.is_abandoned() => {
+            ("faulted", nothing, Some(Failure::from(fault)))
+        }
+        CallOutcome::Faulted(fault) => ("abandoned", nothing, Some(Failure::from(fault))),
+        CallOutcome::Abandoned => ("abandoned", nothing, None),
+    };
+    Object::CallEnded {
+        persona: instance.persona.as_str(),
+        node: instance.node.as_str(),
+        attempt,
+        outcome: word,
+        latency_s: seconds(latency),
+        tokens: TokenCounts::from(&usage),
+        cost_usd: cost.map(Money::usd),
+        error,
+        at_s,
+    }
+}
+
+fn node_finished(node: &NodeFinished) -> Object<'_> {
+    Object::NodeFinished {
+        persona: node.instance.persona.as_str(),
+        node: node.instance.node.as_str(),
+        status: node.status,
+        attempts: node.attempts,
+        tokens: TokenCounts::from(&node.tokens),
+        // Without a call nothing was paid, whatever the prices are.
+        cost_usd: if node.attempts == 0 {
+            Some(0.0)
+        } else {
+            node.cost.map(Money::usd)
+        },
+        error: node.error.as_ref(),
+    }
+}
+
+/// Seconds, to the millisecond.
+fn seconds(duration: Duration) -> f64 {
+    duration.as_millis() as f64 / 1000.0
+}

@@ -1,0 +1,313 @@
+//! The end of a run in words: what was done, what it cost, what failed, what is left and how to go
+//! on.
+
+use crate::events::{Cause, Failure, FailureGroup, Outcome, Tally};
+use crate::report::figures::{count, dollars, duration, number};
+use crate::report::printable::one_line;
+use crate::report::style::{Palette, pad_before, wrap};
+
+/// The width of the first column.
+const LABEL: usize = 10;
+/// Groups of failures that are shown; the rest is counted.
+const MOST_GROUPS: usize = 10;
+
+/// Returns the whole summary, opened by a blank line; empty while the run goes on.
+pub fn lines(tally: &Tally, palette: Palette, columns: Option<usize>) -> Vec<String> {
+    let Some(outcome) = tally.outcome else {
+        return Vec::new();
+    };
+    let summary = Summary {
+        tally,
+        palette,
+        columns,
+    };
+    let mut lines = vec![String::new()];
+    lines.extend(summary.counts());
+    if tally.tokens.total > 0 {
+        lines.push(String::new());
+        lines.extend(summary.tokens());
+    }
+    lines.push(String::new());
+    lines.extend(summary.money());
+    if !tally.failures.is_empty() {
+        lines.push(String::new());
+        lines.extend(summary.failures());
+    }
+    lines.push(String::new());
+    lines.extend(summary.ending(outcome));
+    lines.extend(summary.hints(outcome));
+    lines
+}
+
+/// Returns only what is not well: for `--quiet`.
+pub fn brief(tally: &Tally, palette: Palette, columns: Option<usize>) -> Vec<String> {
+    let summary = Summary {
+        tally,
+        palette,
+        columns,
+    };
+    match tally.outcome {
+        None | Some(Outcome::Complete) => Vec::new(),
+        Some(outcome) => summary.ending(outcome),
+    }
+}
+
+struct Summary<'a> {
+    tally: &'a Tally,
+    palette: Palette,
+    columns: Option<usize>,
+}
+
+impl Summary<'_> {
+    fn counts(&self) -> Vec<String> {
+        let (p, n, c) = (self.tally.personas, self.tally.nodes, self.tally.calls);
+        let mut lines = vec![
+            self.row(
+                "personas",
+                p.total,
+                &[
+                    (p.written, "written"),
+                    (p.unchanged, "unchanged"),
+                    (p.kept, "kept"),
+                    (p.failed, "failed"),
+                    (p.pending, "left"),
+                ],
+            ),
+            self.row(
+                "nodes",
+                n.total,
+                &[
+                    (n.called, "called"),
+                    (n.cached, "cached"),
+                    (n.failed, "failed"),
+                    (n.skipped, "skipped"),
+                    (n.pending, "left"),
+                ],
+            ),
+            self.row(
+                "calls",
+                c.sent,
+                &[
+                    (c.ok, "ok"),
+                    (c.rejected, "rejected"),
+                    (c.faulted, "faulted"),
+                    (c.abandoned, "abandoned"),
+                ],
+            ),
+        ];
+        if c.abandoned > 0 {
+            lines.push(self.labelled("", "abandoned calls may have been billed"));
+        }
+        lines.push(self.labelled("time", &duration(self.tally.at)));
+        lines
+    }
+
+    /// A total and the parts of it that are there.
+    fn row(&self, label: &str, total: u64, parts: &[(u64, &str)]) -> String {
+        let parts: Vec<_> = parts
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, word)| format!("{} {word}", number(*n)))
+            .collect();
+        let text = match parts.as_slice() {
+            [] => number(total),
+            parts => format!("{}: {}", number(total), parts.join(", ")),
+        };
+        self.labelled(label, &text)
+    }
+
+    fn labelled(&self, label: &str, text: &str) -> String {
+        format!("{label:LABEL$}{text}")
+    }
+
+    fn tokens(&self) -> Vec<String> {
+        let tokens = self.tally.tokens;
+        let mut rows = vec![("input", tokens.input), ("  cached", tokens.cached_input)];
+        if tokens.cache_write > 0 {
+            rows.push(("  written", tokens.cache_write));
+        }
+        rows.extend([
+            ("output", tokens.output),
+            ("  reasoning", tokens.reasoning),
+            ("total", tokens.total),
+        ]);
+        let widest = number(tokens.total.max(tokens.input)).len().max(7);
+        let mut lines: Vec<_> = rows
+            .iter()
+            .zip(["tokens"].into_iter().chain(std::iter::repeat("")))
+            .map(|((kind, n), label)| {
+                self.labelled(label, &format!("{kind:<13}{}", pad_before(&number(*n), widest)))
+            })
+            .collect();
+        if self.tally.estimated {
+            lines.push(self.labelled("", "partly estimated: the provider did not count them all"));
+        }
+        lines
+    }
+
+    fn money(&self) -> Vec<String> {
+        let tally = self.tally;
+        let simulated = tally.started.as_ref().is_some_and(|started| started.simulated);
+        let label = if simulated { " (simulated)" } else { "" };
+        let why = match tally.cost {
+            None => ": a model that was called has no price in `pipeline.toml`",
+            Some(_) => "",
+        };
+        let saved = |amount| format!("{}{}", dollars(amount), if amount.is_none() { "" } else { label });
+        vec![
+            self.labelled(
+                "cost",
+                &format!(
+                    "{}{why}{}",
+                    dollars(tally.cost),
+                    if why.is_empty() { label } else { "" }
+                ),
+            ),
+            self.labelled(
+                "saved",
+                &format!("{} by the provider's cache", saved(tally.saved_by_provider)),
+            ),
+            self.labelled("", &format!("{} by septet's cache", saved(tally.saved_by_septet))),
+        ]
+    }
+
+    fn failures(&self) -> Vec<String> {
+        let mut groups: Vec<_> = self.tally.failures.iter().collect();
+        groups.sort_by_key(|(cause, group)| (std::cmp::Reverse(group.count), *cause));
+        let mut lines = vec![self.palette.strong("failures")];
+        for (cause, group) in groups.iter().take(MOST_GROUPS) {
+            lines.extend(self.group(cause, group));
+        }
+        if groups.len() > MOST_GROUPS {
+            lines.push(format!(
+                "  and {}",
+                count((groups.len() - MOST_GROUPS) as u64, "other cause")
+            ));
+        }
+        lines
+    }
+
+    fn group(&self, cause: &Cause, group: &FailureGroup) -> Vec<String> {
+        let status = cause
+            .http_status
+            .map_or_else(String::new, |status| format!(" (HTTP {status})"));
+        let kind = self.palette.bad(cause.kind);
+        let such_as = if group.count > 1 { "such as " } else { "" };
+        let example = one_line(&group.example);
+        let mut lines = vec![format!(
+            "  {} x {kind}{status}: {such_as}{example}",
+            number(group.count)
+        )];
+        lines.extend(self.wrapped("      ", &one_line(&group.message)));
+        lines.extend(
+            advice(cause.kind)
+                .into_iter()
+                .flat_map(|advice| self.hint("      ", advice)),
+        );
+        lines
+    }
+
+    fn ending(&self, outcome: Outcome) -> Vec<String> {
+        let (tally, palette) = (self.tally, self.palette);
+        let p = tally.personas;
+        let mut parts = vec![format!(
+            "{} of {} up to date",
+            number(p.up_to_date()),
+            count(p.total, "persona")
+        )];
+        let others = [
+            (p.kept, "kept as edited by hand"),
+            (p.failed, "failed"),
+            (p.pending, "left"),
+        ];
+        let others = others.iter().filter(|(n, _)| *n > 0);
+        parts.extend(others.map(|(n, word)| format!("{} {word}", number(*n))));
+        let word = match outcome {
+            Outcome::Complete => palette.good("complete"),
+            Outcome::Partial if p.pending > 0 => palette.bad("stopped at a failure"),
+            Outcome::Partial => palette.bad("partial"),
+            Outcome::Interrupted => palette.warn("interrupted"),
+            Outcome::Fatal => palette.bad("stopped early"),
+        };
+        let mut lines = vec![format!("{word}: {}", parts.join(", "))];
+        if outcome == Outcome::Fatal {
+            lines.extend(self.cause());
+        }
+        lines
+    }
+
+    /// What ended the run, as an error.
+    fn cause(&self) -> Vec<String> {
+        let Some(cause) = &self.tally.cause else {
+            return Vec::new();
+        };
+        let status = cause
+            .http_status
+            .map_or_else(String::new, |status| format!(" (HTTP {status})"));
+        let mut lines = self.wrapped("", &format!("error: {}{status}", one_line(&cause.message)));
+        if let Some(first) = lines.first_mut() {
+            *first = first.replacen("error:", &self.palette.bad("error:"), 1);
+        }
+        lines.extend(
+            advice(cause.kind)
+                .into_iter()
+                .flat_map(|advice| self.hint("", advice)),
+        );
+        lines
+    }
+
+    fn hints(&self, outcome: Outcome) -> Vec<String> {
+        let mut hints = Vec::new();
+        match outcome {
+            Outcome::Complete => {}
+            Outcome::Partial if self.tally.personas.pending == 0 => {
+                hints.push(
+                    "`septet run` tries what failed again; what was paid for is stored and not paid twice",
+                );
+            }
+            Outcome::Partial | Outcome::Fatal | Outcome::Interrupted => {
+                hints.push("`septet run` goes on from here; what was paid for is stored and not paid twice");
+            }
+        }
+        if self.tally.personas.kept > 0 {
+            hints.push("`septet run --overwrite` replaces transcripts that were edited by hand");
+        }
+        hints.into_iter().flat_map(|hint| self.hint("", hint)).collect()
+    }
+
+    fn hint(&self, indent: &str, text: &str) -> Vec<String> {
+        let mut lines = self.wrapped(indent, &format!("hint: {text}"));
+        if let Some(first) = lines.first_mut() {
+            *first = first.replacen("hint:", &self.palette.strong("hint:"), 1);
+        }
+        lines
+    }
+
+    fn wrapped(&self, indent: &str, text: &str) -> Vec<String> {
+        let columns = self
+            .columns
+            .map_or(usize::MAX, |columns| columns.saturating_sub(indent.len()));
+        wrap(text, columns)
+            .into_iter()
+            .map(|line| format!("{indent}{line}"))
+            .collect()
+    }
+}
+
+/// What a person can do about failures of a kind, where it is the same for all of them.
+fn advice(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "truncated" => "raise `max_output_tokens`, or ask for a shorter answer",
+        "context_too_long" => "shorten the prompt or the persona, or choose a model with a longer context",
+        "request_too_large" => "raise `tokens_per_minute` to what the provider allows, or shorten the prompt",
+        "authentication" => "check the key in the variable that `api_key_env` names",
+        "permission" => "check that the key may use this model, from this place",
+        "not_found" => "check `model.name` and `provider.base_url`",
+        "no_credit" => "add credit or raise the spending limit at the provider",
+        "bad_parameter" => "take the parameter out of `[model]`; many models refuse some",
+        "redirect" => "set `provider.base_url` to where it leads: redirects are not followed",
+        "connection" => "check the network and `provider.base_url`",
+        Failure::STORE => "free space on the disk or make the cache's folder writable",
+        _ => return None,
+    })
+}

@@ -1,0 +1,232 @@
+//! What a person reads while a run goes on: at most one line for an event. The same lines are
+//! printed above the live bar and into a log.
+
+use crate::events::{Event, Failure, PersonaFigures, PersonaStatus, RunStarted, Tally};
+use crate::names::{PersonaId, Stop};
+use crate::report::figures::{count, dollars, duration, number};
+use crate::report::printable::one_line;
+use crate::report::style::{Palette, cut, fit, pad, pad_before, width};
+
+/// The widest that the column of names gets where there is no terminal to fill.
+const WIDEST_NAMES: usize = 60;
+/// The longest cause of a failure where there is no terminal to fill.
+const LONGEST_CAUSE: usize = 400;
+/// A cause is not cut shorter than this, however narrow the terminal is.
+const SHORTEST_CAUSE: usize = 24;
+
+/// A line and who wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The line, without its end.
+    pub text: String,
+    /// Whom it is for.
+    pub weight: Weight,
+}
+
+/// Whom a line is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// Not printed with `--quiet`.
+    Routine,
+    /// Always printed.
+    Notice,
+    /// Printed where there is no live status that says the same for as long as it holds.
+    Passing,
+}
+
+/// Says what happened, if a person wants to know. `tally` has the event folded in already;
+/// `columns` is the width of the terminal, if there is one.
+pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usize>) -> Option<Line> {
+    let (weight, text) = match event {
+        Event::RunStarted(started) => (Weight::Routine, run_started(started, tally)),
+        Event::PersonaFinished {
+            persona,
+            status,
+            error,
+            path,
+        } => {
+            let line = PersonaLine {
+                tally,
+                palette,
+                columns,
+            };
+            let weight = match status {
+                PersonaStatus::Written | PersonaStatus::Unchanged => Weight::Routine,
+                PersonaStatus::Kept | PersonaStatus::Failed => Weight::Notice,
+            };
+            (weight, line.of(persona, *status, error.as_ref(), path.as_deref()))
+        }
+        Event::OutageBegan { cause } => (Weight::Passing, outage_began(cause, palette)),
+        Event::OutageEnded { lasted } => {
+            let text = format!("the provider answers again after {}", duration(*lasted));
+            (Weight::Notice, notice(&text, palette))
+        }
+        Event::Warning { message } => {
+            let text = format!("{} {}", palette.warn("warning:"), one_line(message));
+            (Weight::Notice, text)
+        }
+        Event::Stopping(stop) => (
+            Weight::Passing,
+            notice(&stopping(*stop, tally.in_flight), palette),
+        ),
+        _ => return None,
+    };
+    Some(Line { text, weight })
+}
+
+/// Says what a stop waits for.
+pub fn stopping(stop: Stop, in_flight: u64) -> String {
+    match (stop, in_flight) {
+        (_, 0) => "stopping".to_owned(),
+        (Stop::Drain, n) => {
+            let calls = count(n, "call");
+            let them = if n == 1 { "it" } else { "them" };
+            format!("stopping: waiting for {calls} in flight; Ctrl+C again drops {them}")
+        }
+        (Stop::Abort, n) => format!(
+            "stopping now: dropping {} in flight, which may be billed",
+            count(n, "call")
+        ),
+    }
+}
+
+fn run_started(started: &RunStarted, tally: &Tally) -> String {
+    format!(
+        "run {}: {}, {}, {}{}",
+        started.run,
+        count(tally.personas.total, "persona"),
+        count(tally.nodes.total, "node"),
+        one_line(&started.provider),
+        if started.simulated { " (simulated)" } else { "" },
+    )
+}
+
+fn outage_began(cause: &str, palette: Palette) -> String {
+    let cause = cut(&one_line(cause), LONGEST_CAUSE);
+    notice(
+        &format!("the provider does not answer ({cause}): waiting, probing with one call"),
+        palette,
+    )
+}
+
+fn notice(text: &str, palette: Palette) -> String {
+    format!("{} {text}", palette.warn("!"))
+}
+
+/// Lays out the line of a persona that has ended.
+struct PersonaLine<'a> {
+    tally: &'a Tally,
+    palette: Palette,
+    columns: Option<usize>,
+}
+
+impl PersonaLine<'_> {
+    fn of(
+        &self,
+        persona: &PersonaId,
+        status: PersonaStatus,
+        error: Option<&Failure>,
+        path: Option<&str>,
+    ) -> String {
+        let name = pad(&one_line(persona.as_str()), self.name_columns());
+        let room = self
+            .columns
+            .map(|columns| columns.saturating_sub(width(&name) + 4));
+        let figures = self
+            .tally
+            .last_persona
+            .as_ref()
+            .filter(|last| last.persona == *persona);
+        let palette = self.palette;
+        match status {
+            PersonaStatus::Written => {
+                let text = figures.map_or_else(String::new, |figures| self.figures(figures, None, room));
+                format!("{} {name}  {text}", palette.good("✓"))
+            }
+            PersonaStatus::Unchanged => {
+                let unchanged = Some("unchanged");
+                let text = figures.map_or_else(String::new, |figures| self.figures(figures, unchanged, room));
+                format!("{} {name}  {}", palette.faint("○"), palette.faint(&text))
+            }
+            PersonaStatus::Kept => format!("{} {name}  {}", palette.warn("≠"), kept(path, room)),
+            PersonaStatus::Failed => {
+                let cause = figures.and_then(|figures| figures.cause(error));
+                let text = match (figures, cause) {
+                    (Some(figures), Some((node, failure))) => {
+                        let node = node.map(|node| one_line(node.as_str()));
+                        failed(node.as_deref(), failure, figures.failed.len(), room)
+                    }
+                    _ => "failed".to_owned(),
+                };
+                format!("{} {name}  {text}", palette.bad("✗"))
+            }
+        }
+    }
+
+    fn name_columns(&self) -> usize {
+        let longest = self
+            .tally
+            .started
+            .as_ref()
+            .map_or(0, |started| started.longest_persona);
+        longest.min(self.columns.map_or(WIDEST_NAMES, |columns| columns / 2))
+    }
+
+    /// Calls, tokens, dollars, time; in a narrow terminal the least telling are left out.
+    fn figures(&self, figures: &PersonaFigures, status: Option<&str>, room: Option<usize>) -> String {
+        let mut parts: Vec<(u8, String)> = status.map(|status| (9, status.to_owned())).into_iter().collect();
+        if figures.calls == 0 {
+            if status.is_none() {
+                parts.push((8, "from the cache".to_owned()));
+            }
+            return fit(parts, room);
+        }
+        let noun = if figures.calls == 1 { "call " } else { "calls" };
+        parts.push((8, format!("{:>2} {noun}", figures.calls)));
+        parts.push((6, format!("{:>7} tokens", number(figures.tokens.total))));
+        parts.push((7, pad_before(&dollars(figures.cost), 7)));
+        parts.push((5, pad_before(&duration(figures.took), 6)));
+        if figures.cached > 0 {
+            parts.push((3, format!("{} cached", figures.cached)));
+        }
+        if self
+            .tally
+            .started
+            .as_ref()
+            .is_some_and(|started| started.simulated)
+        {
+            parts.push((4, "(simulated)".to_owned()));
+        }
+        fit(parts, room)
+    }
+}
+
+fn kept(path: Option<&str>, room: Option<usize>) -> String {
+    let kept = "kept: edited by hand (`--overwrite`)";
+    match path {
+        Some(path) => {
+            let whole = format!("{kept}; new text: {}", one_line(path));
+            let fits = room.is_none_or(|room| width(&whole) <= room);
+            if fits { whole } else { kept.to_owned() }
+        }
+        None => kept.to_owned(),
+    }
+}
+
+/// The cause in one line. Where it must be cut, status and count stay: they stand at the end.
+fn failed(node: Option<&str>, failure: &Failure, failed_nodes: usize, room: Option<usize>) -> String {
+    let mut end = failure
+        .http_status
+        .map_or_else(String::new, |status| format!(" (HTTP {status})"));
+    let others = failed_nodes.saturating_sub(1) as u64;
+    if others > 0 && node.is_some() {
+        end.push_str(&format!(", and {}", count(others, "other node")));
+    }
+    let message = one_line(&failure.message);
+    let text = match node {
+        Some(node) if !message.starts_with(node) => format!("{node}: {message}"),
+        _ => message,
+    };
+    let room = room.unwrap_or(LONGEST_CAUSE).saturating_sub(width(&end));
+    cut(&text, room.max(SHORTEST_CAUSE)) + &end
+}
