@@ -414,6 +414,13 @@ impl Driver {
             tokens_per_minute: self.task.tokens_per_minute,
             provider: self.task.provider.clone(),
             simulated: self.task.simulated,
+            longest_persona: self
+                .task
+                .personas
+                .iter()
+                .map(|p| p.as_str().chars().count())
+                .max()
+                .unwrap_or(0),
         })));
     }
 }

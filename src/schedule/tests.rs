@@ -37,6 +37,10 @@ fn personas(count: usize) -> Vec<PersonaId> {
     (0..count).map(|i| format!("p{i:03}").into()).collect()
 }
 
+type KeyOf = Box<dyn Fn(&str, usize) -> String>;
+type AnswerTo = Box<dyn FnMut(&str, usize, usize) -> Reply>;
+type LatencyOf = Box<dyn FnMut(&str, usize) -> Duration>;
+
 /// A world in which every persona can be read and calls take a second. What is special about it
 /// is set by its fields.
 struct World {
@@ -50,10 +54,10 @@ struct World {
     stored: BTreeSet<Key>,
     keys: BTreeMap<Handle, Key>,
     /// Gives the key of a node; by default each has its own.
-    key: Box<dyn Fn(&str, usize) -> String>,
+    key: KeyOf,
     /// How a call ends: persona, node, the how-manieth call of the run.
-    answer: Box<dyn FnMut(&str, usize, usize) -> Reply>,
-    latency: Box<dyn FnMut(&str, usize) -> Duration>,
+    answer: AnswerTo,
+    latency: LatencyOf,
     log: Vec<String>,
     sent: Vec<String>,
     waves: Vec<usize>,
