@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use console::style;
 
-use crate::events::Outcome;
+use crate::report::printable::one_line;
 
 /// Why a command ends without having done its work.
 #[derive(Debug)]
@@ -76,24 +76,14 @@ impl From<Complaint> for CliError {
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let error = style("error:").for_stderr().red().bold();
-        writeln!(f, "{error} {}", crate::report::printable(&self.message))?;
+        writeln!(f, "{error} {}", one_line(&self.message))?;
         if let Some(place) = &self.place {
-            writeln!(f, "  {} {}", style("-->").for_stderr().cyan().bold(), crate::report::printable(place))?;
+            writeln!(f, "  {} {}", style("-->").for_stderr().cyan().bold(), one_line(place))?;
         }
         if let Some(hint) = &self.hint {
             let word = style("hint:").for_stderr().yellow().bold();
-            writeln!(f, "\n{word} {}", crate::report::printable(hint))?;
+            writeln!(f, "\n{word} {}", one_line(hint))?;
         }
         Ok(())
     }
-}
-
-/// The exit code of a run.
-pub fn exit_code(outcome: Outcome) -> ExitCode {
-    ExitCode::from(match outcome {
-        Outcome::Complete => 0,
-        Outcome::Partial => 1,
-        Outcome::Fatal => 3,
-        Outcome::Interrupted => 130,
-    })
 }

@@ -1,0 +1,72 @@
+//! Opens and closes the project's cache, and says what is wrong with it.
+#![expect(clippy::disallowed_methods, reason = "makes the folder of the cache")]
+#![expect(clippy::print_stderr, reason = "tells what was found while the cache was opened")]
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use console::style;
+
+use crate::cli::failure::{CliError, Complaint};
+use crate::report::printable::one_line;
+use crate::store::{LocalStore, StoreError};
+
+/// The folder's own ignore file: a clone has the folder and never its contents.
+const GITIGNORE: &str = "*\n!.gitignore\n";
+
+/// Opens the store in `cache/`; tells what was mended.
+pub fn open(root: &Path) -> Result<LocalStore, CliError> {
+    let folder = root.join("cache");
+    if !folder.exists() {
+        let made = fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(".gitignore"), GITIGNORE));
+        made.map_err(|source| refused(&StoreError::Io { what: "make", path: folder.clone(), source }))?;
+    }
+    let bar = indicatif::ProgressBar::hidden();
+    let (store, notices) = LocalStore::open(&folder, |progress| {
+        if bar.is_hidden() {
+            bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+            bar.set_style(progress_style(progress.phase));
+        }
+        bar.set_length(progress.total_bytes);
+        bar.set_position(progress.done_bytes);
+    })
+    .map_err(|error| refused(&error))?;
+    bar.finish_and_clear();
+    for notice in notices {
+        eprintln!("{} {}", style("warning:").for_stderr().yellow().bold(), one_line(&notice.to_string()));
+    }
+    Ok(store)
+}
+
+/// Closes the store. What was paid for is safe already; a failure here only makes the next open
+/// slower.
+pub fn close(store: Arc<LocalStore>) -> Result<(), CliError> {
+    match Arc::into_inner(store) {
+        Some(store) => store.close().map_err(|error| refused(&error)),
+        None => Ok(()),
+    }
+}
+
+/// Why there is no store to work with.
+pub fn refused(error: &StoreError) -> CliError {
+    let complaint = Complaint::new(crate::cli::failure::with_causes(error));
+    match error {
+        StoreError::Held { .. } => {
+            complaint.hint("wait until it has ended, or stop it with Ctrl+C: what it paid is kept").into()
+        }
+        StoreError::Newer { .. } => complaint.hint("update septet; nothing was changed").into(),
+        _ => CliError::stopped(
+            complaint.hint("look at free space and permissions of `cache/`, then run it again; nothing paid is lost"),
+        ),
+    }
+}
+
+fn progress_style(phase: crate::store::Phase) -> indicatif::ProgressStyle {
+    let doing = match phase {
+        crate::store::Phase::Replay => "reading the end of the journal",
+        crate::store::Phase::Rebuild => "rebuilding the look-up trees from the journal",
+    };
+    indicatif::ProgressStyle::with_template(&format!("{doing} {{bar:30}} {{bytes}} of {{total_bytes}}"))
+        .unwrap_or_else(|_| indicatif::ProgressStyle::default_bar())
+}

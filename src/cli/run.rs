@@ -1,0 +1,149 @@
+//! `septet run`: builds what a run needs, runs it, shows it, and leaves the cache closed.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::sync::mpsc::unbounded_channel;
+
+use crate::cli::args::{Color, Run, Selection};
+use crate::cli::failure::{CliError, Complaint};
+use crate::cli::project::Loaded;
+use crate::cli::{cache, clock, provider, runtime};
+use crate::events::Tally;
+use crate::graph::Graph;
+use crate::names::{Instance, PersonaId, RunId};
+use crate::report;
+use crate::run::{Folder, Jobs, Services, Task};
+use crate::schedule::Settings;
+use crate::signals;
+use crate::store::{Entry, Store, StoreError};
+
+/// Brings the chosen personas up to date.
+pub fn run(directory: Option<&Path>, args: &Run, color: Color) -> Result<ExitCode, CliError> {
+    let project = Arc::new(Loaded::open(directory)?);
+    let personas = project.select(&args.selection)?;
+    let refresh = Refresh::new(&args.selection.refresh, &project.graph, &personas)?;
+    let provider = provider::connect(&project.config.provider)?;
+    let store = Arc::new(cache::open(&project.root)?);
+    let task = task(&project, args, personas);
+    let shown = report::Options {
+        json: args.selection.json,
+        quiet: args.quiet,
+        color: color.into(),
+    };
+    let runtime = runtime()?;
+    let folder = Folder::new(project.root.clone(), &project.config, project.prompts.clone());
+    let services = Services {
+        provider,
+        store: store.clone(),
+        project: Arc::new(folder),
+        unix_ms: clock::unix_ms,
+        jobs: Jobs::Threads,
+    };
+    let tally = runtime.block_on(go(task, services, refresh, shown))?;
+    // What still holds the store are tasks that have done their work.
+    drop(runtime);
+    cache::close(store)?;
+    Ok(ExitCode::from(tally.exit_code().unwrap_or(3)))
+}
+
+/// Runs, shows, and writes the run into the book.
+async fn go(
+    task: Task,
+    services: Services,
+    refresh: Refresh,
+    shown: report::Options,
+) -> Result<Tally, CliError> {
+    let stops = signals::listen()
+        .map_err(|error| Complaint::new(format!("cannot listen for Ctrl+C: {error}")))?;
+    let store = services.store.clone();
+    refresh.mark(&*store, &task).await.map_err(|error| cache::refused(&error))?;
+    let run = task.run.clone();
+    let (events, told) = unbounded_channel();
+    let reporter = report::spawn(told, report::sinks(shown));
+    crate::run::run(task, services, events, stops).await;
+    let tally = reporter.await.map_err(|_| Complaint::new("septet has a bug: the display ended early"))?;
+    // After a store that cannot be written there is nothing to write this to, and it was told.
+    _ = remember(&*store, run, &tally).await;
+    Ok(tally)
+}
+
+/// What was asked, with the command line over the file.
+fn task(project: &Loaded, args: &Run, personas: Vec<PersonaId>) -> Task {
+    let config = &project.config;
+    let selection = &args.selection;
+    let limits = selection.limits(&config.limits);
+    Task {
+        run: run_id(),
+        graph: project.graph.clone(),
+        personas,
+        settings: Settings {
+            concurrency: limits.concurrency,
+            retry: config.retry.clone(),
+            fail_fast: args.fail_fast,
+        },
+        requests_per_minute: limits.requests_per_minute,
+        tokens_per_minute: limits.tokens_per_minute,
+        prices: project.prices(),
+        overwrite: args.overwrite,
+        provider: config.provider.name.clone(),
+        simulated: config.provider.is_simulated(),
+        reserves_output_cap: config.provider.reserves_output_cap(),
+        seed: fastrand::u64(..),
+    }
+}
+
+/// A name that sorts by time and is new: `20261123-223015-4f2a`.
+fn run_id() -> RunId {
+    let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
+    format!("{time}-{:04x}", fastrand::u16(..)).into()
+}
+
+async fn remember(store: &dyn Store, run: RunId, tally: &Tally) -> Result<(), StoreError> {
+    let Some(summary) = tally.summary().and_then(|summary| serde_json::to_value(summary).ok()) else {
+        return Ok(());
+    };
+    let entry = Entry::Run {
+        run,
+        at_ms: clock::unix_ms(),
+        summary,
+    };
+    store.keep(entry).await
+}
+
+/// `--refresh`: which instances are called again.
+struct Refresh(Option<globset::GlobSet>);
+
+impl Refresh {
+    /// Reads the patterns; one that matches nothing is a mistake.
+    fn new(globs: &[String], graph: &Graph, personas: &[PersonaId]) -> Result<Self, CliError> {
+        if globs.is_empty() {
+            return Ok(Self(None));
+        }
+        let set = Selection::globs("--refresh", globs)?;
+        let refresh = Self(Some(set));
+        let names = |persona: &PersonaId| graph.ids().iter().map(|node| Instance::new(persona.clone(), node.clone())).collect::<Vec<_>>();
+        if !personas.iter().any(|persona| names(persona).iter().any(|instance| refresh.wants(instance))) {
+            return Err(Complaint::new(format!("no node matches `--refresh {}`", globs.join("`, `--refresh ")))
+                .hint("a pattern names PERSONA/NODE, such as `*/combine`, or all nodes of a PERSONA")
+                .into());
+        }
+        Ok(refresh)
+    }
+
+    fn wants(&self, instance: &Instance) -> bool {
+        let set = self.0.as_ref();
+        set.is_some_and(|set| set.is_match(instance.to_string()) || set.is_match(instance.persona.as_str()))
+    }
+
+    async fn mark(&self, store: &dyn Store, task: &Task) -> Result<usize, StoreError> {
+        match self.0 {
+            None => Ok(0),
+            Some(_) => {
+                crate::run::refresh(store, &task.graph, &task.personas, |instance| self.wants(instance)).await
+            }
+        }
+    }
+}
+
