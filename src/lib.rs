@@ -13,6 +13,8 @@ pub mod graph;
 
 pub mod config;
 pub mod events;
+pub mod persona;
 
 pub mod call;
 pub mod names;
+pub mod wording;

@@ -9,11 +9,11 @@ use serde_json::{Number, Value};
 use toml::Spanned;
 
 use super::file::{self, File};
-use super::nearest::suggest;
 use super::read::Source;
 use super::{Config, Model, Node, ProviderKind, Retry, Simulator};
 use super::{needs, paths, provider};
 use crate::names::NodeId;
+use crate::wording::{listed, suggest};
 
 /// The model of the simulator where none is named: a server has no such default.
 const SIMULATED_MODEL: &str = "simulator";
@@ -154,7 +154,7 @@ fn result(source: &Source<'_>, file: &File<'_>, needs: Option<&[Vec<usize>]>) ->
         let message = format!(
             "the transcript could come from {} nodes that no other needs: {}",
             last.len(),
-            super::nearest::listed(&last)
+            listed(&last)
         );
         let hint = format!(
             "say which: `result = \"{}\"` in `[pipeline]`",

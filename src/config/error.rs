@@ -31,15 +31,6 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Returns the text with its control characters escaped, so that it cannot act on a terminal.
-pub(super) fn printable(text: &str) -> String {
-    let escape = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    text.chars().map(escape).collect()
-}
-
 /// Everything that was found wrong with one `pipeline.toml`: at least one error, in the order of
 /// the file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,8 +11,6 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-pub mod nearest;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

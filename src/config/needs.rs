@@ -5,8 +5,8 @@ use globset::Glob;
 use toml::Spanned;
 
 use super::file::Node;
-use super::nearest::suggest;
 use super::read::Source;
+use crate::wording::suggest;
 
 /// What makes an entry of `needs` a pattern instead of a name. No id holds any of these.
 pub(super) const WILDCARDS: [char; 4] = ['*', '?', '[', '{'];

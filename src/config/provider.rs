@@ -7,9 +7,9 @@ use toml::Spanned;
 use url::Url;
 
 use super::file;
-use super::nearest::suggest;
 use super::read::Source;
 use super::{Provider, ProviderKind, Simulator};
+use crate::wording::suggest;
 
 const KINDS: [&str; 2] = ["simulator", "openai"];
 

@@ -10,8 +10,8 @@ use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeArray, DeFloat, DeInteger, DeTable, DeValue};
 
-use super::error::{ConfigError, printable};
-use super::nearest::{nearest, suggest};
+use super::error::ConfigError;
+use crate::wording::{nearest, printable, suggest};
 
 /// The longest duration that can be written: more is a mistake, and timers stay far from overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
