@@ -14,6 +14,8 @@ pub mod graph;
 
 pub mod config;
 pub mod events;
+pub mod persona;
 
 pub mod call;
 pub mod names;
+pub mod wording;

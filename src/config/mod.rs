@@ -1,19 +1,34 @@
-//! `pipeline.toml`: as written ([`file`]) and, checked and resolved, as everything else sees it.
+//! `pipeline.toml`: as written (`file`) and, checked and resolved, as everything else sees it.
 //! After [`load`] nobody sees an `Option` that has a default.
+
+mod check;
+mod error;
+mod file;
+mod needs;
+mod paths;
+mod provider;
+mod read;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use toml::de::DeTable;
 
-use crate::call::Price;
-use crate::names::NodeId;
+use crate::call::{Money, Price};
+use crate::names::{NodeId, PersonaId};
+
+pub use error::{ConfigError, ConfigErrors};
 
 /// A pipeline that can be run: every name resolved, every default filled in. Paths are as
 /// written, relative to the folder of `pipeline.toml`; nothing has been read but that file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// The file as the user would type it, for errors found later.
+    pub file: Arc<str>,
     /// Folder of the personas.
     pub personas: String,
     /// Path of a transcript with `{persona}` in it.
@@ -144,6 +159,8 @@ pub struct Limits {
     pub requests_per_minute: Option<u32>,
     /// Tokens in a minute, input and output.
     pub tokens_per_minute: Option<u32>,
+    /// What one run may cost.
+    pub budget: Option<Money>,
 }
 
 /// `[retry]`.
@@ -157,4 +174,42 @@ pub struct Retry {
     pub max: Duration,
     /// Bad answers thrown away for one node in one run; the next one fails it.
     pub rejected: u32,
+}
+
+impl Config {
+    /// Returns the path of a persona's transcript, relative to the folder of `pipeline.toml`.
+    pub fn transcript(&self, persona: &PersonaId) -> String {
+        self.output.replace(paths::PERSONA, persona.as_str())
+    }
+
+    /// Returns the index of a node.
+    pub fn node(&self, id: &NodeId) -> Option<usize> {
+        self.nodes.iter().position(|node| node.id == *id)
+    }
+}
+
+/// Reads a pipeline from the text of its file. `file` is that file as the user would type it.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the file. After an error of TOML itself
+/// nothing more is looked for.
+pub fn load(text: &str, file: &str) -> Result<Config, ConfigErrors> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let source = read::Source::new(text, file);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let config = match errors
+        .iter()
+        .min_by_key(|error| error.span().map_or(0, |span| span.start))
+    {
+        Some(error) => {
+            source.syntax_error(error);
+            None
+        }
+        None => check::check(&source, file::read(&source, document.get_ref())),
+    };
+    match (ConfigErrors::new(source.into_errors()), config) {
+        (None, Some(config)) => Ok(config),
+        (Some(errors), _) => Err(errors),
+        (None, None) => unreachable!("BUG: a pipeline that cannot be resolved has an error"),
+    }
 }

@@ -1,0 +1,120 @@
+//! Words of messages: the nearest right name to a wrong one, names in a list, text that is safe on
+//! a terminal. It does not know what the names stand for.
+
+/// Returns the candidate that `word` was probably meant to be; `None` if none is near.
+///
+/// Near is: at most a third of the longer word is to be changed (a swap of two neighbours is one
+/// change), or a word of at least three letters is the beginning of the candidate; the case aside. Of equally near ones the one is taken whose first other character is
+/// nearest in the alphabet (`chunk-7` for `chunk-8`), then the first.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = word.to_lowercase();
+    candidates
+        .into_iter()
+        .filter_map(|candidate| {
+            let other = candidate.to_lowercase();
+            let changes = strsim::damerau_levenshtein(&lower, &other);
+            let longer = lower.chars().count().max(other.chars().count());
+            let begun = lower.len() >= 3 && other.starts_with(&lower);
+            (begun || changes * 3 <= longer).then(|| (changes, first_difference(&lower, &other), candidate))
+        })
+        .min_by_key(|(changes, difference, _)| (*changes, *difference))
+        .map(|(_, _, candidate)| candidate)
+}
+
+/// How far apart the first two characters that differ are; 0 where one text begins the other.
+fn first_difference(a: &str, b: &str) -> u32 {
+    a.chars()
+        .zip(b.chars())
+        .find(|(a, b)| a != b)
+        .map_or(0, |(a, b)| u32::from(a).abs_diff(u32::from(b)))
+}
+
+/// Returns `did you mean …?` where a candidate is near, else `what` followed by all of them.
+pub fn suggest<'a>(word: &str, what: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    match nearest(word, candidates.iter().copied()) {
+        Some(name) => Some(format!("did you mean `{name}`?")),
+        None if candidates.is_empty() => None,
+        None => Some(format!("{what} {}", listed(&candidates))),
+    }
+}
+
+/// Returns the names in backticks, with commas; those after the twelfth are only counted.
+pub fn listed<T: AsRef<str>>(names: &[T]) -> String {
+    const SHOWN: usize = 12;
+    let mut text = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("`{}`", name.as_ref()))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}
+
+/// Returns the text with its control characters escaped, so that what a file or a server says
+/// cannot act on a terminal or break a line.
+pub fn printable(text: &str) -> String {
+    let escape = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_was_meant() {
+        let keys = [
+            "concurrency",
+            "requests_per_minute",
+            "tokens_per_minute",
+            "budget_usd",
+        ];
+        for (word, meant) in [
+            ("concurency", Some("concurrency")),
+            ("Concurrency", Some("concurrency")),
+            ("token_per_minute", Some("tokens_per_minute")),
+            ("budget", Some("budget_usd")),
+            ("bu", None),
+            ("budgt_usd", Some("budget_usd")),
+            ("", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(word, keys), meant, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_swap_is_one_change_and_of_equals_the_neighbour_wins() {
+        assert_eq!(
+            nearest("chunk-8", ["chunk-1", "chunk-7", "chunk-2"]),
+            Some("chunk-7")
+        );
+        assert_eq!(nearest("chnuk-7", ["chunk-1", "chunk-7"]), Some("chunk-7"));
+    }
+
+    #[test]
+    fn control_characters_are_escaped_and_nothing_else() {
+        assert_eq!(
+            printable("a\u{1b}[31m\n\"é\u{85}\\"),
+            "a\\u{1b}[31m\\n\"é\\u{85}\\"
+        );
+    }
+
+    #[test]
+    fn names_all_where_none_is_near() {
+        assert_eq!(
+            suggest("zzz", "known are", ["input", "output"]).as_deref(),
+            Some("known are `input`, `output`")
+        );
+        assert_eq!(suggest("zzz", "known are", []), None);
+        let many: Vec<String> = (0..15).map(|i| i.to_string()).collect();
+        assert!(listed(&many).ends_with("`11` and 3 more"));
+    }
+}
