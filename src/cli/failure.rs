@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use console::style;
 
 use crate::report::printable::one_line;
+pub use crate::run::with_causes;
 
 /// Why a command ends without having done its work.
 #[derive(Debug)]

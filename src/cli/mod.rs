@@ -1,13 +1,18 @@
 //! The command line: arguments in, exit code out. Everything is built and wired together here.
 
 mod args;
+mod cache;
 mod check;
+mod clock;
 mod completions;
 mod failure;
 mod init;
 mod plan;
 mod project;
+mod provider;
+mod refresh;
 mod run;
+mod selection;
 mod simulate;
 
 use std::process::ExitCode;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::cli::args::{Color, Run, Selection};
+use crate::cli::args::{Color, Run};
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
+use crate::cli::refresh::Refresh;
 use crate::cli::{cache, clock, provider, runtime};
 use crate::events::Tally;
-use crate::graph::Graph;
-use crate::names::{Instance, PersonaId, RunId};
+use crate::names::{PersonaId, RunId};
 use crate::report;
 use crate::run::{Folder, Jobs, Services, Task};
 use crate::schedule::Settings;
@@ -33,7 +33,7 @@ pub fn run(directory: Option<&Path>, args: &Run, color: Color) -> Result<ExitCod
         color: color.into(),
     };
     let runtime = runtime()?;
-    let folder = Folder::new(project.root.clone(), &project.config, project.prompts.clone());
+    let folder = Folder::new(&project.root, &project.config, project.prompts.clone());
     let services = Services {
         provider,
         store: store.clone(),
@@ -58,7 +58,7 @@ async fn go(
     let stops = signals::listen()
         .map_err(|error| Complaint::new(format!("cannot listen for Ctrl+C: {error}")))?;
     let store = services.store.clone();
-    refresh.mark(&*store, &task).await.map_err(|error| cache::refused(&error))?;
+    refresh.mark(&*store, &task.graph, &task.personas).await.map_err(|error| cache::refused(&error))?;
     let run = task.run.clone();
     let (events, told) = unbounded_channel();
     let reporter = report::spawn(told, report::sinks(shown));
@@ -88,8 +88,8 @@ fn task(project: &Loaded, args: &Run, personas: Vec<PersonaId>) -> Task {
         prices: project.prices(),
         overwrite: args.overwrite,
         provider: config.provider.name.clone(),
-        simulated: config.provider.is_simulated(),
-        reserves_output_cap: config.provider.reserves_output_cap(),
+        simulated: provider::is_simulated(&config.provider),
+        reserves_output_cap: provider::reserves_output_cap(&config.provider),
         seed: fastrand::u64(..),
     }
 }
@@ -111,39 +111,3 @@ async fn remember(store: &dyn Store, run: RunId, tally: &Tally) -> Result<(), St
     };
     store.keep(entry).await
 }
-
-/// `--refresh`: which instances are called again.
-struct Refresh(Option<globset::GlobSet>);
-
-impl Refresh {
-    /// Reads the patterns; one that matches nothing is a mistake.
-    fn new(globs: &[String], graph: &Graph, personas: &[PersonaId]) -> Result<Self, CliError> {
-        if globs.is_empty() {
-            return Ok(Self(None));
-        }
-        let set = Selection::globs("--refresh", globs)?;
-        let refresh = Self(Some(set));
-        let names = |persona: &PersonaId| graph.ids().iter().map(|node| Instance::new(persona.clone(), node.clone())).collect::<Vec<_>>();
-        if !personas.iter().any(|persona| names(persona).iter().any(|instance| refresh.wants(instance))) {
-            return Err(Complaint::new(format!("no node matches `--refresh {}`", globs.join("`, `--refresh ")))
-                .hint("a pattern names PERSONA/NODE, such as `*/combine`, or all nodes of a PERSONA")
-                .into());
-        }
-        Ok(refresh)
-    }
-
-    fn wants(&self, instance: &Instance) -> bool {
-        let set = self.0.as_ref();
-        set.is_some_and(|set| set.is_match(instance.to_string()) || set.is_match(instance.persona.as_str()))
-    }
-
-    async fn mark(&self, store: &dyn Store, task: &Task) -> Result<usize, StoreError> {
-        match self.0 {
-            None => Ok(0),
-            Some(_) => {
-                crate::run::refresh(store, &task.graph, &task.personas, |instance| self.wants(instance)).await
-            }
-        }
-    }
-}
-

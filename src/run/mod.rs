@@ -6,6 +6,7 @@ mod desk;
 mod driver;
 mod estimate;
 mod job;
+mod folder;
 mod transcript;
 
 use std::sync::Arc;
@@ -21,6 +22,9 @@ use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
 use crate::provider::Provider;
 use crate::schedule::Settings;
 use crate::store::{Entry, Store, StoreError};
+
+pub use attempt::with_causes;
+pub use folder::Folder;
 
 /// What a run works with. Each can be replaced, so that a night can be replayed in memory.
 #[derive(Clone)]

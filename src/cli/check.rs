@@ -1,0 +1,119 @@
+//! `septet check`: reads everything and renders every prompt; with `--ping` makes one small call.
+#![expect(clippy::print_stdout, reason = "what was found is what this command is asked for")]
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::call::{Answer, Delivery, Message, Request, Role};
+use crate::cli::args::Check;
+use crate::cli::failure::{CliError, Complaint};
+use crate::cli::project::Loaded;
+use crate::cli::{provider, runtime};
+use crate::config::{Node, ProviderKind};
+use crate::report::figures::{count, number};
+use crate::report::printable::one_line;
+use crate::run::{Folder, Project};
+
+/// A ping's answer need not be long; less than 16 some servers refuse (OpenAI Responses, 2026-11).
+const PING_TOKENS: u64 = 16;
+
+/// Checks the whole project.
+pub fn check(directory: Option<&Path>, args: &Check) -> Result<ExitCode, CliError> {
+    let project = Loaded::open(directory)?;
+    let folder = Folder::new(&project.root, &project.config, project.prompts.clone());
+    let personas = project.personas()?;
+    let mut failed = 0;
+    let mut tokens = 0;
+    for persona in &personas {
+        let rendered = folder.open(persona).and_then(|requests| {
+            project.graph.roots().map(|node| Ok(requests.request(node, &[])?.estimated_input_tokens())).sum::<Result<u64, _>>()
+        });
+        match rendered {
+            Ok(input) => tokens += input,
+            Err(failure) => {
+                failed += 1;
+                println!("✗ {}  {}", one_line(persona.as_str()), one_line(&failure.message));
+            }
+        }
+    }
+    let good = personas.len() - failed;
+    println!(
+        "✓ {} with {} each; {} of {} can be rendered, about {} input tokens before the nodes that need others",
+        count(personas.len() as u64, "persona"),
+        count(project.graph.len() as u64, "node"),
+        number(good as u64),
+        number(personas.len() as u64),
+        number(tokens),
+    );
+    check_prices(&project);
+    check_key(&project)?;
+    if args.ping {
+        ping(&project)?;
+    }
+    Ok(ExitCode::from(u8::from(failed > 0)))
+}
+
+/// Without a price the cost of every call is unknown.
+fn check_prices(project: &Loaded) {
+    let mut models: Vec<&str> = project.config.nodes.iter().map(|node| &*node.model.name).collect();
+    models.sort_unstable();
+    models.dedup();
+    for model in models.into_iter().filter(|model| !project.config.prices.contains_key(*model)) {
+        println!("! no price for `{model}`: its cost will be unknown (add `[prices.\"{model}\"]`)");
+    }
+}
+
+/// Builds the provider, which looks at the key and the address.
+fn check_key(project: &Loaded) -> Result<(), CliError> {
+    provider::connect(&project.config.provider)?;
+    match &project.config.provider.kind {
+        ProviderKind::Simulator(_) => println!("✓ the built-in model: offline and free"),
+        ProviderKind::OpenAi { base_url, api_key_env, .. } => {
+            let key = match api_key_env {
+                Some(name) => format!("the key of `{name}`"),
+                None => "no key".to_owned(),
+            };
+            println!("✓ {} with {key}", one_line(base_url.as_str()));
+        }
+    }
+    Ok(())
+}
+
+/// One small call for each model and its parameters would cost little, but the first node's says
+/// most of it: key, address, model, parameters.
+fn ping(project: &Loaded) -> Result<(), CliError> {
+    let provider = provider::connect(&project.config.provider)?;
+    let node = &project.config.nodes[0];
+    let request = hello(node, &project.config.provider.name);
+    let started = tokio::time::Instant::now();
+    let answer = runtime()?.block_on(provider.call(&request, 1)).map_err(|fault| {
+        CliError::stopped(Complaint::new(format!("the call failed: {fault}")).at(format!("node `{}`", node.id)))
+    })?;
+    say_answer(&answer, started.elapsed());
+    Ok(())
+}
+
+fn hello(node: &Node, provider: &Arc<str>) -> Request {
+    Request {
+        provider: provider.clone(),
+        model: node.model.name.clone(),
+        messages: vec![Message { role: Role::User, content: "Say hello.".to_owned() }],
+        parameters: node.model.parameters.clone(),
+        variant: None,
+        delivery: Delivery {
+            max_output_tokens: Some(PING_TOKENS),
+            service_tier: node.model.service_tier.clone(),
+        },
+    }
+}
+
+fn say_answer(answer: &Answer, time: std::time::Duration) {
+    println!(
+        "✓ `{}` answered in {} ms: {} input, {} output tokens",
+        one_line(&answer.model),
+        time.as_millis(),
+        number(answer.usage.input),
+        number(answer.usage.output),
+    );
+}

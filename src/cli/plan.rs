@@ -1,0 +1,216 @@
+//! `septet plan`: what `run` would do, by the same path up to the call.
+#![expect(clippy::print_stdout, reason = "the plan is what this command is asked for")]
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::args::Plan;
+use crate::cli::cache;
+use crate::cli::failure::{CliError, Complaint};
+use crate::cli::project::Loaded;
+use crate::cli::refresh::Refresh;
+use crate::config::{Limits, ProviderKind};
+use crate::events::Failure;
+use crate::names::{Instance, PersonaId};
+use crate::plan::{Binding, Outlook, Planner, Stored, Totals, duration};
+use crate::report::figures::{count, dollars, number, roughly};
+use crate::report::printable::one_line;
+use crate::run::{Folder, Project, with_causes};
+use crate::store::{LocalStore, Looked, Store};
+
+/// What one call is taken to last where nothing is known of it.
+const UNKNOWN_LATENCY: Duration = Duration::from_secs(10);
+
+/// Calls in flight that are assumed where they are to be found out.
+const UNKNOWN_CONCURRENCY: usize = 4;
+
+/// Prints what a run would do.
+pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError> {
+    let project = Loaded::open(directory)?;
+    let personas = project.select(&args.selection)?;
+    let refresh = Refresh::new(&args.selection.refresh, &project.graph, &personas)?;
+    let store = cache::open(&project.root)?;
+    let folder = Folder::new(&project.root, &project.config, project.prompts.clone());
+    let mut planner = Planner::new(&project.graph);
+    let mut foreseen = Foreseen::new(&project);
+    for persona in &personas {
+        let outlooks = outlooks(&mut planner, &folder, &store, &refresh, &project, persona)?;
+        foreseen.add(persona, outlooks, args);
+    }
+    let limits = args.selection.limits(&project.config.limits);
+    foreseen.print_totals(args, &limits, planner.latency());
+    cache::close(store.into())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The outlook of each node of one persona, or why the persona would fail.
+fn outlooks(
+    planner: &mut Planner<'_>,
+    folder: &Folder,
+    store: &LocalStore,
+    refresh: &Refresh,
+    project: &Loaded,
+    persona: &PersonaId,
+) -> Result<Result<Vec<Outlook>, Failure>, CliError> {
+    let requests = match folder.open(persona) {
+        Ok(requests) => requests,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    // The store's errors end the command, the persona's only its part of it.
+    let mut broken = None;
+    let outlooks = planner.persona(
+        |node, needs| requests.request(node, needs),
+        |node, key| {
+            let instance = Instance { persona: persona.clone(), node: project.graph.id(node).clone() };
+            if refresh.wants(&instance) {
+                return Ok(None);
+            }
+            match store.look(&instance, key) {
+                Ok(Looked::Hit(record)) => Ok(Some(Stored {
+                    output: record.answer.usage.output,
+                    latency: Duration::from_millis(record.latency_ms),
+                    text: record.answer.text,
+                })),
+                Ok(Looked::Miss(_)) => Ok(None),
+                Err(error) => {
+                    broken = Some(with_causes(&error));
+                    Ok(None)
+                }
+            }
+        },
+    );
+    match broken {
+        Some(message) => Err(CliError::stopped(Complaint::new(message))),
+        None => Ok(outlooks),
+    }
+}
+
+/// What has been foreseen so far; what there is to say of a node is said at once.
+struct Foreseen<'a> {
+    project: &'a Loaded,
+    totals: Totals,
+    personas: usize,
+    to_do: usize,
+    failed: usize,
+}
+
+impl<'a> Foreseen<'a> {
+    fn new(project: &'a Loaded) -> Self {
+        Self { project, totals: Totals::new(), personas: 0, to_do: 0, failed: 0 }
+    }
+
+    fn add(&mut self, persona: &PersonaId, outlooks: Result<Vec<Outlook>, Failure>, args: &Plan) {
+        self.personas += 1;
+        let outlooks = match outlooks {
+            Ok(outlooks) => outlooks,
+            Err(failure) => {
+                self.failed += 1;
+                return say_failure(persona, &failure, args);
+            }
+        };
+        let called = |outlook: &Outlook| matches!(outlook, Outlook::Call(_) | Outlook::Depends(_));
+        self.to_do += usize::from(outlooks.iter().any(called));
+        let prices = self.project.prices();
+        for (node, outlook) in outlooks.iter().enumerate() {
+            self.totals.add(outlook, prices[node].as_ref());
+            say_node(persona, self.project.graph.id(node).as_str(), outlook, args);
+        }
+    }
+
+    fn print_totals(&self, args: &Plan, limits: &Limits, seen: Option<Duration>) {
+        let (latency, known) = match (seen, &self.project.config.provider.kind) {
+            (Some(seen), _) => (seen, "as long as stored ones took"),
+            (None, ProviderKind::Simulator(model)) => (model.latency, "as `simulator.latency` says"),
+            (None, _) => (UNKNOWN_LATENCY, "a guess: nothing is stored yet"),
+        };
+        let concurrency = limits.concurrency.unwrap_or(UNKNOWN_CONCURRENCY);
+        let (time, binding) = duration(
+            &self.totals,
+            limits.requests_per_minute,
+            limits.tokens_per_minute,
+            concurrency,
+            latency,
+        );
+        if args.selection.json {
+            println!("{}", self.json(time, binding));
+        } else {
+            self.print_text(args, time, binding, &format!("{} a call, {known}", roughly(latency)));
+        }
+    }
+
+    fn json(&self, time: Duration, binding: Binding) -> Value {
+        let totals = &self.totals;
+        json!({
+            "event": "plan_finished",
+            "personas": { "total": self.personas, "to_do": self.to_do, "failed": self.failed },
+            "nodes": { "cached": totals.hits, "call": totals.calls, "depends": totals.depends },
+            "tokens": { "input": totals.input, "output": totals.output, "most_output": totals.most_output },
+            "cost_usd": totals.cost.map(crate::call::Money::usd),
+            "most_cost_usd": totals.most_cost.map(crate::call::Money::usd),
+            "seconds": time.as_secs_f64(),
+            "bound_by": bound_by(binding),
+            "simulated": crate::cli::provider::is_simulated(&self.project.config.provider),
+        })
+    }
+
+    fn print_text(&self, args: &Plan, time: Duration, binding: Binding, latency: &str) {
+        let totals = &self.totals;
+        let most = |tokens: Option<u64>| tokens.map_or("no limit".to_owned(), number);
+        let simulated = match crate::cli::provider::is_simulated(&self.project.config.provider) {
+            true => " (simulated)",
+            false => "",
+        };
+        println!("personas  {} of {} have something to do", number(self.to_do as u64), number(self.personas as u64));
+        println!("nodes     {} cached, {} to call, {} that depend on their answers",
+            number(totals.hits as u64), number(totals.calls as u64), number(totals.depends as u64));
+        if self.failed > 0 {
+            println!("failed    {} cannot be read or rendered: see `septet check`", count(self.failed as u64, "persona"));
+        }
+        if totals.calls + totals.depends == 0 {
+            return println!("nothing to call");
+        }
+        println!("calls     {} to {}", number(totals.calls as u64), number((totals.calls + totals.depends) as u64));
+        println!("tokens    about {} input, {} output; at most {} output",
+            number(totals.input), number(totals.output), most(totals.most_output));
+        println!("cost      about {}, at most {}{simulated}", dollars(totals.cost), dollars(totals.most_cost));
+        println!("time      about {} ({}; {latency})", roughly(time), bound_by(binding));
+        if !args.verbose {
+            println!("\n`septet plan -v` names the nodes, `septet run` does it");
+        }
+    }
+}
+
+fn bound_by(binding: Binding) -> &'static str {
+    match binding {
+        Binding::Requests => "bound by requests per minute",
+        Binding::Tokens => "bound by tokens per minute",
+        Binding::Concurrency => "bound by calls in flight",
+    }
+}
+
+fn say_failure(persona: &PersonaId, failure: &Failure, args: &Plan) {
+    let error = json!({ "kind": failure.kind, "message": failure.message, "http_status": null });
+    if args.selection.json {
+        println!("{}", json!({ "event": "persona_planned", "persona": persona, "status": "failed", "error": error }));
+    } else if !args.quiet {
+        println!("✗ {}  {}", one_line(persona.as_str()), one_line(&failure.message));
+    }
+}
+
+fn say_node(persona: &PersonaId, node: &str, outlook: &Outlook, args: &Plan) {
+    let (status, estimate) = match outlook {
+        Outlook::Hit | Outlook::Twin => ("cached", None),
+        Outlook::Call(estimate) => ("call", Some(estimate)),
+        Outlook::Depends(estimate) => ("depends", Some(estimate)),
+    };
+    if args.selection.json {
+        let tokens = estimate.map(|e| json!({ "input": e.input, "output": e.output, "most_output": e.most_output }));
+        println!("{}", json!({ "event": "node_planned", "persona": persona, "node": node, "status": status, "tokens": tokens }));
+    } else if let (true, Some(estimate)) = (args.verbose, estimate) {
+        let tokens = number(estimate.input + estimate.output);
+        println!("{status:<8} {}/{}  about {tokens} tokens", one_line(persona.as_str()), one_line(node));
+    }
+}

@@ -1,0 +1,99 @@
+//! `septet simulate`: the built-in model as a server on loopback, until Ctrl+C.
+#![expect(clippy::print_stdout, reason = "prints the address, for people and programs")]
+#![expect(clippy::print_stderr, reason = "prints what the server has seen when it ends")]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::cli::args::Simulate;
+use crate::cli::failure::{CliError, Complaint, with_causes};
+use crate::cli::runtime;
+use crate::config::{Simulator, SimulatorFaults};
+use crate::provider::serve::{self, Options};
+use crate::signals;
+use crate::wording::suggest;
+
+/// Serves until it is stopped, then prints what it has seen.
+pub fn simulate(args: &Simulate) -> Result<ExitCode, CliError> {
+    let options = options(args)?;
+    options.check().map_err(|error| Complaint::new(with_causes(&error)))?;
+    let counters = runtime()?.block_on(async {
+        let listener = serve::bind(args.port).await.map_err(|error| {
+            Complaint::new(format!("cannot listen on port {}: {error}", args.port))
+                .hint("`--port 0` takes a free one")
+        })?;
+        let address = listener.local_addr().map_err(|error| Complaint::new(error.to_string()))?;
+        println!("http://{address}/v1");
+        eprintln!(
+            "an OpenAI-compatible server with the built-in model; `base_url = \"http://{address}/v1\"`\n\
+             counters: http://{address}/stats · stop it with Ctrl+C"
+        );
+        let mut stops = signals::listen()
+            .map_err(|error| Complaint::new(format!("cannot listen for Ctrl+C: {error}")))?;
+        let shutdown = async move { _ = stops.recv().await };
+        serve::serve(options, listener, shutdown)
+            .await
+            .map_err(|error| CliError::stopped(Complaint::new(with_causes(&error))))
+    })?;
+    eprintln!("\n{counters}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(args: &Simulate) -> Result<Options, CliError> {
+    let mut options = Options::new(Simulator {
+        latency: time("--latency", &args.latency)?,
+        jitter: args.jitter,
+        reply_tokens: args.reply_tokens,
+        seed: args.seed,
+        faults: faults(&args.fault)?,
+    });
+    options.requests_per_minute = args.rpm;
+    options.tokens_per_minute = args.tpm;
+    options.concurrency = args.concurrency;
+    options.api_key = args.key.clone().map(SecretString::from);
+    Ok(options)
+}
+
+fn time(option: &str, text: &str) -> Result<Duration, CliError> {
+    let wrong = || {
+        Complaint::new(format!("`{option} {text}` is no time")).hint("expected such as `400ms`, `2s` or `1m`")
+    };
+    let time: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(time).map_err(|_| wrong().into())
+}
+
+/// Reads `KIND=SHARE` pairs.
+fn faults(pairs: &[String]) -> Result<SimulatorFaults, CliError> {
+    let mut faults = SimulatorFaults::default();
+    for pair in pairs {
+        let (kind, share) = pair
+            .split_once('=')
+            .and_then(|(kind, share)| Some((kind, share.parse().ok()?)))
+            .ok_or_else(|| {
+                Complaint::new(format!("`--fault {pair}` is no fault with its share"))
+                    .hint("expected such as `--fault server_error=0.01`")
+            })?;
+        let slots = [
+            ("rate_limited", &mut faults.rate_limited),
+            ("server_error", &mut faults.server_error),
+            ("connection", &mut faults.connection),
+            ("timeout", &mut faults.timeout),
+            ("truncated", &mut faults.truncated),
+            ("filtered", &mut faults.filtered),
+            ("empty", &mut faults.empty),
+            ("malformed", &mut faults.malformed),
+        ];
+        let names = slots.each_ref().map(|(name, _)| *name);
+        match slots.into_iter().find(|(name, _)| *name == kind) {
+            Some((_, slot)) => *slot = share,
+            None => {
+                let mut complaint = Complaint::new(format!("there is no fault `{kind}`"));
+                complaint.hint = suggest(kind, "there are", names);
+                return Err(complaint.into());
+            }
+        }
+    }
+    Ok(faults)
+}
