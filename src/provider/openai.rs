@@ -1,0 +1,129 @@
+//! The HTTP provider: Chat Completions at any OpenAI-compatible `base_url`. One call is one POST
+//! over pooled connections; what came back is told apart into an answer or a fault by the files
+//! below. Knows no retries, no rates and no store.
+
+mod answer;
+mod classify;
+mod client;
+mod envelope;
+mod json;
+mod lanes;
+mod receive;
+mod reply;
+mod request;
+mod transport;
+mod usage;
+mod wait;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use secrecy::SecretString;
+use tokio::time::Instant;
+use url::Url;
+
+use crate::call::{Answer, Fault, FaultKind, Request};
+use crate::config;
+use crate::provider::Provider;
+use crate::provider::openai::lanes::Lanes;
+use crate::provider::openai::receive::Patience;
+use crate::provider::openai::transport::in_words;
+use crate::provider::openai::words::Words;
+
+pub use client::ProviderError;
+
+/// Calls one OpenAI-compatible server. Cheap to share; calls run side by side.
+#[derive(Debug)]
+pub struct OpenAi {
+    lanes: Lanes,
+    /// `base_url` with `/chat/completions`.
+    url: Url,
+    /// Marked sensitive, so that nothing prints it.
+    authorization: Option<HeaderValue>,
+    output_cap_field: String,
+    connect_timeout: Duration,
+    timeout: Duration,
+    idle_timeout: Duration,
+    words: Words,
+}
+
+impl OpenAi {
+    /// Prepares calls to the server of `config`. Nothing is sent yet. `key` is the value of the
+    /// environment variable that `api_key_env` names, `None` where it is not set.
+    ///
+    /// # Errors
+    /// A key that is asked for and missing, cannot stand in a header, or would cross a network
+    /// unencrypted; a `base_url` that cannot be called; TLS that cannot be set up.
+    pub fn new(config: &config::Provider, key: Option<SecretString>) -> Result<Self, ProviderError> {
+        let config::ProviderKind::OpenAi {
+            base_url,
+            api_key_env,
+            output_cap_field,
+        } = &config.kind
+        else {
+            return Err(ProviderError::OtherKind);
+        };
+        let url = client::endpoint(base_url)?;
+        let key = client::usable_key(&url, api_key_env.as_deref(), key)?;
+        Ok(Self {
+            lanes: Lanes::open(client::blueprint(&url, config.connect_timeout))?,
+            authorization: key.as_ref().map(client::bearer),
+            output_cap_field: output_cap_field.clone(),
+            connect_timeout: config.connect_timeout,
+            timeout: config.timeout,
+            idle_timeout: config.idle_timeout,
+            words: Words::hiding(key),
+            url,
+        })
+    }
+
+    /// Sends the request and waits for status and headers of the response.
+    async fn send(&self, client: &reqwest::Client, request: &Request) -> Result<reqwest::Response, Fault> {
+        let mut post = client
+            .post(self.url.clone())
+            .header(ACCEPT, "application/json")
+            .header(CONTENT_TYPE, "application/json")
+            .body(request::body(request, &self.output_cap_field));
+        if let Some(authorization) = &self.authorization {
+            post = post.header(AUTHORIZATION, authorization.clone());
+        }
+        match tokio::time::timeout(self.timeout, post.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => {
+                Err(self
+                    .words
+                    .fault(transport::unsent(&self.url, self.connect_timeout, error)))
+            }
+            Err(_) => Err(Fault::new(
+                FaultKind::Timeout,
+                format!(
+                    "no answer from `{}` within {}",
+                    transport::host(&self.url),
+                    in_words(self.timeout)
+                ),
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for OpenAi {
+    async fn call(&self, request: &Request, _attempt: u32) -> Result<Answer, Fault> {
+        let started = Instant::now();
+        let lane = self.lanes.enter();
+        let response = self.send(lane.client(), request).await?;
+        let patience = Patience {
+            started,
+            timeout: self.timeout,
+            idle_timeout: self.idle_timeout,
+        };
+        let reply = receive::whole(response, &self.url, patience).await;
+        reply::read(reply, request, &self.words, Timestamp::now())
+    }
+}
