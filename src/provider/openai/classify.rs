@@ -94,18 +94,26 @@ fn by_name(name: &str) -> Option<FaultKind> {
     })
 }
 
-/// The rules of messages: for which statuses, what the message says in lower case, what it means.
-/// A body without a status of its own counts as 400.
-const MESSAGES: &[(&[u16], &[&str], FaultKind)] = &[
+/// A rule of messages.
+struct Rule {
+    /// The statuses it holds for; a body without a status of its own counts as 400.
+    statuses: &'static [u16],
+    /// What the message says, in lower case: any of these.
+    says: &'static [&'static str],
+    means: FaultKind,
+}
+
+/// The rules of messages; the first that fits holds.
+const RULES: &[Rule] = &[
     // Before any rule of rates: the same call is too large again after every wait.
-    (
-        &[400, 413, 429],
-        &["request too large for"],
-        FaultKind::RequestTooLarge,
-    ),
-    (
-        &[400, 413, 422],
-        &[
+    Rule {
+        statuses: &[400, 413, 429],
+        says: &["request too large for"],
+        means: FaultKind::RequestTooLarge,
+    },
+    Rule {
+        statuses: &[400, 413, 422],
+        says: &[
             "prompt is too long",                           // Anthropic
             "contextwindowexceedederror",                   // LiteLLM
             "maximum context length",                       // OpenAI, vLLM, Mistral, DeepSeek, OpenRouter
@@ -113,21 +121,20 @@ const MESSAGES: &[(&[u16], &[&str], FaultKind)] = &[
             "available context size",                       // llama.cpp
             "exceeds the maximum number of tokens allowed", // Gemini
         ],
-        FaultKind::ContextTooLong,
-    ),
-    (
-        &[400, 402, 403, 429],
-        &[
-            // Anthropic; also "… specified workspace API usage limits".
-            "you have reached your specified api usage limits",
-            "you have reached your specified workspace",
-            "credit balance is too low",
+        means: FaultKind::ContextTooLong,
+    },
+    Rule {
+        statuses: &[400, 402, 403, 429],
+        says: &[
+            "you have reached your specified api usage limits", // Anthropic
+            "you have reached your specified workspace",        // Anthropic
+            "credit balance is too low",                        // Anthropic
         ],
-        FaultKind::NoCredit,
-    ),
-    (
-        &[400, 422],
-        &[
+        means: FaultKind::NoCredit,
+    },
+    Rule {
+        statuses: &[400, 422],
+        says: &[
             "unsupported parameter",
             "unsupported value",
             "unknown parameter",
@@ -137,34 +144,49 @@ const MESSAGES: &[(&[u16], &[&str], FaultKind)] = &[
             "extra inputs are not permitted", // Anthropic, FastAPI
             "unsupportedparamserror",         // LiteLLM
         ],
-        FaultKind::BadParameter,
-    ),
-    (
-        &[400],
-        &["invalid model name", "is not a valid model id", "model not exist"], // LiteLLM, OpenRouter, DeepSeek
-        FaultKind::NotFound,
-    ),
-    (
-        &[400],
-        &["api key not valid", "incorrect api key"],
-        FaultKind::Authentication,
-    ), // Gemini, xAI
-    (&[400], &["user location is not supported"], FaultKind::Permission), // Gemini
-    (&[400], &["contentpolicyviolationerror"], FaultKind::RefusedInput),  // LiteLLM
-    // OpenRouter. Not "flagged" alone: that may be an account.
-    (
-        &[403],
-        &["requires moderation", "input was flagged"],
-        FaultKind::RefusedInput,
-    ),
+        means: FaultKind::BadParameter,
+    },
+    Rule {
+        statuses: &[400],
+        says: &[
+            "invalid model name",      // LiteLLM
+            "is not a valid model id", // OpenRouter
+            "model not exist",         // DeepSeek
+        ],
+        means: FaultKind::NotFound,
+    },
+    Rule {
+        statuses: &[400],
+        says: &[
+            "api key not valid", // Gemini
+            "incorrect api key", // xAI
+        ],
+        means: FaultKind::Authentication,
+    },
+    Rule {
+        statuses: &[400],
+        says: &["user location is not supported"], // Gemini
+        means: FaultKind::Permission,
+    },
+    Rule {
+        statuses: &[400],
+        says: &["contentpolicyviolationerror"], // LiteLLM
+        means: FaultKind::RefusedInput,
+    },
+    Rule {
+        statuses: &[403],
+        // OpenRouter. Not "flagged" alone: that may be an account.
+        says: &["requires moderation", "input was flagged"],
+        means: FaultKind::RefusedInput,
+    },
 ];
 
 fn by_message(status: Option<u16>, message: &str) -> Option<FaultKind> {
     let status = status.unwrap_or(400);
-    let fits = |(statuses, says, _): &&(&[u16], &[&str], FaultKind)| {
-        statuses.contains(&status) && says.iter().any(|words| message.contains(words))
+    let fits = |rule: &&Rule| {
+        rule.statuses.contains(&status) && rule.says.iter().any(|words| message.contains(words))
     };
-    MESSAGES.iter().find(fits).map(|(_, _, kind)| *kind)
+    RULES.iter().find(fits).map(|rule| rule.means)
 }
 
 /// What other fields of the envelope say.

@@ -66,8 +66,11 @@ pub enum ProviderError {
          environment variable that `provider.api_key_env` names"
     )]
     UserInUrl,
-    /// TLS, or a proxy variable of the environment.
-    #[error("cannot set up HTTPS: {0}")]
+    /// No TLS, as a rule for want of certificates.
+    #[error(
+        "cannot set up HTTPS: {0}; check the certificates of this system (the package \
+         `ca-certificates`, or the variable `SSL_CERT_FILE`)"
+    )]
     Setup(String),
 }
 

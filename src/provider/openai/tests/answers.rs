@@ -392,6 +392,19 @@ fn servers_may_be_clumsy_around_an_answer() {
 }
 
 #[test]
+fn every_success_may_bring_an_answer() {
+    let body = json!({"choices": [{"message": {"content": "text"}, "finish_reason": "stop"}]}).to_string();
+    for status in [200, 201, 202, 299] {
+        assert_eq!(read(status, &[], body.as_str()).unwrap().text, "text");
+    }
+    let fault = read(204, &[], "").unwrap_err();
+    assert_eq!(
+        (fault.kind, fault.message.as_str()),
+        (FaultKind::BadResponse, "the answer is empty")
+    );
+}
+
+#[test]
 fn what_is_no_answer_is_named_and_quoted() {
     let html = bad(
         &[("content-type", "text/html; charset=utf-8")],

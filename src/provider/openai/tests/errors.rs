@@ -227,3 +227,122 @@ fn an_error_within_a_200_counts_as_what_it_is() {
         "weird",
     );
 }
+
+#[test]
+fn vendors_without_codes_are_known_by_their_words() {
+    for (rule, status, message, kind) in [
+        (
+            "xAI",
+            400,
+            "This model's maximum prompt length is 131072 but the request contains 140000 tokens.",
+            Kind::ContextTooLong,
+        ),
+        (
+            "Gemini",
+            400,
+            "The input token count (2000000) exceeds the maximum number of tokens allowed (1048576).",
+            Kind::ContextTooLong,
+        ),
+        (
+            "Mistral",
+            422,
+            "Prompt contains 40000 tokens, too large for model with 32768 maximum context length",
+            Kind::ContextTooLong,
+        ),
+        (
+            "Anthropic",
+            400,
+            "Your credit balance is too low to access the Anthropic API.",
+            Kind::NoCredit,
+        ),
+        (
+            "Anthropic",
+            400,
+            "foo: Extra inputs are not permitted",
+            Kind::BadParameter,
+        ),
+        (
+            "OpenAI, older",
+            400,
+            "Unrecognized request argument supplied: foo",
+            Kind::BadParameter,
+        ),
+        (
+            "OpenRouter",
+            400,
+            "openai/gpt-7 is not a valid model ID",
+            Kind::NotFound,
+        ),
+        ("DeepSeek", 400, "Model Not Exist", Kind::NotFound),
+        (
+            "Gemini",
+            400,
+            "API key not valid. Please pass a valid API key.",
+            Kind::Authentication,
+        ),
+        (
+            "xAI",
+            400,
+            "Incorrect API key provided: ab***yz.",
+            Kind::Authentication,
+        ),
+        (
+            "Gemini",
+            400,
+            "User location is not supported for the API use.",
+            Kind::Permission,
+        ),
+        (
+            "LiteLLM",
+            400,
+            "litellm.ContentPolicyViolationError: no",
+            Kind::RefusedInput,
+        ),
+        (
+            "words of a 400 say nothing in a 500",
+            500,
+            "API key not valid",
+            Kind::ServerError,
+        ),
+        (
+            "words of a 403 say nothing in a 400",
+            400,
+            "your input was flagged",
+            Kind::BadRequest,
+        ),
+    ] {
+        let body = serde_json::json!({"error": {"message": message, "code": null}}).to_string();
+        case(status, rule).body(&body).is(kind, kind.scope(), message);
+    }
+}
+
+#[test]
+fn names_mean_the_same_in_code_and_type_and_with_every_status() {
+    for (name, kind) in [
+        ("context_length_exceeded", Kind::ContextTooLong),
+        ("unsupported_parameter", Kind::BadParameter),
+        ("invalid_prompt", Kind::RefusedInput),
+        ("invalid_api_key", Kind::Authentication),
+        ("insufficient_quota", Kind::NoCredit),
+        ("unsupported_country_region_territory", Kind::Permission),
+        ("model_not_found", Kind::NotFound),
+        ("request_too_large", Kind::RequestTooLarge),
+        ("slow_down", Kind::RateLimited),
+        ("RATE_LIMIT_ERROR", Kind::RateLimited),
+        ("overloaded_error", Kind::Overloaded),
+    ] {
+        for status in [200, 400, 403, 429, 500] {
+            for field in ["code", "type"] {
+                let body = format!(r#"{{"error":{{"message":"m","{field}":"{name}"}}}}"#);
+                case(status, name).body(&body).is(kind, kind.scope(), "m");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_code_counts_more_than_the_type() {
+    case(400, "two names that disagree")
+        .body(r#"{"error":{"message":"m","code":"model_not_found","type":"invalid_prompt"}}"#)
+        .is(Kind::NotFound, Scope::Run, "m");
+}
