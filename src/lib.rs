@@ -11,6 +11,7 @@ pub mod plan;
 pub mod schedule;
 
 pub mod graph;
+pub mod prompt;
 
 pub mod config;
 pub mod events;

@@ -1,0 +1,272 @@
+//! What right templates become.
+
+use super::*;
+
+#[test]
+fn what_a_template_sees() {
+    for (template, expected) in [
+        ("{{ persona.id }}", "ann"),
+        ("{{ persona.profile }}", "Ann is old."),
+        ("{{ persona.facts.age + 1 }}", "82"),
+        ("{{ persona['a-b'] }}", "odd"),
+        ("{{ vars.part }}/{{ vars.title }}", "1/Arriving"),
+        ("{{ vars.part + 1 }}", "2"),
+        (
+            "{% for k, v in persona.facts.deep | items %}{{ k }}={{ v }}{% endfor %}",
+            "key=value",
+        ),
+        ("{{ needs | length }}", "0"),
+        ("{{ persona.facts.list | join('+') }}", "1+2"),
+        ("{{ persona.facts.deep | tojson }}", "{\"key\": \"value\"}"),
+        ("{{ '<b> & \"' }}", "<b> & \""),
+    ] {
+        assert_eq!(Project::one(template).user(0), expected, "{template}");
+    }
+}
+
+#[test]
+fn answers_of_other_nodes() {
+    for (template, expected) in [
+        (
+            "{% for need in needs %}{{ need.id }}:{{ need.text }};{% endfor %}",
+            "chunk-1:first;chunk-2:second;",
+        ),
+        ("{{ needs['chunk-2'].text }}", "second"),
+        ("{{ needs['chunk-2'] }}", "second"),
+        ("{{ needs[0].id }}", "chunk-1"),
+        (
+            "{{ needs | length }} {{ needs | map(attribute='text') | join('+') }}",
+            "2 first+second",
+        ),
+        ("{{ (needs | last).text }}", "second"),
+    ] {
+        assert_eq!(
+            Project::new("").with("combine.md", template).user(2),
+            expected,
+            "{template}"
+        );
+    }
+}
+
+#[test]
+fn context_and_prompt_are_one_message_with_one_blank_line() {
+    let project = Project::new("context = \"context.md\"\nsystem = \"system.md\"")
+        .with("two.md", "prompt\r\n\r\n")
+        .with("context.md", "\u{feff}context\r\nof {{ persona.id }}\n\n")
+        .with("system.md", "be kind\n");
+    let request = project.request(1).unwrap();
+    let messages: Vec<(Role, &str)> = request
+        .messages
+        .iter()
+        .map(|m| (m.role, m.content.as_str()))
+        .collect();
+    assert_eq!(
+        messages,
+        [
+            (Role::System, "be kind"),
+            (Role::User, "context\nof ann\n\nprompt")
+        ]
+    );
+}
+
+#[test]
+fn what_renders_to_nothing_is_not_sent() {
+    let project = Project::new("context = \"context.md\"\nsystem = \"system.md\"")
+        .with("context.md", "{% if false %}x{% endif %}\n")
+        .with("system.md", " \n ");
+    let request = project.request(1).unwrap();
+    assert_eq!(
+        request.messages,
+        [Message {
+            role: Role::User,
+            content: "2".to_owned()
+        }]
+    );
+}
+
+#[test]
+fn the_rest_of_a_request() {
+    let project = Project::new(
+        "model = { temperature = 0.5, max_output_tokens = 7, service_tier = \"flex\" }\nvariant = \"b\"",
+    );
+    let request = project.request(1).unwrap();
+    assert_eq!((&*request.provider, &*request.model), ("simulator", "m"));
+    assert_eq!(request.variant.as_deref(), Some("b"));
+    assert_eq!(request.parameters["temperature"], serde_json::json!(0.5));
+    assert_eq!(request.delivery.max_output_tokens, Some(7));
+    assert_eq!(request.delivery.service_tier.as_deref(), Some("flex"));
+}
+
+#[test]
+fn guards_make_names_optional() {
+    for (template, expected) in [
+        ("{{ vars.note | default('none') }}", "none"),
+        (
+            "{% if vars.note is defined %}{{ vars.note }}{% else %}-{% endif %}",
+            "-",
+        ),
+        (
+            "{% if vars.note is undefined %}-{% else %}{{ vars.note.deep }}{% endif %}",
+            "-",
+        ),
+        (
+            "{% if vars.note is defined and vars.note.deep %}{{ vars.note.deep }}{% endif %}-",
+            "-",
+        ),
+        ("{{ vars.note if vars.note is defined else '-' }}", "-"),
+        ("{% if vars.part == 2 %}{{ vars.only_in_two }}{% endif %}-", "-"),
+        (
+            "{% if vars.part > 1 or vars.title == 'x' %}{{ vars.only_in_two }}{% endif %}-",
+            "-",
+        ),
+        (
+            "{% if not (vars.part | string in ['1', '3']) %}{{ vars.only_in_two }}{% endif %}-",
+            "-",
+        ),
+        (
+            "{% if vars.part is odd %}-{% else %}{{ vars.only_in_two }}{% endif %}",
+            "-",
+        ),
+        (
+            "{% if needs['chunk-9'] is defined %}{{ needs['chunk-9'].text }}{% endif %}-",
+            "-",
+        ),
+        ("{% for need in needs %}{{ vars.intro }}{% endfor %}-", "-"),
+        ("{% if needs %}{{ vars.intro }}{% endif %}-", "-"),
+        ("{% if needs | length > 0 %}{{ needs[0].text }}{% endif %}-", "-"),
+        ("{{ persona.notes | default('-') }}", "-"),
+        (
+            "{% if persona.notes is defined %}{{ persona.notes.x }}{% endif %}-",
+            "-",
+        ),
+        ("{% set x = 1 %}{{ x }}", "1"),
+        (
+            "{% if persona.facts.age > 80 %}{% set x = 'old' %}{% else %}{% set x = 'young' %}{% endif %}{{ x }}",
+            "old",
+        ),
+        (
+            "{% macro m(a, b='x') %}{{ a }}{{ b }}{% endmacro %}{{ m('-') }}",
+            "-x",
+        ),
+        ("{% for x in [1, 2] %}{{ loop.index }}{% endfor %}", "12"),
+        (
+            "{% set ns = namespace(n=0) %}{% for x in [1, 2] %}{% set ns.n = ns.n + x %}{% endfor %}{{ ns.n }}",
+            "3",
+        ),
+        ("{% with vars = {'note': 'n'} %}{{ vars.note }}{% endwith %}", "n"),
+        ("{{ range(3) | join }}", "012"),
+        ("{% raw %}{{ nothing }}{% endraw %}", "{{ nothing }}"),
+    ] {
+        assert_eq!(Project::one(template).user(0), expected, "{template}");
+    }
+}
+
+#[test]
+fn templates_of_the_project_can_be_shared() {
+    let base = Project::new("")
+        .with("parts/voice.md", "{{ persona.id }} in part {{ vars.part }}")
+        .with("parts/base.md", "<{% block body %}{% endblock %}>")
+        .with(
+            "parts/macros.md",
+            "{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %}",
+        );
+    for (template, expected) in [
+        ("{% include 'parts/voice.md' %}", "ann in part 1"),
+        ("{% include './parts//voice.md' %}", "ann in part 1"),
+        ("{% include ['nowhere.md', 'parts/voice.md'] %}", "ann in part 1"),
+        ("{% include 'nowhere.md' ignore missing %}-", "-"),
+        (
+            "{% extends 'parts/base.md' %}{% block body %}{{ vars.title }}{% endblock %}",
+            "<Arriving>",
+        ),
+        ("{% from 'parts/macros.md' import twice %}{{ twice('a') }}", "aa"),
+        ("{% import 'parts/macros.md' as m %}{{ m.twice('a') }}", "aa"),
+        ("{% for x in [1] %}{% include 'parts/loop.md' %}{% endfor %}", "1"),
+    ] {
+        let project = Project {
+            templates: base.templates.clone(),
+            ..Project::one("")
+        };
+        let project = project.with("parts/loop.md", "{{ x }}").with("one.md", template);
+        assert_eq!(project.user(0), expected, "{template}");
+    }
+    assert_eq!(
+        references("{% include ['a', './b'] %}{% if x %}{% import 'c' as c %}{% endif %}{% include d %}"),
+        ["a", "b", "c"]
+    );
+}
+
+/// A template that nobody names may be half written.
+#[test]
+fn templates_that_nothing_names_are_not_looked_at() {
+    assert_eq!(Project::new("").with("draft.md", "{% if %}").errors(), "no error");
+}
+
+/// A rehearsal without a persona must not take a tree for an endless one.
+#[test]
+fn recursion_that_ends() {
+    let tree = "{% for x in persona.tree recursive %}{{ x.name }}{{ loop(x.children) }}{{ loop(x.more) }}{% endfor %}";
+    assert_eq!(Project::one(tree).errors(), "no error");
+    let include =
+        "{% for x in node.children %}{% with node = x %}{% include 'node.md' %}{% endwith %}{% endfor %}";
+    let project =
+        Project::one("{% set node = persona.tree %}{% include 'node.md' %}").with("node.md", include);
+    assert_eq!(project.errors(), "no error");
+    let call =
+        "{% macro m(x) %}{% if x.next %}{{ m(x.next) }}{% endif %}{% endmacro %}{{ m(persona.facts) }}";
+    assert_eq!(Project::one(call).errors(), "no error");
+}
+
+#[test]
+fn the_same_every_time_and_from_every_thread() {
+    let project = Project::new("").with(
+        "combine.md",
+        "{{ persona }} {{ vars }} {% for n in needs %}{{ n.text }}{% endfor %}",
+    );
+    let prompts = project.compile().unwrap();
+    let (one, two) = (NodeId::from("chunk-1"), NodeId::from("chunk-2"));
+    let render = || {
+        prompts
+            .request(2, &ann(), &[(&one, "first"), (&two, "second")])
+            .unwrap()
+    };
+    let first = render();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(render)).collect();
+        threads
+            .into_iter()
+            .for_each(|thread| assert_eq!(thread.join().unwrap(), first));
+    });
+}
+
+proptest! {
+    /// What a persona says is text, whatever it looks like, and the order of the files is nothing.
+    #[test]
+    fn personas_are_not_templates(text in "[{}%#a \"'\\\\\n-]{0,40}", other in "\\PC{0,20}") {
+        let files = [("profile.md", &text), ("z.md", &other)]
+            .map(|(name, text)| PersonaFile { name: name.to_owned(), bytes: text.as_bytes().to_vec() });
+        let reversed: Vec<PersonaFile> = files.iter().rev().cloned().collect();
+        let project = Project::one("<{{ persona.profile }}|{{ persona.z }}>");
+        let prompts = project.compile().unwrap();
+        let render = |files: &[PersonaFile]| {
+            let persona = Persona::build(&"p".into(), "p", files).unwrap();
+            prompts.request(0, &persona, &[]).unwrap()
+        };
+        let rendered = render(&files);
+        prop_assert_eq!(&rendered, &render(&reversed));
+        let trimmed = |text: &str| text.trim_end_matches('\n').to_owned();
+        prop_assert_eq!(&rendered.messages[0].content, &format!("<{}|{}>", trimmed(&text), trimmed(&other)));
+    }
+
+    /// No template makes the compiler or the renderer panic.
+    #[test]
+    fn no_template_panics(pieces in prop::collection::vec(prop::sample::select(&[
+        "{{ ", " }}", "{% ", " %}", "if ", "for x in ", "endif", "endfor", "persona", ".profile", "vars", ".part", "needs", "[0]", "['x']", " | ",
+        "upper", "nope", "(", ")", "is defined", "not ", "+", "1", "\"", "set x = ", "macro m(a)", "endmacro", "include 'one.md'", "-%}", "{#", "#}", "loop", "m(1)", ",",
+    ][..]), 0..14)) {
+        let project = Project::one(&pieces.concat());
+        if let Ok(prompts) = project.compile() {
+            let _ = prompts.request(0, &ann(), &[]);
+        }
+    }
+}
