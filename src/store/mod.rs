@@ -1,16 +1,47 @@
 //! What was paid for, durable before it counts (design, rule 3). A synced journal is the book of
 //! everything that is known; sled in front of it answers look-ups and can be rebuilt from it.
 
+mod attempts;
+mod backlog;
+mod checkpoint;
+mod codec;
+mod disk;
+#[cfg(test)]
+mod faulty;
+mod filler;
+mod frame;
+mod guard;
+mod journal;
+mod local;
+mod lock;
+mod memory;
+mod mend;
+mod notice;
+mod open;
+mod put;
+mod reader;
 pub mod record;
+#[cfg(test)]
+mod samples;
+mod segment;
+mod trees;
+mod writer;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
 use crate::call::Key;
 use crate::names::{Instance, PersonaId};
 
+pub use disk::{Disk, DiskFile, RealDisk};
+pub use local::{LocalStore, Settings, Stats};
+pub use memory::MemoryStore;
+pub use notice::{Notice, Phase, Progress};
+pub use reader::{Damage, Entries, Line, Logged};
 pub use record::{Entry, Record, TranscriptNote};
+pub use segment::Position;
 
 /// Holds answers by the key of their request. The local one is the journal with sled; tests use
 /// one in memory, and a shared one over PostgreSQL has the same face.
@@ -105,4 +136,31 @@ pub enum StoreError {
     /// The writer has ended after an earlier error, which was reported then.
     #[error("the store has stopped after an earlier error")]
     Stopped,
+}
+
+impl StoreError {
+    fn io(what: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        Self::Io { what, path, source }
+    }
+
+    /// The same error once more, for the next of those who wait for the same write.
+    fn again(&self) -> Self {
+        match self {
+            StoreError::Io { what, path, source } => Self::io(what, path, same(source)),
+            StoreError::Tree { path, message } => Self::Tree {
+                path: path.clone(),
+                message: message.clone(),
+            },
+            // Not met by those who wait for a write.
+            StoreError::Held { .. } | StoreError::Newer { .. } | StoreError::Stopped => Self::Stopped,
+        }
+    }
+}
+
+fn same(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
 }

@@ -1,0 +1,99 @@
+//! The file operations of the journal's writing side, and nothing else of a file system. They are
+//! a trait so that tests can let the n-th one fail, stop half way, or be watched.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// Makes and opens the files of the journal.
+pub trait Disk: Send + Sync {
+    /// Creates a file that does not exist yet.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Opens an existing file to append to it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Makes the names in a folder durable.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn sync_folder(&self, path: &Path) -> io::Result<()>;
+}
+
+/// A file that grows at its end.
+pub trait DiskFile: Send {
+    /// Writes all of `bytes` behind the end. After an error, any part of them may be there.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Returns when what was written would survive a power cut.
+    ///
+    /// # Errors
+    /// The operating system's. What was written since the last sync may or may not be there then.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Cuts the file to `len` bytes; the next append starts there.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn cut(&mut self, len: u64) -> io::Result<()>;
+}
+
+/// The disk of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(
+            OpenOptions::new().write(true).create_new(true).open(path)?,
+        ))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        // Not in append mode: Windows does not let such a handle cut the file.
+        let mut file = OpenOptions::new().write(true).open(path)?;
+        file.seek(SeekFrom::End(0))?;
+        Ok(Box::new(file))
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        sync_folder(path)
+    }
+}
+
+impl DiskFile for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.set_len(len)?;
+        self.seek(SeekFrom::Start(len)).map(drop)
+    }
+}
+
+/// Makes the names in a folder durable.
+///
+/// # Errors
+/// The operating system's.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(path)?.sync_all()
+    } else {
+        // Windows has no handle to sync for this: NTFS journals names itself, in order.
+        fs::metadata(path).map(drop)
+    }
+}

@@ -1,0 +1,367 @@
+//! The store of one machine: the journal makes an entry durable, the trees answer look-ups, and
+//! between the two lies the backlog. This file says how a look-up is answered from the three; how
+//! they work, and how they are opened, is written elsewhere.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::call::{Key, Rejection};
+use crate::names::{Instance, PersonaId};
+use crate::store::backlog::Backlog;
+use crate::store::disk::{Disk, RealDisk};
+use crate::store::filler::Filler;
+use crate::store::lock::Lock;
+use crate::store::mend::{Mended, Search};
+use crate::store::notice::{Notice, Progress};
+use crate::store::open::{self, JOURNAL, STORE};
+use crate::store::put::{self, Shelf};
+use crate::store::reader::{Entries, Reader};
+use crate::store::record::{Entry, Record, TranscriptNote};
+use crate::store::segment::{self, Position};
+use crate::store::trees::{Trees, Value};
+use crate::store::writer::Writer;
+use crate::store::{Looked, Miss, Store, StoreError, frame};
+
+/// The store in a cache folder. Dropped without [`LocalStore::close`] it loses nothing, but the
+/// next open takes longer.
+pub struct LocalStore {
+    // In the order in which they have to end.
+    writer: Writer,
+    filler: Filler,
+    view: View,
+    unfinished: Vec<Entry>,
+    _lock: Lock,
+}
+
+/// What can be chosen about a local store; the defaults are right for everything but tests.
+#[derive(Clone)]
+pub struct Settings {
+    /// The size at which a file of the journal is followed by the next one, in bytes.
+    pub segment_bytes: u64,
+    /// How often the trees are made durable, and how long an entry that nobody waits for stays
+    /// without a sync.
+    pub flush_every: Duration,
+    /// How long sled may take to open a small store.
+    pub open_limit: Duration,
+    /// What the journal is written to.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            flush_every: Duration::from_secs(5),
+            open_limit: Duration::from_secs(60),
+            disk: Arc::new(RealDisk),
+        }
+    }
+}
+
+/// How much there is in a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Answers that may be served; replaced ones are not counted.
+    pub answers: u64,
+    /// Rejected answers.
+    pub rejected: u64,
+    /// Transcripts that were written.
+    pub transcripts: u64,
+    /// Runs that ended.
+    pub runs: u64,
+    /// Files of the journal.
+    pub journal_files: u64,
+    /// Their size.
+    pub journal_bytes: u64,
+    /// The size of the look-up trees on the disk.
+    pub tree_bytes: u64,
+}
+
+/// What look-ups read.
+struct View {
+    cache: PathBuf,
+    trees: Arc<Trees>,
+    backlog: Arc<Backlog>,
+    mended: Mended,
+}
+
+impl LocalStore {
+    /// Opens the store in a cache folder, which is made if there is none. Blocking: usually some
+    /// ten milliseconds; `progress` is told when it takes longer.
+    ///
+    /// # Errors
+    /// [`StoreError::Held`] if another process has it open, [`StoreError::Newer`] if a newer septet
+    /// wrote it (nothing is changed then), or if files cannot be read or written. Damage is no
+    /// error: what was done about it is in the notices.
+    pub fn open(cache: &Path, progress: impl FnMut(Progress)) -> Result<(Self, Vec<Notice>), StoreError> {
+        Self::open_with(cache, &Settings::default(), progress)
+    }
+
+    /// Opens a store with settings of one's own.
+    ///
+    /// # Errors
+    /// As for [`LocalStore::open`].
+    pub fn open_with(
+        cache: &Path,
+        settings: &Settings,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<(Self, Vec<Notice>), StoreError> {
+        let opened = open::open(cache, settings, &mut progress)?;
+        let unfinished = opened.level.attempts.list();
+        let next_seq = opened.level.next_seq;
+        let trees = Arc::new(opened.trees);
+        let backlog = Arc::new(Backlog::new(trees.have_marks()?));
+        let every = settings.flush_every;
+        let no_thread = |source: io::Error| StoreError::io("start a thread for", cache, source);
+        let filler = Filler::start(trees.clone(), backlog.clone(), opened.level, every).map_err(no_thread)?;
+        let writer = Writer::start(opened.journal, next_seq, trees.clone(), backlog.clone(), every)
+            .map_err(no_thread)?;
+        let store = Self {
+            writer,
+            filler,
+            view: View {
+                cache: cache.to_owned(),
+                trees,
+                backlog,
+                mended: Mended::default(),
+            },
+            unfinished,
+            _lock: opened.lock,
+        };
+        Ok((store, opened.notices))
+    }
+
+    /// Writes everything that is under way, makes the trees durable and marks the end as clean,
+    /// so that the next open has nothing to check. Blocking.
+    ///
+    /// # Errors
+    /// If any of it fails. What was reported as stored is in the journal all the same.
+    pub fn close(self) -> Result<(), StoreError> {
+        let Self {
+            writer,
+            filler,
+            view,
+            unfinished: _,
+            _lock,
+        } = self;
+        let written = writer.finish();
+        let checkpoint = filler.finish();
+        written?;
+        match Arc::into_inner(view.trees) {
+            Some(trees) => trees.close(checkpoint?),
+            None => checkpoint.map(drop),
+        }
+    }
+
+    /// Rejected answers to a request, oldest first: evidence, never served.
+    ///
+    /// # Errors
+    /// If the store does not work.
+    pub fn rejected(&self, key: &Key) -> Result<Vec<(Record, Rejection)>, StoreError> {
+        let values = self.view.with_prefix(Shelf::Rejected, key.as_bytes())?;
+        let entries = values.values().map(|value| self.view.entry(value));
+        entries
+            .filter_map(|entry| match entry {
+                Ok(Entry::Rejected { record, rejection }) => Some(Ok((record, rejection))),
+                Ok(_) => None,
+                Err(error) => Some(Err(error)),
+            })
+            .collect()
+    }
+
+    /// The summaries of all runs that ended ([`Entry::Run`]), oldest first.
+    ///
+    /// # Errors
+    /// If the store does not work.
+    pub fn runs(&self) -> Result<Vec<Entry>, StoreError> {
+        let values = self.view.with_prefix(Shelf::Runs, &[])?;
+        values.values().map(|value| self.view.entry(value)).collect()
+    }
+
+    /// The calls ([`Entry::Attempt`]) that earlier processes began and whose end the journal does
+    /// not have: they may have been billed. Each is listed until an [`Entry::Fault`] with `kind:
+    /// None` (or another end) is stored for it.
+    pub fn unfinished(&self) -> &[Entry] {
+        &self.unfinished
+    }
+
+    /// Everything that the journal says, in order, up to what is written now.
+    ///
+    /// # Errors
+    /// If its folder cannot be read.
+    pub fn entries(&self) -> Result<Entries, StoreError> {
+        let begin = Position {
+            segment: 0,
+            offset: 0,
+        };
+        let segments = segment::list(&self.view.cache.join(JOURNAL))?;
+        let end = self.writer.written();
+        Ok(Entries::new(Reader::new(segments, begin, Some(end))))
+    }
+
+    /// Counts what there is. Entries that were stored in the last moments may be missing.
+    ///
+    /// # Errors
+    /// If folders cannot be read.
+    pub fn stats(&self) -> Result<Stats, StoreError> {
+        let journal = segment::list(&self.view.cache.join(JOURNAL))?;
+        let count = |shelf| self.view.trees.count(shelf);
+        Ok(Stats {
+            answers: count(Shelf::Answers),
+            rejected: count(Shelf::Rejected),
+            transcripts: count(Shelf::Notes),
+            runs: count(Shelf::Runs),
+            journal_files: journal.len() as u64,
+            journal_bytes: journal.iter().map(|segment| segment.len).sum(),
+            tree_bytes: bytes_in(&self.view.cache.join(STORE))?,
+        })
+    }
+
+    async fn append(&self, entry: Entry, durable: bool) -> Result<(), StoreError> {
+        let frame = frame::encode(&entry).map_err(|message| {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, format!("an entry {message}"));
+            StoreError::io("write", &self.view.cache.join(JOURNAL), source)
+        })?;
+        self.writer.append(entry, frame, durable).await
+    }
+
+    /// Where the trees have a damaged record: the intact one of the journal, or the miss.
+    fn mend(&self, key: &Key, reason: String) -> Result<Result<(u64, Record), Miss>, StoreError> {
+        let journal = self.view.cache.join(JOURNAL);
+        let trees = &self.view.trees;
+        // What sled got wrong once it may get wrong again.
+        trees.distrust();
+        match self.view.mended.search(&journal, self.writer.written(), key)? {
+            Search::Intact(frame) => Ok(answer(&frame, key).map_err(Miss::Damaged)),
+            Search::Nothing => Ok(Err(Miss::Damaged(reason))),
+            Search::TooMany => {
+                Err(trees.give_up("many records are damaged: start again to rebuild it".to_owned()))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Store for LocalStore {
+    fn look(&self, instance: &Instance, key: &Key) -> Result<Looked, StoreError> {
+        // The mark first: it ends only after its new answer can be seen.
+        let mark = self.view.mark(instance)?;
+        let Some(value) = self.view.get(Shelf::Answers, key.as_bytes())? else {
+            return Ok(Looked::Miss(Miss::Absent));
+        };
+        let found = match answer(&value, key) {
+            Ok(found) => Ok(found),
+            Err(reason) => self.mend(key, reason)?,
+        };
+        Ok(match found {
+            Ok((seq, _)) if mark.is_some_and(|mark| seq < mark) => Looked::Miss(Miss::Refreshed),
+            Ok((_, record)) => Looked::Hit(Box::new(record)),
+            Err(miss) => Looked::Miss(miss),
+        })
+    }
+
+    fn transcript(&self, persona: &PersonaId) -> Result<Option<TranscriptNote>, StoreError> {
+        let Some(value) = self.view.get(Shelf::Notes, persona.as_str().as_bytes())? else {
+            return Ok(None);
+        };
+        match self.view.entry(&value)? {
+            Entry::Transcript { persona: other, note } if other == *persona => Ok(Some(note)),
+            _ => Err(self.view.wrong("another entry stands in place of a transcript's")),
+        }
+    }
+
+    async fn keep(&self, entry: Entry) -> Result<(), StoreError> {
+        self.append(entry, true).await
+    }
+
+    async fn note(&self, entry: Entry) -> Result<(), StoreError> {
+        self.append(entry, false).await
+    }
+}
+
+impl View {
+    /// What was stored last under a key: in the backlog, or else in the trees. In this order, or
+    /// an entry that moves from one to the other could be missed.
+    fn get(&self, shelf: Shelf, key: &[u8]) -> Result<Option<Value>, StoreError> {
+        if let Some(failure) = self.trees.failure() {
+            return Err(failure);
+        }
+        match self.backlog.get(shelf, key) {
+            Some(frame) => Ok(Some(Value::Pending(frame))),
+            None => self.trees.get(shelf, key),
+        }
+    }
+
+    fn with_prefix(&self, shelf: Shelf, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, Value>, StoreError> {
+        let pending = self.backlog.with_prefix(shelf, prefix);
+        let mut values = self.trees.with_prefix(shelf, prefix)?;
+        values.extend(
+            pending
+                .into_iter()
+                .map(|(key, frame)| (key, Value::Pending(frame))),
+        );
+        Ok(values)
+    }
+
+    /// The sequence number of an instance's mark, if it has one that has not ended.
+    fn mark(&self, instance: &Instance) -> Result<Option<u64>, StoreError> {
+        if !self.backlog.have_marks() {
+            return Ok(None);
+        }
+        let Some(value) = self.get(Shelf::Marks, &put::mark_key(instance))? else {
+            return Ok(None);
+        };
+        let frame = frame::parse_whole(&value).map_err(|reason| self.wrong(&reason))?;
+        Ok((!frame.is_empty()).then_some(frame.seq))
+    }
+
+    /// An entry of the trees that is no answer. Damage to one is damage to the trees, since
+    /// nothing was paid for it: the next open builds them again.
+    fn entry(&self, value: &Value) -> Result<Entry, StoreError> {
+        let entry = frame::parse_whole(value).and_then(|frame| frame.entry());
+        entry.map_err(|reason| self.wrong(&reason))
+    }
+
+    fn wrong(&self, reason: &str) -> StoreError {
+        self.trees.give_up(format!(
+            "a record is damaged ({reason}): start again to rebuild it"
+        ))
+    }
+}
+
+/// Decodes the answer to `key`, and says when it was stored.
+///
+/// # Errors
+/// In words, why it cannot be served.
+fn answer(value: &[u8], key: &Key) -> Result<(u64, Record), String> {
+    let frame = frame::parse_whole(value)?;
+    match frame.entry()? {
+        Entry::Answer(record) if record.key == *key => Ok((frame.seq, record)),
+        Entry::Answer(record) => Err(format!("it is the answer to `{}`", record.key.short())),
+        _ => Err("it is no answer".to_owned()),
+    }
+}
+
+/// The size of all files in a folder.
+fn bytes_in(folder: &Path) -> Result<u64, StoreError> {
+    let failed = |source| StoreError::io("read", folder, source);
+    let mut bytes = 0;
+    for file in std::fs::read_dir(folder).map_err(failed)? {
+        let file = file.map_err(failed)?;
+        bytes += match file.metadata() {
+            Ok(metadata) if metadata.is_dir() => bytes_in(&file.path())?,
+            Ok(metadata) => metadata.len(),
+            // sled removes files of its own while it runs.
+            Err(_) => 0,
+        };
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! A store in memory for tests that replay a night: no disk, no thread, nothing that waits. It can
+//! crash, keeping what was synced, and can fail like a full disk.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::call::{Key, Rejection};
+use crate::names::{Instance, PersonaId};
+use crate::store::record::{Entry, Record, TranscriptNote};
+use crate::store::{Looked, Miss, Store, StoreError};
+
+/// A store in memory that behaves as the local one does.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The journal. An entry's number is its place in it.
+    entries: Vec<Entry>,
+    /// So many of them survive a power cut.
+    synced: usize,
+    answers: HashMap<Key, (usize, Record)>,
+    marks: HashMap<Instance, usize>,
+    notes: HashMap<PersonaId, TranscriptNote>,
+    /// How many more entries find room.
+    room: Option<usize>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty store whose disk is full after so many entries: the next one fails, and then all.
+    pub fn with_room_for(entries: usize) -> Self {
+        let store = Self::new();
+        store.state().room = Some(entries);
+        store
+    }
+
+    /// What would be there after a power cut now: everything up to the last entry that was kept.
+    /// There is room again.
+    #[must_use]
+    pub fn crashed(&self) -> Self {
+        let state = self.state();
+        state.entries[..state.synced].iter().cloned().collect()
+    }
+
+    /// Everything that was stored, in order.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.state().entries.clone()
+    }
+
+    /// Rejected answers to a request, oldest first.
+    pub fn rejected(&self, key: &Key) -> Vec<(Record, Rejection)> {
+        let state = self.state();
+        let rejected = state.entries.iter().filter_map(|entry| match entry {
+            Entry::Rejected { record, rejection } if record.key == *key => Some((record.clone(), *rejection)),
+            _ => None,
+        });
+        rejected.collect()
+    }
+
+    fn append(&self, entry: Entry, durable: bool) -> Result<(), StoreError> {
+        let mut state = self.state();
+        state.make_room()?;
+        state.take(entry);
+        if durable {
+            state.synced = state.entries.len();
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FromIterator<Entry> for MemoryStore {
+    /// A store that holds these entries, synced.
+    fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
+        let mut state = State::default();
+        entries.into_iter().for_each(|entry| state.take(entry));
+        state.synced = state.entries.len();
+        Self {
+            state: Mutex::new(state),
+        }
+    }
+}
+
+impl State {
+    fn make_room(&mut self) -> Result<(), StoreError> {
+        match &mut self.room {
+            None => Ok(()),
+            Some(0) => Err(StoreError::Io {
+                what: "write",
+                path: "memory".into(),
+                source: std::io::ErrorKind::StorageFull.into(),
+            }),
+            Some(room) => {
+                *room -= 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn take(&mut self, entry: Entry) {
+        let number = self.entries.len();
+        match &entry {
+            Entry::Answer(record) => {
+                self.answers.insert(record.key, (number, record.clone()));
+                self.marks.remove(&record.instance);
+            }
+            Entry::Refresh { instance } => {
+                self.marks.insert(instance.clone(), number);
+            }
+            Entry::Transcript { persona, note } => {
+                self.notes.insert(persona.clone(), note.clone());
+            }
+            Entry::Rejected { .. } | Entry::Attempt { .. } | Entry::Fault { .. } | Entry::Run { .. } => {}
+        }
+        self.entries.push(entry);
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn look(&self, instance: &Instance, key: &Key) -> Result<Looked, StoreError> {
+        let state = self.state();
+        let mark = state.marks.get(instance);
+        Ok(match state.answers.get(key) {
+            None => Looked::Miss(Miss::Absent),
+            Some((number, _)) if mark.is_some_and(|mark| number < mark) => Looked::Miss(Miss::Refreshed),
+            Some((_, record)) => Looked::Hit(Box::new(record.clone())),
+        })
+    }
+
+    fn transcript(&self, persona: &PersonaId) -> Result<Option<TranscriptNote>, StoreError> {
+        Ok(self.state().notes.get(persona).cloned())
+    }
+
+    async fn keep(&self, entry: Entry) -> Result<(), StoreError> {
+        self.append(entry, true)
+    }
+
+    async fn note(&self, entry: Entry) -> Result<(), StoreError> {
+        self.append(entry, false)
+    }
+}
+
+#[cfg(test)]
+mod tests;

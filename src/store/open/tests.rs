@@ -1,0 +1,539 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::call::Key;
+use crate::store::faulty::copy;
+use crate::store::local::LocalStore;
+use crate::store::record::Entry;
+use crate::store::{Looked, Store, frame, samples};
+
+const ANSWERS: u64 = 40;
+
+fn small() -> Settings {
+    Settings {
+        segment_bytes: 16 << 10,
+        ..Settings::default()
+    }
+}
+
+fn reopen(cache: &Path) -> (LocalStore, Vec<Notice>) {
+    LocalStore::open_with(cache, &small(), |_| {}).unwrap()
+}
+
+async fn keep(store: &LocalStore, numbers: impl IntoIterator<Item = u64>) {
+    for n in numbers {
+        store.keep(samples::answer(n)).await.unwrap();
+    }
+}
+
+/// A cache with forty answers in several segments.
+async fn cache(clean: bool) -> tempfile::TempDir {
+    let cache = tempfile::tempdir().unwrap();
+    let (store, notices) = reopen(cache.path());
+    assert_eq!(notices, [], "nothing to tell about a new one");
+    keep(&store, 0..ANSWERS).await;
+    match clean {
+        true => store.close().unwrap(),
+        false => drop(store),
+    }
+    let segments = segments(cache.path());
+    assert!(segments.len() > 3, "{segments:?}");
+    cache
+}
+
+fn segments(cache: &Path) -> Vec<Segment> {
+    segment::list(&cache.join(JOURNAL)).unwrap()
+}
+
+fn is_there(store: &LocalStore, n: u64) -> bool {
+    match store.look(&samples::instance(n), &samples::key(n)).unwrap() {
+        Looked::Hit(record) => {
+            assert_eq!(Entry::Answer(*record), samples::answer(n));
+            true
+        }
+        Looked::Miss(_) => false,
+    }
+}
+
+const NONE: [u64; 0] = [];
+
+fn missing(store: &LocalStore) -> Vec<u64> {
+    (0..ANSWERS).filter(|n| !is_there(store, *n)).collect()
+}
+
+/// The place of each answer in the journal.
+fn places(cache: &Path) -> Vec<(Key, Position)> {
+    let begin = Position {
+        segment: 0,
+        offset: 0,
+    };
+    let mut reader = Reader::new(segments(cache), begin, None);
+    let mut places = Vec::new();
+    while let Some(place) = reader.next().unwrap() {
+        if let Found::Frame { frame, .. } = place.found {
+            places.push((frame.key().unwrap(), place.at));
+        }
+    }
+    places
+}
+
+fn flip(path: &Path, offset: u64) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[offset as usize] ^= 0x10;
+    fs::write(path, bytes).unwrap();
+}
+
+fn generation(cache: &Path, number: u32) -> PathBuf {
+    cache.join(STORE).join(format!("{number:04}"))
+}
+
+#[tokio::test]
+async fn everything_is_there_after_a_clean_end_and_after_any_other() {
+    for clean in [true, false] {
+        let cache = cache(clean).await;
+        for _ in 0..3 {
+            let (store, notices) = reopen(cache.path());
+            assert_eq!(notices, []);
+            assert_eq!(missing(&store), NONE);
+            drop(store);
+        }
+        assert!(generation(cache.path(), 1).is_dir(), "no reason to build anew");
+    }
+}
+
+#[tokio::test]
+async fn trees_that_are_gone_are_built_again() {
+    for clean in [true, false] {
+        let cache = cache(clean).await;
+        fs::remove_dir_all(cache.path().join(STORE)).unwrap();
+        let mut told = Vec::new();
+        let (store, notices) = LocalStore::open(cache.path(), |progress| told.push(progress)).unwrap();
+        assert_eq!(missing(&store), NONE);
+        assert_eq!(
+            notices,
+            [Notice::Rebuilt {
+                path: cache.path().join(STORE),
+                reason: "it is empty".to_owned(),
+                entries: ANSWERS,
+                kept: false,
+            }]
+        );
+        keep(&store, [99]).await;
+        store.close().unwrap();
+        let (store, notices) = reopen(cache.path());
+        assert_eq!(notices, []);
+        assert!(is_there(&store, 99));
+    }
+}
+
+#[tokio::test]
+async fn trees_that_are_damaged_are_built_again_beside_the_old_ones() {
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 5] = [
+        ("no db", |trees| fs::remove_file(trees.join("db")).unwrap()),
+        ("the first bytes of a db", |trees| {
+            let file = fs::OpenOptions::new().write(true).open(trees.join("db")).unwrap();
+            file.set_len(100).unwrap();
+        }),
+        ("another conf", |trees| flip(&trees.join("conf"), 15)),
+        ("no checkpoint", checkpoint::remove),
+        ("a damaged checkpoint", |trees| flip(&checkpoint::path(trees), 30)),
+    ];
+    for clean in [true, false] {
+        let original = cache(clean).await;
+        for (name, damage) in damages {
+            let cache = tempfile::tempdir().unwrap();
+            copy(original.path(), cache.path());
+            damage(&generation(cache.path(), 1));
+            let (store, notices) = reopen(cache.path());
+            assert_eq!(missing(&store), NONE, "{name}");
+            let [
+                Notice::Rebuilt {
+                    path, kept: false, ..
+                },
+            ] = &notices[..]
+            else {
+                panic!("{name}: {notices:?}");
+            };
+            assert_eq!(*path, generation(cache.path(), 1), "{name}");
+            assert!(!path.exists(), "{name}: the journal has all of it");
+            assert!(generation(cache.path(), 2).is_dir(), "{name}");
+            keep(&store, [99]).await;
+            store.close().unwrap();
+            let (store, notices) = reopen(cache.path());
+            assert_eq!(notices, [], "{name}");
+            assert!(is_there(&store, 99), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn trees_that_never_open_are_left_alone() {
+    let cache = cache(true).await;
+    let hasty = Settings {
+        open_limit: Duration::ZERO,
+        ..small()
+    };
+    let (store, notices) = LocalStore::open_with(cache.path(), &hasty, |_| {}).unwrap();
+    assert_eq!(missing(&store), NONE);
+    let [Notice::Rebuilt { reason, .. }] = &notices[..] else {
+        panic!("{notices:?}");
+    };
+    assert_eq!(reason, "no end after 0 s");
+}
+
+#[tokio::test]
+async fn a_write_that_was_not_finished_is_cut_off() {
+    let original = cache(false).await;
+    let newest = segments(original.path()).pop().unwrap();
+    let last = places(original.path()).pop().unwrap().1;
+    assert_eq!(last.segment, newest.number);
+    // Everything from "one byte of the last record" to "all but one byte".
+    for len in [
+        last.offset + 1,
+        last.offset + 63,
+        last.offset + 64,
+        newest.len - 1,
+    ] {
+        let cache = tempfile::tempdir().unwrap();
+        copy(original.path(), cache.path());
+        // As if the trees had not come so far yet.
+        fs::remove_dir_all(cache.path().join(STORE)).unwrap();
+        let path = cache.path().join(JOURNAL).join(newest.path.file_name().unwrap());
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(len)
+            .unwrap();
+        let (store, notices) = reopen(cache.path());
+        let torn = Notice::Torn {
+            path: path.clone(),
+            offset: last.offset,
+            len: len - last.offset,
+        };
+        assert_eq!(notices[0], torn);
+        assert_eq!(missing(&store), [ANSWERS - 1]);
+        keep(&store, [ANSWERS - 1]).await;
+        drop(store);
+        let (store, notices) = reopen(cache.path());
+        assert_eq!((missing(&store), notices), (NONE.into(), vec![]));
+    }
+}
+
+#[tokio::test]
+async fn rubbish_at_the_end_is_cut_off_too() {
+    let cache = cache(true).await;
+    let newest = segments(cache.path()).pop().unwrap();
+    let mut bytes = fs::read(&newest.path).unwrap();
+    let record = bytes[segment::HEADER..][..200].to_vec();
+    bytes.extend([0; 1000]);
+    bytes.extend(record);
+    fs::write(&newest.path, bytes).unwrap();
+    let (store, notices) = reopen(cache.path());
+    assert_eq!(
+        notices,
+        [Notice::Torn {
+            path: newest.path.clone(),
+            offset: newest.len,
+            len: 1200,
+        }]
+    );
+    assert_eq!(missing(&store), NONE);
+    assert_eq!(fs::metadata(&newest.path).unwrap().len(), newest.len);
+}
+
+#[tokio::test]
+async fn a_segment_that_was_just_begun_is_begun_again() {
+    for len in [0, 1, 15, 16] {
+        let cache = cache(false).await;
+        let next = segments(cache.path()).len() as u32 + 1;
+        let path = segment::path(&cache.path().join(JOURNAL), next);
+        fs::write(&path, &segment::header()[..len]).unwrap();
+        let (store, _) = reopen(cache.path());
+        keep(&store, [99]).await;
+        drop(store);
+        assert!(places(cache.path()).last().unwrap().1 == Position::start_of(next));
+        fs::remove_dir_all(cache.path().join(STORE)).unwrap();
+        let (store, notices) = reopen(cache.path());
+        assert_eq!(missing(&store), NONE);
+        assert!(is_there(&store, 99));
+        assert_eq!(notices.len(), 1, "{notices:?}");
+    }
+}
+
+#[tokio::test]
+async fn damage_in_the_middle_costs_what_it_hits_and_is_named() {
+    let cache = cache(true).await;
+    let places = places(cache.path());
+    let newest = segments(cache.path()).pop().unwrap().number;
+    let hits: Vec<_> = [3, 17].map(|n: usize| places[n]).into();
+    assert!(hits.iter().all(|(_, place)| place.segment < newest));
+    for (_, place) in &hits {
+        let path = segment::path(&cache.path().join(JOURNAL), place.segment);
+        flip(&path, place.offset + 100);
+    }
+    let (store, notices) = reopen(cache.path());
+    assert_eq!(
+        (missing(&store), notices),
+        (NONE.into(), vec![]),
+        "the trees have it"
+    );
+    drop(store);
+    fs::remove_file(generation(cache.path(), 1).join("db")).unwrap();
+    let (store, notices) = reopen(cache.path());
+    assert_eq!(missing(&store), [3, 17]);
+    let named: Vec<_> = notices
+        .iter()
+        .filter_map(|notice| match notice {
+            Notice::Damaged(damage) => Some((damage.key.unwrap(), damage.offset)),
+            _ => None,
+        })
+        .collect();
+    let expected: Vec<_> = hits.iter().map(|(key, place)| (*key, place.offset)).collect();
+    assert_eq!(named, expected);
+    let Some(Notice::Rebuilt { path, kept: true, .. }) = notices.last() else {
+        panic!("{notices:?}");
+    };
+    assert!(path.is_dir(), "the old trees may have what the journal lost");
+}
+
+#[tokio::test]
+async fn damage_at_the_end_of_an_older_segment_is_no_unfinished_write() {
+    let cache = cache(true).await;
+    let second = segments(cache.path())[1].clone();
+    flip(&second.path, second.len - 1);
+    fs::remove_dir_all(cache.path().join(STORE)).unwrap();
+    let (store, notices) = reopen(cache.path());
+    assert!(matches!(notices[0], Notice::Damaged(_)), "{notices:?}");
+    assert_eq!(missing(&store).len(), 1);
+    assert_eq!(fs::metadata(&second.path).unwrap().len(), second.len);
+}
+
+#[tokio::test]
+async fn a_damaged_file_header_costs_nothing() {
+    let cache = cache(true).await;
+    let second = segments(cache.path())[1].clone();
+    flip(&second.path, 9);
+    fs::remove_dir_all(cache.path().join(STORE)).unwrap();
+    let (store, notices) = reopen(cache.path());
+    assert_eq!(missing(&store), NONE);
+    let expected = format!(
+        "16 bytes of `{}` at byte 0 cannot be read: the header of the file is damaged",
+        second.path.display()
+    );
+    assert_eq!(notices[0].to_string(), expected);
+}
+
+#[tokio::test]
+async fn a_missing_segment_is_told_when_it_matters() {
+    let cache = cache(true).await;
+    let second = segments(cache.path())[1].path.clone();
+    let inside: BTreeSet<_> = places(cache.path())
+        .iter()
+        .filter(|(_, place)| place.segment == 2)
+        .map(|(key, _)| *key)
+        .collect();
+    fs::remove_file(&second).unwrap();
+    let (store, notices) = reopen(cache.path());
+    assert_eq!(
+        (missing(&store), notices),
+        (NONE.into(), vec![]),
+        "the trees have it"
+    );
+    drop(store);
+    fs::remove_file(generation(cache.path(), 1).join("db")).unwrap();
+    let (store, notices) = reopen(cache.path());
+    let lost: BTreeSet<_> = missing(&store).into_iter().map(samples::key).collect();
+    assert_eq!(lost, inside);
+    assert_eq!(
+        notices[0],
+        Notice::Missing {
+            path: second,
+            files: 1
+        }
+    );
+    assert!(matches!(notices[1], Notice::Rebuilt { kept: true, .. }));
+}
+
+#[tokio::test]
+async fn a_journal_that_is_gone_leaves_the_trees_in_use() {
+    let cache = cache(true).await;
+    let last = segments(cache.path()).pop().unwrap();
+    fs::remove_dir_all(cache.path().join(JOURNAL)).unwrap();
+    let (store, notices) = reopen(cache.path());
+    assert_eq!(missing(&store), NONE);
+    let gone = last.path.clone();
+    assert_eq!(notices, [Notice::Missing { path: gone, files: 1 }]);
+    keep(&store, [99]).await;
+    drop(store);
+    // What comes now stands behind the checkpoint, or it would never be replayed.
+    assert_eq!(segments(cache.path())[0].number, last.number + 1);
+    let (store, notices) = reopen(cache.path());
+    assert_eq!(notices, []);
+    assert!(is_there(&store, 99) && missing(&store).is_empty());
+    drop(store);
+    // And if the trees break now, nothing of them is thrown away.
+    flip(&generation(cache.path(), 1).join("conf"), 15);
+    let (store, notices) = reopen(cache.path());
+    assert!(is_there(&store, 99));
+    assert!(matches!(notices[0], Notice::Missing { .. }), "{notices:?}");
+    assert!(
+        matches!(notices[1], Notice::Rebuilt { kept: true, .. }),
+        "{notices:?}"
+    );
+    assert!(generation(cache.path(), 1).is_dir());
+}
+
+#[tokio::test]
+async fn trees_without_any_journal_and_checkpoint_are_not_thrown_away() {
+    let cache = cache(true).await;
+    fs::remove_dir_all(cache.path().join(JOURNAL)).unwrap();
+    checkpoint::remove(&generation(cache.path(), 1));
+    let (_store, notices) = reopen(cache.path());
+    assert!(
+        matches!(
+            notices[..],
+            [
+                Notice::Missing { .. },
+                Notice::Rebuilt {
+                    kept: true,
+                    entries: 0,
+                    ..
+                }
+            ]
+        ),
+        "{notices:?}"
+    );
+    assert!(generation(cache.path(), 1).is_dir());
+}
+
+#[tokio::test]
+async fn a_journal_that_has_lost_its_end_leaves_the_trees_in_use() {
+    let cache = cache(true).await;
+    let newest = segments(cache.path()).pop().unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&newest.path).unwrap();
+    file.set_len(segment::HEADER as u64).unwrap();
+    let (store, notices) = reopen(cache.path());
+    assert_eq!(notices, [Notice::Short { path: newest.path }]);
+    assert_eq!(missing(&store), NONE);
+    keep(&store, [99]).await;
+    drop(store);
+    let (store, notices) = reopen(cache.path());
+    assert_eq!(notices, []);
+    assert!(is_there(&store, 99) && missing(&store).is_empty());
+}
+
+#[tokio::test]
+async fn numbers_go_on_where_they_ended() {
+    let cache = cache(true).await;
+    let seqs = |store: &LocalStore| -> Vec<u64> {
+        let lines = store.entries().unwrap().map(|line| line.unwrap().unwrap());
+        lines.map(|logged| logged.seq).collect()
+    };
+    for damage in [None, Some(STORE), Some(JOURNAL), None] {
+        if let Some(folder) = damage {
+            fs::remove_dir_all(cache.path().join(folder)).unwrap();
+        }
+        let (store, _) = reopen(cache.path());
+        let before = seqs(&store).last().copied().unwrap_or(ANSWERS);
+        keep(&store, [99]).await;
+        let all = seqs(&store);
+        assert!(all.is_sorted_by(|a, b| a < b));
+        assert!(*all.last().unwrap() > before, "{damage:?}");
+        store.close().unwrap();
+    }
+}
+
+/// All files of a folder with what is in them.
+fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for file in fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        match path.is_dir() {
+            true => all.extend(contents(&path)),
+            false => all.push((path.clone(), fs::read(path).unwrap())),
+        }
+    }
+    all.retain(|(path, _)| !path.ends_with("lock"));
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn what_a_newer_septet_wrote_is_refused_and_not_touched() {
+    let newer_segment = |cache: &Path| {
+        let path = segments(cache)[0].path.clone();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[8] = 2;
+        let crc = crc32fast::hash(&bytes[..12]);
+        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        fs::write(path, bytes).unwrap();
+    };
+    let newer_checkpoint = |cache: &Path| {
+        let line = r#"{"format":2}"#;
+        let text = format!("{line}\n{:08x}\n", crc32fast::hash(line.as_bytes()));
+        fs::write(checkpoint::path(&generation(cache, 1)), text).unwrap();
+    };
+    let newer_frame = |cache: &Path| {
+        let path = segments(cache).pop().unwrap().path;
+        let mut bytes = fs::read(&path).unwrap();
+        let mut frame = frame::encode(&samples::answer(99)).unwrap();
+        frame[28] = 2;
+        frame::stamp(&mut frame, 1000);
+        bytes.extend(frame);
+        fs::write(path, bytes).unwrap();
+    };
+    let changes: [&dyn Fn(&Path); 3] = [&newer_segment, &newer_checkpoint, &newer_frame];
+    for (case, change) in changes.into_iter().enumerate() {
+        let cache = cache(true).await;
+        change(cache.path());
+        let before = contents(&cache.path().join(JOURNAL));
+        let trees = fs::read(checkpoint::path(&generation(cache.path(), 1))).unwrap();
+        let error = LocalStore::open(cache.path(), |_| {}).err().expect("refused");
+        assert!(
+            matches!(
+                error,
+                StoreError::Newer {
+                    found: 2,
+                    known: 1,
+                    ..
+                }
+            ),
+            "case {case}: {error}"
+        );
+        assert_eq!(contents(&cache.path().join(JOURNAL)), before, "case {case}");
+        assert_eq!(
+            fs::read(checkpoint::path(&generation(cache.path(), 1))).unwrap(),
+            trees
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_second_opener_is_told_who_holds_it() {
+    let cache = cache(true).await;
+    let (store, _) = reopen(cache.path());
+    let error = LocalStore::open(cache.path(), |_| {}).err().expect("refused");
+    let expected = format!("another process holds the cache {}: ", cache.path().display());
+    assert!(error.to_string().starts_with(&expected), "{error}");
+    drop(store);
+    reopen(cache.path());
+}
+
+#[tokio::test]
+async fn a_crash_in_the_middle_of_rebuilding_is_made_good() {
+    let cache = cache(true).await;
+    // The next trees as a crash leaves them: begun, without a checkpoint. The old ones broken.
+    drop(Trees::open(&generation(cache.path(), 2), NEW_LIMIT, None).unwrap());
+    fs::remove_file(generation(cache.path(), 1).join("db")).unwrap();
+    let (store, notices) = reopen(cache.path());
+    assert_eq!(missing(&store), NONE);
+    assert_eq!(notices.len(), 1);
+    let left: Vec<_> = generations(&cache.path().join(STORE))
+        .unwrap()
+        .into_iter()
+        .map(|(number, _)| number)
+        .collect();
+    assert_eq!(left, [3]);
+}

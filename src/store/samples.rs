@@ -1,0 +1,122 @@
+//! Entries for the tests of the store. Number `n` always gives the same ones.
+
+use crate::call::{Answer, FaultKind, Finish, Key, Rejection, Usage};
+use crate::names::Instance;
+use crate::store::record::{Entry, Record, TranscriptNote};
+
+pub(super) fn key(n: u64) -> Key {
+    Key::from(*blake3::hash(&n.to_le_bytes()).as_bytes())
+}
+
+pub(super) fn instance(n: u64) -> Instance {
+    Instance::new(format!("persona-{n}").as_str(), "chunk-1")
+}
+
+/// An answer to request `n`, for instance `n`, with a text of its own.
+pub(super) fn record(n: u64, text: &str) -> Record {
+    Record {
+        key: key(n),
+        instance: instance(n),
+        run: "20261123-223015-4f2a".into(),
+        attempt: 1,
+        at_ms: 1_795_473_015_000 + n,
+        latency_ms: 12_345,
+        max_output_tokens: Some(4000),
+        cost: None,
+        answer: Answer {
+            text: text.to_owned(),
+            finish: Finish::Stop,
+            refusal: None,
+            model: "gpt-6-luna-2026-09-01".to_owned(),
+            service_tier: None,
+            usage: Usage {
+                input: 2000,
+                output: 700,
+                ..Usage::default()
+            },
+            raw_usage: serde_json::json!({"prompt_tokens": 2000, "completion_tokens": 700}),
+            id: Some(format!("chatcmpl-{n}")),
+        },
+    }
+}
+
+pub(super) fn answer(n: u64) -> Entry {
+    Entry::Answer(record(n, &prose(n, 1500)))
+}
+
+pub(super) fn rejected(n: u64) -> Entry {
+    Entry::Rejected {
+        record: record(n, "cut o"),
+        rejection: Rejection::Truncated,
+    }
+}
+
+pub(super) fn attempt(n: u64) -> Entry {
+    Entry::Attempt {
+        run: "20261123-223015-4f2a".into(),
+        instance: instance(n),
+        key: key(n),
+        attempt: 1,
+        at_ms: 1_795_473_000_000,
+    }
+}
+
+pub(super) fn fault(n: u64) -> Entry {
+    Entry::Fault {
+        run: "20261123-223015-4f2a".into(),
+        instance: instance(n),
+        attempt: 1,
+        kind: Some(FaultKind::ServerError),
+        message: "internal error".to_owned(),
+        at_ms: 1_795_473_020_000,
+    }
+}
+
+pub(super) fn refresh(n: u64) -> Entry {
+    Entry::Refresh {
+        instance: instance(n),
+    }
+}
+
+pub(super) fn transcript(n: u64, written: &str) -> Entry {
+    Entry::Transcript {
+        persona: instance(n).persona,
+        note: TranscriptNote {
+            written: written.to_owned(),
+            before: None,
+        },
+    }
+}
+
+pub(super) fn run(n: u64) -> Entry {
+    Entry::Run {
+        run: format!("20261123-223015-{n:04x}").as_str().into(),
+        at_ms: 1_795_473_999_000,
+        summary: serde_json::json!({"event": "run_finished", "n": n}),
+    }
+}
+
+/// One entry of each kind.
+pub(super) fn one_of_each() -> Vec<Entry> {
+    vec![
+        answer(1),
+        rejected(2),
+        attempt(3),
+        fault(3),
+        refresh(4),
+        transcript(5, "aa"),
+        run(6),
+    ]
+}
+
+/// Text that packs about as well as an answer does.
+pub(super) fn prose(seed: u64, len: usize) -> String {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut text = String::new();
+    while text.len() < len {
+        let word: String = (0..rng.usize(2..9)).map(|_| rng.lowercase()).collect();
+        text += &word;
+        text.push(' ');
+    }
+    text
+}

@@ -1,0 +1,285 @@
+use super::*;
+use crate::store::put::Written;
+use crate::store::record::Entry;
+use crate::store::{frame, samples};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn written(seq: u64, entry: Entry) -> Written {
+    let mut bytes = frame::encode(&entry).unwrap();
+    frame::stamp(&mut bytes, seq);
+    Written {
+        entry,
+        seq,
+        frame: bytes.into(),
+    }
+}
+
+fn fill(trees: &Trees, written: &Written) {
+    written.puts().iter().for_each(|put| trees.put(put).unwrap());
+}
+
+fn checkpoint() -> Checkpoint {
+    Checkpoint {
+        format: checkpoint::FORMAT,
+        store: 0,
+        seal: 0,
+        segment: 1,
+        offset: 16,
+        next_seq: 1,
+        clean: false,
+        records: BTreeMap::new(),
+        unfinished: Vec::new(),
+    }
+}
+
+/// An answer of about `len` bytes that cannot be packed to much less than three quarters.
+fn large(n: u64, len: usize) -> Entry {
+    let mut rng = fastrand::Rng::with_seed(n);
+    let mut record = samples::record(n, "");
+    record.answer.text = (0..len).map(|_| rng.alphanumeric()).collect();
+    Entry::Answer(record)
+}
+
+fn get(trees: &Trees, n: u64) -> Option<Entry> {
+    let value = trees.get(Shelf::Answers, samples::key(n).as_bytes()).unwrap()?;
+    Some(frame::parse_whole(&value).unwrap().entry().unwrap())
+}
+
+fn fresh(folder: &Path) -> Trees {
+    Trees::open(folder, LIMIT, None).unwrap()
+}
+
+/// Trees with `answers` in them, closed cleanly or dropped; and their checkpoint.
+fn filled(folder: &Path, answers: u64, clean: bool) -> Checkpoint {
+    let trees = fresh(folder);
+    (0..answers).for_each(|n| fill(&trees, &written(n, samples::answer(n))));
+    let mut checkpoint = checkpoint();
+    trees.sync(&mut checkpoint).unwrap();
+    checkpoint.clean = clean;
+    match clean {
+        true => trees.close(checkpoint.clone()).unwrap(),
+        false => drop(trees),
+    }
+    checkpoint
+}
+
+fn reason(folder: &Path, checkpoint: Checkpoint) -> String {
+    match Trees::open(folder, LIMIT, Some(checkpoint)) {
+        Err(Closed::Broken(reason)) => reason,
+        Err(Closed::Disk(error)) => panic!("{error}"),
+        Ok(_) => panic!("they were opened"),
+    }
+}
+
+#[test]
+fn what_is_put_is_there_after_a_restart_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut checkpoint = filled(folder.path(), 50, true);
+    for clean in [true, false] {
+        checkpoint.clean = clean;
+        let trees = Trees::open(folder.path(), LIMIT, Some(checkpoint.clone())).unwrap();
+        assert_eq!(trees.count(Shelf::Answers), 50);
+        assert_eq!(trees.count(Shelf::Marks), 0, "no mark ends that was never set");
+        assert!(!trees.have_marks().unwrap());
+        assert_eq!(get(&trees, 17), Some(samples::answer(17)));
+        assert_eq!(get(&trees, 99), None);
+    }
+}
+
+#[test]
+fn a_second_value_under_a_key_replaces_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let trees = fresh(folder.path());
+    fill(&trees, &written(1, samples::answer(1)));
+    fill(&trees, &written(2, large(1, 1000)));
+    assert_eq!(get(&trees, 1), Some(large(1, 1000)));
+    assert_eq!(trees.count(Shelf::Answers), 1);
+}
+
+#[test]
+fn a_mark_ends_and_is_told_from_one_that_was_never_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let trees = fresh(folder.path());
+    let mark = || {
+        let key = crate::store::put::mark_key(&samples::instance(1));
+        let value = trees.get(Shelf::Marks, &key).unwrap()?;
+        let frame = frame::parse_whole(&value).unwrap();
+        Some((frame.seq, frame.is_empty()))
+    };
+    fill(&trees, &written(1, samples::refresh(1)));
+    assert_eq!(mark(), Some((1, false)));
+    fill(&trees, &written(2, samples::answer(1)));
+    assert_eq!(mark(), Some((2, true)));
+    assert!(trees.have_marks().unwrap());
+}
+
+#[test]
+fn blobs_stay_empty_whatever_the_sizes() {
+    let folder = tempfile::tempdir().unwrap();
+    let trees = fresh(folder.path());
+    // The worst case for a node is full of values just short enough not to be cut.
+    let worst = (0..200).map(|n| large(n, PART_BYTES * 5 / 4));
+    let others = [1, 2_000, 100_000, 400_000, 3_000_000]
+        .into_iter()
+        .flat_map(|len| (0..4).map(move |n| large(1000 + len as u64 * 10 + n, len)));
+    let entries: Vec<_> = worst.chain(others).collect();
+    let mut whole = 0;
+    for (seq, entry) in entries.iter().enumerate() {
+        let written = written(seq as u64, entry.clone());
+        whole += usize::from((PART_BYTES * 9 / 10..=PART_BYTES).contains(&written.frame.len()));
+        fill(&trees, &written);
+    }
+    assert!(whole > 150, "{whole} values are of the worst size");
+    trees.sync(&mut checkpoint()).unwrap();
+    let blobs = fs::read_dir(folder.path().join("blobs")).unwrap().count();
+    assert_eq!(blobs, 0);
+    for entry in &entries {
+        let Entry::Answer(record) = entry else {
+            panic!("all are answers");
+        };
+        let value = trees.get(Shelf::Answers, record.key.as_bytes()).unwrap().unwrap();
+        assert_eq!(frame::parse_whole(&value).unwrap().entry().unwrap(), *entry);
+    }
+}
+
+#[test]
+fn a_long_value_with_a_part_missing_is_no_right_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let trees = fresh(folder.path());
+    fill(&trees, &written(7, large(1, 400_000)));
+    let sled = trees.sled.as_ref().unwrap();
+    assert!(sled.parts.tree.len() > 3);
+    sled.parts.tree.remove(part_key(7, 1)).unwrap();
+    let value = trees
+        .get(Shelf::Answers, samples::key(1).as_bytes())
+        .unwrap()
+        .unwrap();
+    assert!(frame::parse_whole(&value).is_err());
+}
+
+#[test]
+fn what_the_checkpoint_vouches_for_has_to_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = filled(folder.path(), 20, false);
+    let mut more = good.clone();
+    more.records.insert("answers-v1".to_owned(), 21);
+    assert_eq!(
+        reason(folder.path(), more.clone()),
+        "`answers-v1` has 20 of 21 records"
+    );
+    more.clean = true;
+    assert!(
+        Trees::open(folder.path(), LIMIT, Some(more)).is_ok(),
+        "not counted after a clean end"
+    );
+    let later = Checkpoint {
+        seal: 2,
+        ..good.clone()
+    };
+    assert_eq!(reason(folder.path(), later), "what was written last is not there");
+    let other = Checkpoint {
+        store: 1,
+        ..good.clone()
+    };
+    assert_eq!(reason(folder.path(), other), "it belongs to another checkpoint");
+    fs::remove_file(folder.path().join("db")).unwrap();
+    let clean = Checkpoint { clean: true, ..good };
+    assert!(Trees::open(folder.path(), LIMIT, Some(clean)).is_err());
+}
+
+#[test]
+fn a_failure_is_the_end_and_leaves_no_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let trees = fresh(folder.path());
+    let mut checkpoint = checkpoint();
+    trees.sync(&mut checkpoint).unwrap();
+    trees.mark(&checkpoint).unwrap();
+    assert!(checkpoint::path(folder.path()).exists());
+    let failed = trees.ask(|_| -> sled::Result<()> { panic!("page 7 is gone") });
+    let expected = format!(
+        "the look-up tree {} failed: panic: page 7 is gone",
+        folder.path().display()
+    );
+    assert_eq!(failed.unwrap_err().to_string(), expected);
+    assert_eq!(
+        trees.get(Shelf::Answers, b"x").err().unwrap().to_string(),
+        expected
+    );
+    trees.mark(&checkpoint).unwrap();
+    assert!(!checkpoint::path(folder.path()).exists());
+    assert_eq!(trees.close(checkpoint).unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn a_full_disk_is_the_end_but_no_reason_to_build_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let trees = fresh(folder.path());
+    let mut checkpoint = checkpoint();
+    trees.sync(&mut checkpoint).unwrap();
+    trees.mark(&checkpoint).unwrap();
+    let full = || -> sled::Result<()> { Err(io::Error::from(io::ErrorKind::StorageFull).into()) };
+    assert!(matches!(trees.ask(|_| full()), Err(StoreError::Tree { .. })));
+    assert!(trees.get(Shelf::Answers, b"x").is_err());
+    assert!(!trees.are_distrusted());
+    assert!(checkpoint::path(folder.path()).exists());
+}
+
+/// What comes out of trees after their file was changed: everything, or that they are broken.
+fn open_damaged(folder: &Path, checkpoint: &Checkpoint, answers: u64) -> Result<(), String> {
+    let trees = match Trees::open(folder, LIMIT, Some(checkpoint.clone())) {
+        Ok(trees) => trees,
+        Err(Closed::Broken(reason)) => return Err(reason),
+        Err(Closed::Disk(error)) => panic!("{error}"),
+    };
+    for n in 0..answers {
+        let value = trees.get(Shelf::Answers, samples::key(n).as_bytes());
+        let value = value.map_err(|error| error.to_string())?;
+        let value = value.ok_or("an answer is gone without a word")?;
+        let entry = frame::parse_whole(&value)?.entry()?;
+        assert_eq!(entry, samples::answer(n), "a wrong answer");
+    }
+    Ok(())
+}
+
+#[test]
+fn damage_to_any_file_of_sled_is_seen_or_does_no_harm() {
+    const ANSWERS: u64 = 300;
+    for (clean, reopened) in [(true, true), (false, true), (true, false), (false, false)] {
+        let original = tempfile::tempdir().unwrap();
+        let checkpoint = filled(original.path(), ANSWERS, clean);
+        // sled writes its snapshot when it opens.
+        if reopened {
+            drop(Trees::open(original.path(), LIMIT, Some(checkpoint.clone())).unwrap());
+        }
+        let files: Vec<_> = fs::read_dir(original.path())
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .filter(|name| *name == "db" || *name == "conf" || name.starts_with("snap."))
+            .collect();
+        assert!(files.len() >= 2, "{files:?}");
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut broken = 0;
+        for round in 0..24 {
+            let copy = tempfile::tempdir().unwrap();
+            crate::store::faulty::copy(original.path(), copy.path());
+            let file = copy.path().join(&files[round % files.len()]);
+            let mut bytes = fs::read(&file).unwrap();
+            let written = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
+            match round / files.len() % 3 {
+                0 => bytes.truncate(rng.usize(..written)),
+                1 => bytes[rng.usize(..written)] ^= 1 << rng.u32(..8),
+                _ => bytes[rng.usize(..written / 2)..][..written / 4].fill(0),
+            }
+            fs::write(&file, bytes).unwrap();
+            match open_damaged(copy.path(), &checkpoint, ANSWERS) {
+                Ok(()) => {}
+                Err(reason) if reason == "an answer is gone without a word" => {
+                    panic!("round {round}: {file:?}: {reason}")
+                }
+                Err(_) => broken += 1,
+            }
+        }
+        assert!(broken > 6, "only {broken} of 24 damages were met at all");
+    }
+}

@@ -1,0 +1,286 @@
+//! The one thread that writes the journal: many wait, one sync. It takes what is pending, appends
+//! it at once, syncs if any of it has to be durable, and only then tells those who wait. It does
+//! not know what entries mean.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::store::StoreError;
+use crate::store::backlog::{Backlog, Batch, End, Stuck};
+use crate::store::frame;
+use crate::store::journal::Journal;
+use crate::store::put::Written;
+use crate::store::record::Entry;
+use crate::store::segment::Position;
+use crate::store::trees::Trees;
+
+/// The most entries in one batch.
+const BATCH_ENTRIES: usize = 256;
+
+/// A batch that has reached this many bytes takes no more.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// How many entries may wait for the writer.
+const QUEUE: usize = 1024;
+
+/// After this time without a single entry taken into the trees they count as hung.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// An entry on its way into the journal.
+struct Job {
+    entry: Entry,
+    /// Encoded, but for its sequence number.
+    frame: Vec<u8>,
+    durable: bool,
+    done: oneshot::Sender<Result<(), StoreError>>,
+    /// Its place in the queue.
+    _place: OwnedSemaphorePermit,
+}
+
+/// The way to the running thread. Dropped, the thread writes what is queued, syncs and ends.
+pub(super) struct Writer {
+    jobs: Option<Sender<Job>>,
+    places: Arc<Semaphore>,
+    thread: Option<JoinHandle<Result<(), StoreError>>>,
+    written: Arc<Mutex<Position>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the operating system gives none.
+    pub(super) fn start(
+        journal: Journal,
+        next_seq: u64,
+        trees: Arc<Trees>,
+        backlog: Arc<Backlog>,
+        sync_every: Duration,
+    ) -> std::io::Result<Self> {
+        let (sender, jobs) = mpsc::channel();
+        let written = Arc::new(Mutex::new(journal.end()));
+        let work = Work {
+            journal,
+            next_seq,
+            trees,
+            backlog,
+            sync_every,
+            written: written.clone(),
+            unsynced: Vec::new(),
+            sync_at: None,
+            stopped: false,
+            untold: None,
+            bytes: Vec::new(),
+        };
+        let thread = thread::Builder::new()
+            .name("store-write".to_owned())
+            .spawn(move || work.run(&jobs))?;
+        Ok(Self {
+            jobs: Some(sender),
+            places: Arc::new(Semaphore::new(QUEUE)),
+            thread: Some(thread),
+            written,
+        })
+    }
+
+    /// Appends an entry; returns when it is written, or if `durable` synced.
+    ///
+    /// # Errors
+    /// If it is neither, or the writer has stopped.
+    pub(super) async fn append(&self, entry: Entry, frame: Vec<u8>, durable: bool) -> Result<(), StoreError> {
+        let place = self.places.clone().acquire_owned().await;
+        let (done, told) = oneshot::channel();
+        let job = Job {
+            entry,
+            frame,
+            durable,
+            done,
+            _place: place.map_err(|_| StoreError::Stopped)?,
+        };
+        let jobs = self.jobs.as_ref().ok_or(StoreError::Stopped)?;
+        jobs.send(job).map_err(|_| StoreError::Stopped)?;
+        told.await.unwrap_or(Err(StoreError::Stopped))
+    }
+
+    /// The first byte of the journal that is not written yet.
+    pub(super) fn written(&self) -> Position {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes and syncs what is queued, and ends the thread.
+    ///
+    /// # Errors
+    /// If the last sync fails, or the writer had stopped before.
+    pub(super) fn finish(mut self) -> Result<(), StoreError> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<(), StoreError> {
+        self.jobs = None;
+        match self.thread.take() {
+            Some(thread) => thread.join().unwrap_or(Err(StoreError::Stopped)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = self.join();
+    }
+}
+
+struct Work {
+    journal: Journal,
+    next_seq: u64,
+    trees: Arc<Trees>,
+    backlog: Arc<Backlog>,
+    sync_every: Duration,
+    written: Arc<Mutex<Position>>,
+    /// Written, seen by look-ups, and not synced: the trees must not have them yet.
+    unsynced: Vec<Written>,
+    /// When to sync although nobody waits for it.
+    sync_at: Option<Instant>,
+    /// After a failure nothing is written any more.
+    stopped: bool,
+    /// The failure, until someone is told of it.
+    untold: Option<StoreError>,
+    /// The bytes of the batch, kept to be used again.
+    bytes: Vec<u8>,
+}
+
+impl Work {
+    fn run(mut self, jobs: &Receiver<Job>) -> Result<(), StoreError> {
+        loop {
+            match self.wait(jobs) {
+                Ok(first) => self.take(gather(first, jobs)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.sync_at.is_some_and(|due| due <= Instant::now()) {
+                self.sync();
+            }
+        }
+        self.sync();
+        match self.stopped {
+            true => Err(self.untold.take().unwrap_or(StoreError::Stopped)),
+            false => Ok(()),
+        }
+    }
+
+    fn wait(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
+        match self.sync_at {
+            Some(due) => jobs.recv_timeout(due.saturating_duration_since(Instant::now())),
+            None => jobs.recv().map_err(RecvTimeoutError::from),
+        }
+    }
+
+    /// Writes a batch and tells those who wait for it. A batch that has to be durable is told of
+    /// as one: if its sync fails, all of it is cut off again.
+    fn take(&mut self, batch: Vec<Job>) {
+        let durable = batch.iter().any(|job| job.durable);
+        let (entries, waiting) = self.number(batch);
+        let written = self.write(entries, durable);
+        for done in waiting {
+            // Whoever gave up waiting is not told.
+            let _ = done.send(match &written {
+                Ok(()) => Ok(()),
+                Err(error) => Err(error.again()),
+            });
+        }
+        if written.is_ok() && (durable || self.has_enough_unsynced()) {
+            self.sync();
+        }
+    }
+
+    /// Gives the entries their numbers, and gathers their bytes.
+    fn number(&mut self, batch: Vec<Job>) -> (Vec<Written>, Vec<oneshot::Sender<Result<(), StoreError>>>) {
+        self.bytes.clear();
+        self.bytes.shrink_to(BATCH_BYTES);
+        let mut waiting = Vec::with_capacity(batch.len());
+        let mut entries = Vec::with_capacity(batch.len());
+        for mut job in batch {
+            let seq = self.next_seq;
+            self.next_seq += 1;
+            frame::stamp(&mut job.frame, seq);
+            self.bytes.extend_from_slice(&job.frame);
+            waiting.push(job.done);
+            entries.push(Written {
+                entry: job.entry,
+                seq,
+                frame: job.frame.into(),
+            });
+        }
+        (entries, waiting)
+    }
+
+    fn write(&mut self, entries: Vec<Written>, durable: bool) -> Result<(), StoreError> {
+        if self.stopped {
+            return Err(self.untold.take().unwrap_or(StoreError::Stopped));
+        }
+        self.append(durable).inspect_err(|_| self.stopped = true)?;
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = self.journal.end();
+        if self.trees.failure().is_none() {
+            self.backlog.show(&entries);
+            self.unsynced.extend(entries);
+        }
+        self.sync_at
+            .get_or_insert_with(|| Instant::now() + self.sync_every);
+        Ok(())
+    }
+
+    fn append(&mut self, durable: bool) -> Result<(), StoreError> {
+        self.journal.append(&self.bytes)?;
+        if durable {
+            let synced = self.journal.sync();
+            return synced.inspect_err(|_| self.journal.take_back(self.bytes.len()));
+        }
+        Ok(())
+    }
+
+    /// Syncs what is written, although nobody waits for it, and hands it to the filler.
+    fn sync(&mut self) {
+        self.sync_at = None;
+        if self.stopped {
+            return;
+        }
+        if let Err(error) = self.journal.sync() {
+            self.stopped = true;
+            self.untold = Some(error);
+            return;
+        }
+        let batch = Batch {
+            entries: std::mem::take(&mut self.unsynced),
+            end: Some((self.journal.end(), self.next_seq)),
+        };
+        if let Err(Stuck) = self.backlog.hand_over(batch, PATIENCE) {
+            self.backlog.end(End::Abandon);
+            let seconds = PATIENCE.as_secs();
+            // Look-ups report it; the journal goes on, so that what is in flight is kept.
+            let _ = self.trees.give_up(format!("takes nothing in for {seconds} s"));
+        }
+    }
+
+    fn has_enough_unsynced(&self) -> bool {
+        let bytes: usize = self.unsynced.iter().map(|written| written.frame.len()).sum();
+        self.unsynced.len() >= BATCH_ENTRIES || bytes >= BATCH_BYTES
+    }
+}
+
+/// The first job and what is pending behind it, up to the size of a batch.
+fn gather(first: Job, jobs: &Receiver<Job>) -> Vec<Job> {
+    let mut bytes = first.frame.len();
+    let mut batch = vec![first];
+    while batch.len() < BATCH_ENTRIES
+        && bytes < BATCH_BYTES
+        && let Ok(job) = jobs.try_recv()
+    {
+        bytes += job.frame.len();
+        batch.push(job);
+    }
+    batch
+}
