@@ -166,7 +166,7 @@ pub struct Simulate {
     pub concurrency: Option<usize>,
 
     /// Demand this key; without it any key will do
-    #[arg(long, value_name = "KEY", env = "SEPTET_SIMULATE_KEY", hide_env_values = true)]
+    #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
 }
 
@@ -176,4 +176,14 @@ pub enum Color {
     Auto,
     Always,
     Never,
+}
+
+impl From<Color> for crate::report::style::Color {
+    fn from(color: Color) -> Self {
+        match color {
+            Color::Auto => Self::Auto,
+            Color::Always => Self::Always,
+            Color::Never => Self::Never,
+        }
+    }
 }

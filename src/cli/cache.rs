@@ -1,6 +1,9 @@
 //! Opens and closes the project's cache, and says what is wrong with it.
 #![expect(clippy::disallowed_methods, reason = "makes the folder of the cache")]
-#![expect(clippy::print_stderr, reason = "tells what was found while the cache was opened")]
+#![expect(
+    clippy::print_stderr,
+    reason = "tells what was found while the cache was opened"
+)]
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +23,13 @@ pub fn open(root: &Path) -> Result<LocalStore, CliError> {
     let folder = root.join("cache");
     if !folder.exists() {
         let made = fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(".gitignore"), GITIGNORE));
-        made.map_err(|source| refused(&StoreError::Io { what: "make", path: folder.clone(), source }))?;
+        made.map_err(|source| {
+            refused(&StoreError::Io {
+                what: "make",
+                path: folder.clone(),
+                source,
+            })
+        })?;
     }
     let bar = indicatif::ProgressBar::hidden();
     let (store, notices) = LocalStore::open(&folder, |progress| {
@@ -34,7 +43,11 @@ pub fn open(root: &Path) -> Result<LocalStore, CliError> {
     .map_err(|error| refused(&error))?;
     bar.finish_and_clear();
     for notice in notices {
-        eprintln!("{} {}", style("warning:").for_stderr().yellow().bold(), one_line(&notice.to_string()));
+        eprintln!(
+            "{} {}",
+            style("warning:").for_stderr().yellow().bold(),
+            one_line(&notice.to_string())
+        );
     }
     Ok(store)
 }
@@ -52,13 +65,15 @@ pub fn close(store: Arc<LocalStore>) -> Result<(), CliError> {
 pub fn refused(error: &StoreError) -> CliError {
     let complaint = Complaint::new(crate::cli::failure::with_causes(error));
     match error {
-        StoreError::Held { .. } => {
-            complaint.hint("wait until it has ended, or stop it with Ctrl+C: what it paid is kept").into()
-        }
+        StoreError::Held { .. } => complaint
+            .hint("wait until it has ended, or stop it with Ctrl+C: what it paid is kept")
+            .into(),
         StoreError::Newer { .. } => complaint.hint("update septet; nothing was changed").into(),
-        _ => CliError::stopped(
-            complaint.hint("look at free space and permissions of `cache/`, then run it again; nothing paid is lost"),
-        ),
+        _ => {
+            CliError::stopped(complaint.hint(
+                "look at free space and permissions of `cache/`, then run it again; nothing paid is lost",
+            ))
+        }
     }
 }
 

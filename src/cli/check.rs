@@ -1,5 +1,8 @@
 //! `septet check`: reads everything and renders every prompt; with `--ping` makes one small call.
-#![expect(clippy::print_stdout, reason = "what was found is what this command is asked for")]
+#![expect(
+    clippy::print_stdout,
+    reason = "what was found is what this command is asked for"
+)]
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,7 +16,7 @@ use crate::cli::{provider, runtime};
 use crate::config::{Node, ProviderKind};
 use crate::report::figures::{count, number};
 use crate::report::printable::one_line;
-use crate::run::{Folder, Project};
+use crate::run::Project;
 
 /// A ping's answer need not be long; less than 16 some servers refuse (OpenAI Responses, 2026-11).
 const PING_TOKENS: u64 = 16;
@@ -21,13 +24,17 @@ const PING_TOKENS: u64 = 16;
 /// Checks the whole project.
 pub fn check(directory: Option<&Path>, args: &Check) -> Result<ExitCode, CliError> {
     let project = Loaded::open(directory)?;
-    let folder = Folder::new(&project.root, &project.config, project.prompts.clone());
+    let folder = project.folder();
     let personas = project.personas()?;
     let mut failed = 0;
     let mut tokens = 0;
     for persona in &personas {
         let rendered = folder.open(persona).and_then(|requests| {
-            project.graph.roots().map(|node| Ok(requests.request(node, &[])?.estimated_input_tokens())).sum::<Result<u64, _>>()
+            project
+                .graph
+                .roots()
+                .map(|node| Ok(requests.request(node, &[])?.estimated_input_tokens()))
+                .sum::<Result<u64, _>>()
         });
         match rendered {
             Ok(input) => tokens += input,
@@ -56,10 +63,18 @@ pub fn check(directory: Option<&Path>, args: &Check) -> Result<ExitCode, CliErro
 
 /// Without a price the cost of every call is unknown.
 fn check_prices(project: &Loaded) {
-    let mut models: Vec<&str> = project.config.nodes.iter().map(|node| &*node.model.name).collect();
+    let mut models: Vec<&str> = project
+        .config
+        .nodes
+        .iter()
+        .map(|node| &*node.model.name)
+        .collect();
     models.sort_unstable();
     models.dedup();
-    for model in models.into_iter().filter(|model| !project.config.prices.contains_key(*model)) {
+    for model in models
+        .into_iter()
+        .filter(|model| !project.config.prices.contains_key(*model))
+    {
         println!("! no price for `{model}`: its cost will be unknown (add `[prices.\"{model}\"]`)");
     }
 }
@@ -69,7 +84,11 @@ fn check_key(project: &Loaded) -> Result<(), CliError> {
     provider::connect(&project.config.provider)?;
     match &project.config.provider.kind {
         ProviderKind::Simulator(_) => println!("✓ the built-in model: offline and free"),
-        ProviderKind::OpenAi { base_url, api_key_env, .. } => {
+        ProviderKind::OpenAi {
+            base_url,
+            api_key_env,
+            ..
+        } => {
             let key = match api_key_env {
                 Some(name) => format!("the key of `{name}`"),
                 None => "no key".to_owned(),
@@ -88,7 +107,9 @@ fn ping(project: &Loaded) -> Result<(), CliError> {
     let request = hello(node, &project.config.provider.name);
     let started = tokio::time::Instant::now();
     let answer = runtime()?.block_on(provider.call(&request, 1)).map_err(|fault| {
-        CliError::stopped(Complaint::new(format!("the call failed: {fault}")).at(format!("node `{}`", node.id)))
+        CliError::stopped(
+            Complaint::new(format!("the call failed: {fault}")).at(format!("node `{}`", node.id)),
+        )
     })?;
     say_answer(&answer, started.elapsed());
     Ok(())
@@ -98,7 +119,10 @@ fn hello(node: &Node, provider: &Arc<str>) -> Request {
     Request {
         provider: provider.clone(),
         model: node.model.name.clone(),
-        messages: vec![Message { role: Role::User, content: "Say hello.".to_owned() }],
+        messages: vec![Message {
+            role: Role::User,
+            content: "Say hello.".to_owned(),
+        }],
         parameters: node.model.parameters.clone(),
         variant: None,
         delivery: Delivery {

@@ -30,19 +30,29 @@ pub struct Complaint {
 impl Complaint {
     /// Words without a place or a hint.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), place: None, hint: None }
+        Self {
+            message: message.into(),
+            place: None,
+            hint: None,
+        }
     }
 
     /// Adds the place.
     #[must_use]
     pub fn at(self, place: impl Into<String>) -> Self {
-        Self { place: Some(place.into()), ..self }
+        Self {
+            place: Some(place.into()),
+            ..self
+        }
     }
 
     /// Adds what to do next.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
     }
 }
 
@@ -50,12 +60,18 @@ impl CliError {
     /// Nothing was called: the command line, `pipeline.toml`, a template, the key or the cache is
     /// not as it must be. Exit code 2.
     pub fn refused(complaints: impl IntoIterator<Item = Complaint>) -> Self {
-        Self { complaints: complaints.into_iter().collect(), code: 2 }
+        Self {
+            complaints: complaints.into_iter().collect(),
+            code: 2,
+        }
     }
 
     /// Something that was under way cannot go on. Exit code 3.
     pub fn stopped(complaint: Complaint) -> Self {
-        Self { complaints: vec![complaint], code: 3 }
+        Self {
+            complaints: vec![complaint],
+            code: 3,
+        }
     }
 
     /// Prints it and returns its exit code.
@@ -79,7 +95,12 @@ impl fmt::Display for Complaint {
         let error = style("error:").for_stderr().red().bold();
         writeln!(f, "{error} {}", one_line(&self.message))?;
         if let Some(place) = &self.place {
-            writeln!(f, "  {} {}", style("-->").for_stderr().cyan().bold(), one_line(place))?;
+            writeln!(
+                f,
+                "  {} {}",
+                style("-->").for_stderr().cyan().bold(),
+                one_line(place)
+            )?;
         }
         if let Some(hint) = &self.hint {
             let word = style("hint:").for_stderr().yellow().bold();

@@ -1,6 +1,9 @@
 //! `septet init`: a new project that runs as it is. The files are those that septet itself ships,
 //! and are part of the program.
-#![expect(clippy::disallowed_methods, reason = "writes new files into a folder that has none of them")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "writes new files into a folder that has none of them"
+)]
 #![expect(clippy::print_stderr, reason = "a command of the CLI")]
 
 use std::fs;
@@ -29,7 +32,11 @@ pub fn init(directory: Option<&Path>, args: &Init) -> Result<ExitCode, CliError>
         })?;
     }
     eprintln!("made a project in `{shown}`: a pipeline, its prompts, and sample personas");
-    let go_there = if root.as_os_str() == "." { String::new() } else { format!(" -C {shown}") };
+    let go_there = if root.as_os_str() == "." {
+        String::new()
+    } else {
+        format!(" -C {shown}")
+    };
     eprintln!("\nnext: `septet{go_there} run` (offline and free, on the built-in model)");
     Ok(ExitCode::SUCCESS)
 }
@@ -60,13 +67,22 @@ mod tests {
                 let path = entry.unwrap().path();
                 match path.is_dir() {
                     true => open.push(path),
-                    false => found.push(path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/")),
+                    false => found.push(
+                        path.strip_prefix(root)
+                            .unwrap()
+                            .to_str()
+                            .unwrap()
+                            .replace('\\', "/"),
+                    ),
                 }
             }
         }
         found.sort();
-        let mut shipped: Vec<&str> =
-            FILES.iter().map(|(path, _)| *path).filter(|path| !path.contains(".gitignore")).collect();
+        let mut shipped: Vec<&str> = FILES
+            .iter()
+            .map(|(path, _)| *path)
+            .filter(|path| !path.contains(".gitignore"))
+            .collect();
         shipped.sort();
         assert_eq!(shipped, found, "src/cli/init/files.rs lists every file");
     }

@@ -69,7 +69,12 @@ fn paint(color: args::Color) {
 
 /// A runtime for a command that waits.
 fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-        CliError::stopped(failure::Complaint::new(format!("cannot start the runtime: {error}")))
-    })
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            CliError::stopped(failure::Complaint::new(format!(
+                "cannot start the runtime: {error}"
+            )))
+        })
 }

@@ -33,7 +33,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     let personas = project.select(&args.selection)?;
     let refresh = Refresh::new(&args.selection.refresh, &project.graph, &personas)?;
     let store = cache::open(&project.root)?;
-    let folder = Folder::new(&project.root, &project.config, project.prompts.clone());
+    let folder = project.folder();
     let mut planner = Planner::new(&project.graph);
     let mut foreseen = Foreseen::new(&project);
     for persona in &personas {
@@ -64,7 +64,10 @@ fn outlooks(
     let outlooks = planner.persona(
         |node, needs| requests.request(node, needs),
         |node, key| {
-            let instance = Instance { persona: persona.clone(), node: project.graph.id(node).clone() };
+            let instance = Instance {
+                persona: persona.clone(),
+                node: project.graph.id(node).clone(),
+            };
             if refresh.wants(&instance) {
                 return Ok(None);
             }
@@ -99,7 +102,13 @@ struct Foreseen<'a> {
 
 impl<'a> Foreseen<'a> {
     fn new(project: &'a Loaded) -> Self {
-        Self { project, totals: Totals::new(), personas: 0, to_do: 0, failed: 0 }
+        Self {
+            project,
+            totals: Totals::new(),
+            personas: 0,
+            to_do: 0,
+            failed: 0,
+        }
     }
 
     fn add(&mut self, persona: &PersonaId, outlooks: Result<Vec<Outlook>, Failure>, args: &Plan) {
@@ -137,7 +146,12 @@ impl<'a> Foreseen<'a> {
         if args.selection.json {
             println!("{}", self.json(time, binding));
         } else {
-            self.print_text(args, time, binding, &format!("{} a call, {known}", roughly(latency)));
+            self.print_text(
+                args,
+                time,
+                binding,
+                &format!("{} a call, {known}", roughly(latency)),
+            );
         }
     }
 
@@ -163,20 +177,47 @@ impl<'a> Foreseen<'a> {
             true => " (simulated)",
             false => "",
         };
-        println!("personas  {} of {} have something to do", number(self.to_do as u64), number(self.personas as u64));
-        println!("nodes     {} cached, {} to call, {} that depend on their answers",
-            number(totals.hits as u64), number(totals.calls as u64), number(totals.depends as u64));
+        println!(
+            "personas  {} of {} have something to do",
+            number(self.to_do as u64),
+            number(self.personas as u64)
+        );
+        println!(
+            "nodes     {} cached, {} to call, {} that depend on their answers",
+            number(totals.hits as u64),
+            number(totals.calls as u64),
+            number(totals.depends as u64)
+        );
         if self.failed > 0 {
-            println!("failed    {} cannot be read or rendered: see `septet check`", count(self.failed as u64, "persona"));
+            println!(
+                "failed    {} cannot be read or rendered: see `septet check`",
+                count(self.failed as u64, "persona")
+            );
         }
         if totals.calls + totals.depends == 0 {
             return println!("nothing to call");
         }
-        println!("calls     {} to {}", number(totals.calls as u64), number((totals.calls + totals.depends) as u64));
-        println!("tokens    about {} input, {} output; at most {} output",
-            number(totals.input), number(totals.output), most(totals.most_output));
-        println!("cost      about {}, at most {}{simulated}", dollars(totals.cost), dollars(totals.most_cost));
-        println!("time      about {} ({}; {latency})", roughly(time), bound_by(binding));
+        println!(
+            "calls     {} to {}",
+            number(totals.calls as u64),
+            number((totals.calls + totals.depends) as u64)
+        );
+        println!(
+            "tokens    about {} input, {} output; at most {} output",
+            number(totals.input),
+            number(totals.output),
+            most(totals.most_output)
+        );
+        println!(
+            "cost      about {}, at most {}{simulated}",
+            dollars(totals.cost),
+            dollars(totals.most_cost)
+        );
+        println!(
+            "time      about {} ({}; {latency})",
+            roughly(time),
+            bound_by(binding)
+        );
         if !args.verbose {
             println!("\n`septet plan -v` names the nodes, `septet run` does it");
         }
@@ -194,7 +235,10 @@ fn bound_by(binding: Binding) -> &'static str {
 fn say_failure(persona: &PersonaId, failure: &Failure, args: &Plan) {
     let error = json!({ "kind": failure.kind, "message": failure.message, "http_status": null });
     if args.selection.json {
-        println!("{}", json!({ "event": "persona_planned", "persona": persona, "status": "failed", "error": error }));
+        println!(
+            "{}",
+            json!({ "event": "persona_planned", "persona": persona, "status": "failed", "error": error })
+        );
     } else if !args.quiet {
         println!("✗ {}  {}", one_line(persona.as_str()), one_line(&failure.message));
     }
@@ -207,10 +251,18 @@ fn say_node(persona: &PersonaId, node: &str, outlook: &Outlook, args: &Plan) {
         Outlook::Depends(estimate) => ("depends", Some(estimate)),
     };
     if args.selection.json {
-        let tokens = estimate.map(|e| json!({ "input": e.input, "output": e.output, "most_output": e.most_output }));
-        println!("{}", json!({ "event": "node_planned", "persona": persona, "node": node, "status": status, "tokens": tokens }));
+        let tokens =
+            estimate.map(|e| json!({ "input": e.input, "output": e.output, "most_output": e.most_output }));
+        println!(
+            "{}",
+            json!({ "event": "node_planned", "persona": persona, "node": node, "status": status, "tokens": tokens })
+        );
     } else if let (true, Some(estimate)) = (args.verbose, estimate) {
         let tokens = number(estimate.input + estimate.output);
-        println!("{status:<8} {}/{}  about {tokens} tokens", one_line(persona.as_str()), one_line(node));
+        println!(
+            "{status:<8} {}/{}  about {tokens} tokens",
+            one_line(persona.as_str()),
+            one_line(node)
+        );
     }
 }

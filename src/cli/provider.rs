@@ -1,5 +1,8 @@
 //! Builds the provider of a pipeline. The one place that reads a key, straight into a secret.
-#![expect(clippy::disallowed_methods, reason = "reads the environment variable of the key")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "reads the environment variable of the key"
+)]
 
 use std::env;
 use std::sync::Arc;
@@ -13,11 +16,12 @@ use crate::provider::{OpenAi, Provider, ProviderError, Simulator};
 /// Builds who answers, with the key from the environment.
 pub fn connect(config: &config::Provider) -> Result<Arc<dyn Provider>, CliError> {
     match &config.kind {
-        ProviderKind::Simulator(settings) => {
-            Ok(Arc::new(Simulator::new(settings.clone(), config.timeout)))
-        }
+        ProviderKind::Simulator(settings) => Ok(Arc::new(Simulator::new(settings.clone(), config.timeout))),
         ProviderKind::OpenAi { api_key_env, .. } => {
-            let key = api_key_env.as_deref().and_then(|name| env::var(name).ok()).map(SecretString::from);
+            let key = api_key_env
+                .as_deref()
+                .and_then(|name| env::var(name).ok())
+                .map(SecretString::from);
             let provider = OpenAi::new(config, key).map_err(|error| refused(&error))?;
             Ok(Arc::new(provider))
         }
@@ -40,5 +44,7 @@ pub fn reserves_output_cap(config: &config::Provider) -> bool {
 }
 
 fn refused(error: &ProviderError) -> CliError {
-    Complaint::new(crate::cli::failure::with_causes(error)).at("pipeline.toml: `[provider]`").into()
+    Complaint::new(crate::cli::failure::with_causes(error))
+        .at("pipeline.toml: `[provider]`")
+        .into()
 }

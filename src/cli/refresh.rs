@@ -17,11 +17,23 @@ impl Refresh {
         }
         let set = Selection::globs("--refresh", globs)?;
         let refresh = Self(Some(set));
-        let names = |persona: &PersonaId| graph.ids().iter().map(|node| Instance::new(persona.clone(), node.clone())).collect::<Vec<_>>();
-        if !personas.iter().any(|persona| names(persona).iter().any(|instance| refresh.wants(instance))) {
-            return Err(Complaint::new(format!("no node matches `--refresh {}`", globs.join("`, `--refresh ")))
-                .hint("a pattern names PERSONA/NODE, such as `*/combine`, or all nodes of a PERSONA")
-                .into());
+        let names = |persona: &PersonaId| {
+            graph
+                .ids()
+                .iter()
+                .map(|node| Instance::new(persona.clone(), node.clone()))
+                .collect::<Vec<_>>()
+        };
+        if !personas
+            .iter()
+            .any(|persona| names(persona).iter().any(|instance| refresh.wants(instance)))
+        {
+            return Err(Complaint::new(format!(
+                "no node matches `--refresh {}`",
+                globs.join("`, `--refresh ")
+            ))
+            .hint("a pattern names PERSONA/NODE, such as `*/combine`, or all nodes of a PERSONA")
+            .into());
         }
         Ok(refresh)
     }
@@ -41,10 +53,7 @@ impl Refresh {
     ) -> Result<usize, StoreError> {
         match self.0 {
             None => Ok(0),
-            Some(_) => {
-                crate::run::refresh(store, graph, personas, |instance| self.wants(instance)).await
-            }
+            Some(_) => crate::run::refresh(store, graph, personas, |instance| self.wants(instance)).await,
         }
     }
 }
-

@@ -14,7 +14,7 @@ use crate::cli::{cache, clock, provider, runtime};
 use crate::events::Tally;
 use crate::names::{PersonaId, RunId};
 use crate::report;
-use crate::run::{Folder, Jobs, Services, Task};
+use crate::run::{Jobs, Services, Task};
 use crate::schedule::Settings;
 use crate::signals;
 use crate::store::{Entry, Store, StoreError};
@@ -33,7 +33,7 @@ pub fn run(directory: Option<&Path>, args: &Run, color: Color) -> Result<ExitCod
         color: color.into(),
     };
     let runtime = runtime()?;
-    let folder = Folder::new(&project.root, &project.config, project.prompts.clone());
+    let folder = project.folder();
     let services = Services {
         provider,
         store: store.clone(),
@@ -55,15 +55,20 @@ async fn go(
     refresh: Refresh,
     shown: report::Options,
 ) -> Result<Tally, CliError> {
-    let stops = signals::listen()
-        .map_err(|error| Complaint::new(format!("cannot listen for Ctrl+C: {error}")))?;
+    let stops =
+        signals::listen().map_err(|error| Complaint::new(format!("cannot listen for Ctrl+C: {error}")))?;
     let store = services.store.clone();
-    refresh.mark(&*store, &task.graph, &task.personas).await.map_err(|error| cache::refused(&error))?;
+    refresh
+        .mark(&*store, &task.graph, &task.personas)
+        .await
+        .map_err(|error| cache::refused(&error))?;
     let run = task.run.clone();
     let (events, told) = unbounded_channel();
     let reporter = report::spawn(told, report::sinks(shown));
     crate::run::run(task, services, events, stops).await;
-    let tally = reporter.await.map_err(|_| Complaint::new("septet has a bug: the display ended early"))?;
+    let tally = reporter
+        .await
+        .map_err(|_| Complaint::new("septet has a bug: the display ended early"))?;
     // After a store that cannot be written there is nothing to write this to, and it was told.
     _ = remember(&*store, run, &tally).await;
     Ok(tally)
@@ -101,7 +106,10 @@ fn run_id() -> RunId {
 }
 
 async fn remember(store: &dyn Store, run: RunId, tally: &Tally) -> Result<(), StoreError> {
-    let Some(summary) = tally.summary().and_then(|summary| serde_json::to_value(summary).ok()) else {
+    let Some(summary) = tally
+        .summary()
+        .and_then(|summary| serde_json::to_value(summary).ok())
+    else {
         return Ok(());
     };
     let entry = Entry::Run {

@@ -44,7 +44,13 @@ impl Selection {
         let names = all.iter().map(PersonaId::as_str);
         match self.persona.iter().find_map(|glob| nearest(glob, names.clone())) {
             Some(name) => complaint.hint(format!("did you mean `{name}`?")).into(),
-            None => complaint.hint(format!("`{folder}` has {} others, such as `{}`", all.len(), all[0])).into(),
+            None => complaint
+                .hint(format!(
+                    "`{folder}` has {} others, such as `{}`",
+                    all.len(),
+                    all[0]
+                ))
+                .into(),
         }
     }
 

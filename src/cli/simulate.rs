@@ -18,13 +18,17 @@ use crate::wording::suggest;
 /// Serves until it is stopped, then prints what it has seen.
 pub fn simulate(args: &Simulate) -> Result<ExitCode, CliError> {
     let options = options(args)?;
-    options.check().map_err(|error| Complaint::new(with_causes(&error)))?;
+    options
+        .check()
+        .map_err(|error| Complaint::new(with_causes(&error)))?;
     let counters = runtime()?.block_on(async {
         let listener = serve::bind(args.port).await.map_err(|error| {
             Complaint::new(format!("cannot listen on port {}: {error}", args.port))
                 .hint("`--port 0` takes a free one")
         })?;
-        let address = listener.local_addr().map_err(|error| Complaint::new(error.to_string()))?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| Complaint::new(error.to_string()))?;
         println!("http://{address}/v1");
         eprintln!(
             "an OpenAI-compatible server with the built-in model; `base_url = \"http://{address}/v1\"`\n\

@@ -10,7 +10,7 @@ use toml::de::DeTable;
 
 use super::read::{Section, Source};
 use super::{Limits, SimulatorFaults};
-use crate::call::{Money, Price};
+use crate::call::Price;
 
 /// Calls in flight that one process could hold open; more is a mistake.
 const MOST_CONCURRENCY: u64 = 100_000;
@@ -280,12 +280,7 @@ fn plain(section: Section<'_>) -> BTreeMap<String, Value> {
 }
 
 fn limits(section: Section<'_>) -> Limits {
-    let section = section.only(&[
-        "concurrency",
-        "requests_per_minute",
-        "tokens_per_minute",
-        "budget_usd",
-    ]);
+    let section = section.only(&["concurrency", "requests_per_minute", "tokens_per_minute"]);
     let per_minute = |key| {
         let most = u64::from(u32::MAX);
         section
@@ -298,7 +293,6 @@ fn limits(section: Section<'_>) -> Limits {
             .and_then(|number| usize::try_from(number).ok()),
         requests_per_minute: per_minute("requests_per_minute"),
         tokens_per_minute: per_minute("tokens_per_minute"),
-        budget: section.number("budget_usd", 0.0..=MOST_USD).map(Money::from_usd),
     }
 }
 

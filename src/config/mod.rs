@@ -18,7 +18,7 @@ use std::time::Duration;
 use serde_json::Value;
 use toml::de::DeTable;
 
-use crate::call::{Money, Price};
+use crate::call::Price;
 use crate::names::{NodeId, PersonaId};
 
 pub use error::{ConfigError, ConfigErrors};
@@ -159,8 +159,6 @@ pub struct Limits {
     pub requests_per_minute: Option<u32>,
     /// Tokens in a minute, input and output.
     pub tokens_per_minute: Option<u32>,
-    /// What one run may cost.
-    pub budget: Option<Money>,
 }
 
 /// `[retry]`.

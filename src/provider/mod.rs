@@ -2,12 +2,15 @@
 //! one attempt and reports it; it never retries, waits for a limit, or stores anything.
 
 pub mod openai;
+pub mod serve;
+pub mod simulator;
 
 use async_trait::async_trait;
 
 use crate::call::{Answer, Fault, Request};
 
 pub use openai::{OpenAi, ProviderError};
+pub use simulator::Simulator;
 
 /// Makes calls.
 #[async_trait]

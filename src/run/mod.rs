@@ -5,8 +5,8 @@ mod attempt;
 mod desk;
 mod driver;
 mod estimate;
-mod job;
 mod folder;
+mod job;
 mod transcript;
 
 use std::sync::Arc;

@@ -52,7 +52,6 @@ fn the_comments_of_the_shipped_pipeline() {
     assert_eq!(&*config.provider.name, "openai");
     assert!(matches!(config.provider.kind, ProviderKind::OpenAi { .. }));
     assert_eq!(config.limits.requests_per_minute, Some(500));
-    assert_eq!(config.limits.budget, Some(Money::from_usd(25.0)));
     let parameters = &config.nodes[0].model.parameters;
     assert_eq!(
         **parameters,

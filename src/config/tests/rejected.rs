@@ -222,14 +222,6 @@ fn numbers() {
     `limits.tokens_per_minute` must be a whole number from 1 to 4294967295, not `99999999999`
       --> pipeline.toml:2
     "#);
-    reads!(with_node("[limits]\nbudget_usd = nan"), @r#"
-    `limits.budget_usd` must be a number from 0 to 1000000, not `nan`
-      --> pipeline.toml:2
-    "#);
-    reads!(with_node("[limits]\nbudget_usd = -0.01"), @r#"
-    `limits.budget_usd` must be a number from 0 to 1000000, not `-0.01`
-      --> pipeline.toml:2
-    "#);
     reads!(with_node("[retry]\nattempts = 0"), @r#"
     `retry.attempts` must be a whole number from 1 to 1000, not `0`
       --> pipeline.toml:2

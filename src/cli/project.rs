@@ -1,0 +1,121 @@
+//! Reads a project: `pipeline.toml` and the templates, with everything that is wrong with them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::call::Price;
+use crate::cli::args::Selection;
+use crate::cli::failure::{CliError, Complaint};
+use crate::config::{self, Config, ConfigError};
+use crate::files::{self, FileError};
+use crate::graph::Graph;
+use crate::names::PersonaId;
+use crate::prompt::{PromptError, Prompts};
+use crate::run::Folder;
+
+const PIPELINE: &str = "pipeline.toml";
+
+/// A project whose pipeline and templates are good.
+pub struct Loaded {
+    /// The folder of `pipeline.toml`.
+    pub root: PathBuf,
+    pub files: files::Project,
+    pub config: Arc<Config>,
+    pub graph: Arc<Graph>,
+    pub prompts: Arc<Prompts>,
+}
+
+impl Loaded {
+    /// Reads the project in a folder; `None`: the current one.
+    pub fn open(directory: Option<&Path>) -> Result<Self, CliError> {
+        let root = directory.unwrap_or(Path::new(".")).to_owned();
+        if !root.join(PIPELINE).exists() {
+            return Err(
+                Complaint::new(format!("there is no `{PIPELINE}` in `{}`", root.display()))
+                    .hint("`septet init DIR` makes a project, `septet -C DIR …` works in another folder")
+                    .into(),
+            );
+        }
+        let files = files::Project::open(&root).map_err(|error| about_file(&error))?;
+        let text = files.text(PIPELINE).map_err(|error| about_file(&error))?;
+        let config = config::load(&text, PIPELINE)
+            .map_err(|errors| CliError::refused(errors.iter().map(about_config)))?;
+        let templates = files
+            .templates(&config)
+            .map_err(|errors| CliError::refused(errors.iter().map(about_file)))?;
+        let prompts = Prompts::compile(&config, &templates)
+            .map_err(|errors| CliError::refused(errors.iter().map(about_prompt)))?;
+        let graph = Graph::new(&config.nodes, &config.result);
+        Ok(Self {
+            root,
+            files,
+            config: config.into(),
+            graph: graph.into(),
+            prompts: prompts.into(),
+        })
+    }
+
+    /// All personas by name.
+    pub fn personas(&self) -> Result<Vec<PersonaId>, CliError> {
+        let listed = self
+            .files
+            .personas(&self.config)
+            .map_err(|error| about_file(&error))?;
+        // One that cannot be a persona fails when it is opened, alone and with its reason.
+        Ok(listed.into_iter().map(|listed| listed.id).collect())
+    }
+
+    /// The personas that the command line chooses.
+    pub fn select(&self, selection: &Selection) -> Result<Vec<PersonaId>, CliError> {
+        selection.choose(self.personas()?, &self.config.personas)
+    }
+
+    /// The price of each node's model.
+    pub fn prices(&self) -> Vec<Option<Price>> {
+        let price = |node: &config::Node| self.config.prices.get(&*node.model.name).copied();
+        self.config.nodes.iter().map(price).collect()
+    }
+
+    /// The project as a run sees it.
+    pub fn folder(&self) -> Folder {
+        Folder::new(
+            self.files.clone(),
+            self.config.clone(),
+            self.graph.clone(),
+            self.prompts.clone(),
+        )
+    }
+}
+
+fn about_config(error: &ConfigError) -> Complaint {
+    Complaint {
+        message: error.message.clone(),
+        place: Some(format!("{}:{}", error.file, error.line)),
+        hint: error.hint.clone(),
+    }
+}
+
+fn about_file(error: &FileError) -> Complaint {
+    Complaint {
+        message: error.message.clone(),
+        place: Some(place(&error.file, error.line)),
+        hint: error.hint.clone(),
+    }
+}
+
+fn about_prompt(error: &PromptError) -> Complaint {
+    let node = error
+        .node
+        .as_ref()
+        .map(|node| format!("node `{node}`: "))
+        .unwrap_or_default();
+    Complaint {
+        message: format!("{node}{}", error.message),
+        place: Some(place(&error.file, error.line)),
+        hint: error.hint.clone(),
+    }
+}
+
+fn place(file: &str, line: Option<usize>) -> String {
+    line.map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"))
+}

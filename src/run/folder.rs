@@ -1,0 +1,96 @@
+//! A project on the disk, as a run sees it: personas are read and rendered, transcripts read and
+//! written.
+
+use std::sync::Arc;
+
+use crate::call::Request;
+use crate::config::Config;
+use crate::events::Failure;
+use crate::files;
+use crate::graph::Graph;
+use crate::names::{NodeId, PersonaId};
+use crate::persona::Persona;
+use crate::prompt::Prompts;
+use crate::run::{Project, Requests};
+
+/// What is appended to the name of a transcript for a new text beside one edited by hand.
+const BESIDE: &str = ".new";
+/// What stands for the answers that a node needs while it is only tried whether its prompt can be
+/// rendered.
+const PLACEHOLDER: &str = "…";
+
+/// The folder of a `pipeline.toml`.
+pub struct Folder {
+    files: files::Project,
+    config: Arc<Config>,
+    graph: Arc<Graph>,
+    prompts: Arc<Prompts>,
+}
+
+impl Folder {
+    /// A project whose pipeline and prompts are good.
+    pub fn new(files: files::Project, config: Arc<Config>, graph: Arc<Graph>, prompts: Arc<Prompts>) -> Self {
+        Self {
+            files,
+            config,
+            graph,
+            prompts,
+        }
+    }
+}
+
+impl Project for Folder {
+    fn open(&self, persona: &PersonaId) -> Result<Box<dyn Requests>, Failure> {
+        let persona = self.files.persona(&self.config, persona);
+        let persona = persona.map_err(|error| failure(Failure::PERSONA, error.summary()))?;
+        let rendered = Rendered {
+            persona,
+            prompts: self.prompts.clone(),
+        };
+        for node in 0..self.graph.len() {
+            let ids = self.graph.needs(node).iter().map(|&need| self.graph.id(need));
+            let needs: Vec<(&NodeId, &str)> = ids.map(|id| (id, PLACEHOLDER)).collect();
+            // A node that needs nothing is rendered by the run itself, before its first call too.
+            if !needs.is_empty() {
+                rendered.request(node, &needs)?;
+            }
+        }
+        Ok(Box::new(rendered))
+    }
+
+    fn transcript(&self, persona: &PersonaId) -> Result<Option<Vec<u8>>, Failure> {
+        let found = self.files.read(&self.config.transcript(persona));
+        found.map_err(|error| failure(Failure::OUTPUT, error.summary()))
+    }
+
+    fn write(&self, persona: &PersonaId, text: &str, beside: bool) -> Result<String, Failure> {
+        let mut path = self.config.transcript(persona);
+        if beside {
+            path.push_str(BESIDE);
+        }
+        let written = self.files.write(&path, text.as_bytes());
+        written.map_err(|error| failure(Failure::OUTPUT, error.summary()))?;
+        Ok(path)
+    }
+}
+
+/// A persona and the templates.
+struct Rendered {
+    persona: Persona,
+    prompts: Arc<Prompts>,
+}
+
+impl Requests for Rendered {
+    fn request(&self, node: usize, needs: &[(&NodeId, &str)]) -> Result<Request, Failure> {
+        let request = self.prompts.request(node, &self.persona, needs);
+        request.map_err(|error| failure(Failure::TEMPLATE, error.summary()))
+    }
+}
+
+fn failure(kind: &'static str, message: String) -> Failure {
+    Failure {
+        kind,
+        message,
+        http_status: None,
+    }
+}
