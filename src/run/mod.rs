@@ -182,5 +182,5 @@ impl Teller {
     }
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use crate::call::{Answer, Delivery, Fault, FaultKind, Finish, Key, Message, Role
 use crate::config::Retry;
 use crate::events::{CallOutcome, NodeStatus, PersonaStatus};
 use crate::graph::tests::graph;
+use crate::names::Instance;
 use crate::store::{Looked, MemoryStore};
 
 const NODES: &[&str] = &[
@@ -356,7 +357,7 @@ fn night(seed: u64) {
             seed,
         };
         let world = Arc::new(World::new(seed, chance.f64() * 0.3));
-        let store = Arc::new(MemoryStore::new());
+        let mut store = Arc::new(MemoryStore::new());
         let mut lost: HashMap<Key, u32> = HashMap::new();
         for _ in 0..chance.u8(0..4) {
             let at = Duration::from_secs_f64(chance.f64() * 900.0);
@@ -367,7 +368,7 @@ fn night(seed: u64) {
                     for (key, count) in world.in_flight.lock().unwrap().iter().filter(|(_, n)| **n > 0) {
                         *lost.entry(*key).or_default() += count;
                     }
-                    lost_unsynced(&world, &store.crash(), &mut lost);
+                    store = Arc::new(store.crashed());
                 }
             } else {
                 let second = at + Duration::from_secs_f64(chance.f64() * 10.0);
@@ -412,13 +413,6 @@ fn night(seed: u64) {
         }
         finished_again_costs_nothing(&night, &world, &store).await;
     });
-}
-
-/// What a crash took: delivered, but not durable yet.
-fn lost_unsynced(_: &World, keys: &[Key], lost: &mut HashMap<Key, u32>) {
-    for key in keys {
-        *lost.entry(*key).or_default() += 1;
-    }
 }
 
 /// A rerun calls only what failed, and writes nothing that was written.
