@@ -470,8 +470,8 @@ fn a_quiet_night_takes_as_long_as_its_limit_says() {
         let last = *world.sent.lock().unwrap().last().unwrap();
         assert_eq!(
             calls,
-            30 * 8 - 27 - 8 - 1 + 1,
-            "single flight, and one persona cannot be read"
+            29 * 7 + 3,
+            "three first chunks for all, and one persona cannot be read"
         );
         assert!(
             last.as_secs_f64() < calls as f64 / 10.0 + 21.0,

@@ -2,4 +2,6 @@
 //! One test binary: it links once.
 
 mod layers;
+mod main_job;
+mod outputs;
 mod project;

@@ -178,6 +178,24 @@ impl Project {
         names
     }
 
+    /// When each file of the project was written, those of the cache apart.
+    pub fn written(&self) -> Vec<(PathBuf, std::time::SystemTime)> {
+        let mut open = vec![self.folder.path().to_owned()];
+        let mut found = Vec::new();
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true if path.ends_with("cache") => {}
+                    true => open.push(path),
+                    false => found.push((path.clone(), fs::metadata(&path).unwrap().modified().unwrap())),
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
     /// The command, ready to be started.
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_septet"));

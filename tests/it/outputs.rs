@@ -1,0 +1,92 @@
+//! Transcripts: whole, inside the project, and never over what a person wrote.
+
+use crate::project::Project;
+
+#[test]
+fn a_transcript_edited_by_hand_is_kept_and_the_new_text_is_beside_it() {
+    let project = Project::small(2);
+    project.json(&[]).code(0);
+    project.write("transcripts/p00.md", "my own words\n");
+    let run = project.json(&[]).code(0);
+    assert_eq!(
+        (run.figure("personas.kept"), run.figure("personas.unchanged")),
+        (1, 1)
+    );
+    assert_eq!(project.read("transcripts/p00.md"), "my own words\n");
+    assert!(project.read("transcripts/p00.md.new").contains("conversation"));
+
+    let told = project.run(&["run"]).code(0);
+    assert!(told.stderr.contains("--overwrite"), "{}", told.stderr);
+    let over = project.json(&["--overwrite"]).code(0);
+    assert_eq!(over.figure("personas.written"), 1);
+    assert_ne!(project.read("transcripts/p00.md"), "my own words\n");
+}
+
+#[test]
+fn a_transcript_that_septet_never_wrote_is_kept() {
+    let project = Project::small(1).file("transcripts/p00.md", "from the old script\n");
+    assert_eq!(project.json(&[]).code(0).figure("personas.kept"), 1);
+    assert_eq!(project.read("transcripts/p00.md"), "from the old script\n");
+}
+
+#[test]
+fn a_missing_transcript_is_written_again_without_a_call() {
+    let project = Project::small(2);
+    project.json(&[]).code(0);
+    std::fs::remove_file(project.path("transcripts/p01.md")).unwrap();
+    let run = project.json(&[]).code(0);
+    assert_eq!((run.figure("personas.written"), run.figure("calls.sent")), (1, 0));
+}
+
+#[test]
+fn an_output_outside_the_project_is_refused() {
+    for output in ["../{persona}.md", "/tmp/{persona}.md", "transcripts/same.md"] {
+        let project = Project::small(1).with("transcripts/{persona}.md", output);
+        let ran = project.run(&["run"]).code(2);
+        assert!(
+            ran.stderr.contains("pipeline.output") && ran.stderr.contains("pipeline.toml:3"),
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_output_outside_the_project_through_a_link_is_refused() {
+    let project = Project::small(1);
+    let outside = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(outside.path(), project.path("transcripts")).unwrap();
+    let run = project.json(&[]).code(1);
+    assert_eq!(run.figure("personas.failed"), 1);
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_persona_that_cannot_be_read_or_rendered_fails_alone_before_its_first_call() {
+    let project = Project::small(3)
+        .file("personas/p01/facts.toml", "name = \n")
+        .file("prompts/persona.md", "{{ persona.id }} {{ persona.profile }}\n");
+    std::fs::remove_file(project.path("personas/p02/profile.md")).unwrap();
+    let run = project.json(&[]).code(1);
+    assert_eq!(
+        (run.figure("personas.written"), run.figure("personas.failed")),
+        (1, 2)
+    );
+    assert_eq!((run.figure("calls.sent"), run.figure("nodes.skipped")), (3, 6));
+    let failed: Vec<String> = run
+        .named("persona_finished")
+        .iter()
+        .filter(|persona| persona["status"] == "failed")
+        .map(|persona| format!("{} {}", persona["error"]["kind"], persona["error"]["message"]))
+        .collect();
+    assert_eq!(failed.len(), 2);
+    assert!(
+        failed.iter().any(|why| why.contains("facts.toml:1")),
+        "{failed:?}"
+    );
+    assert!(
+        failed.iter().any(|why| why.contains("prompts/persona.md:1")),
+        "{failed:?}"
+    );
+}
