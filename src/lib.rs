@@ -3,6 +3,7 @@
 pub mod report;
 pub mod run;
 
+pub mod files;
 pub mod provider;
 pub mod store;
 

@@ -18,6 +18,10 @@ use data::DataError;
 /// far less than what `limits.concurrency` personas at once would fill the memory with.
 pub const LARGEST: usize = 64 * 1024 * 1024;
 
+/// The most bytes of a name: with an extension and what a temporary file adds, it stays below the
+/// 255 that file systems take.
+const LONGEST_NAME: usize = 200;
+
 /// A persona as templates see it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Persona {
@@ -110,6 +114,34 @@ impl Persona {
 /// `.txt`) or data (`.toml`, `.json`, `.yaml`), and no dotfile.
 pub fn is_persona_file(name: &str) -> bool {
     parts(name).is_some()
+}
+
+/// What is wrong with the name of a persona, if anything: it becomes a part of `PERSONA/NODE` and
+/// of the transcript's path, on every system.
+pub fn wrong_name(name: &str) -> Option<&'static str> {
+    // Windows has devices by these names, with any extension (Microsoft, "Naming Files, Paths, and
+    // Namespaces", 2024-08).
+    const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
+    let stem = name.split('.').next().unwrap_or(name).to_ascii_lowercase();
+    let is_port = |kind| {
+        stem.strip_prefix(kind)
+            .is_some_and(|n: &str| n.len() == 1 && n.as_bytes()[0].is_ascii_digit())
+    };
+    if name.is_empty() || name.starts_with('.') {
+        Some("it is empty or begins with a dot")
+    } else if name.chars().any(char::is_control) {
+        Some("it has a control character")
+    } else if name.contains(['/', '\\', ':', '*', '?', '"', '<', '>', '|']) {
+        Some("it has one of `/ \\ : * ? \" < > |`")
+    } else if name.trim() != name || name.ends_with('.') {
+        Some("it begins or ends with a space, or ends with a dot")
+    } else if DEVICES.contains(&stem.as_str()) || is_port("com") || is_port("lpt") {
+        Some("it is the name of a device on Windows")
+    } else if name.len() > LONGEST_NAME {
+        Some("it has more than 200 bytes")
+    } else {
+        None
+    }
 }
 
 /// The words for a persona beyond [`LARGEST`].

@@ -1,0 +1,125 @@
+//! The files of a project: reads the pipeline, its templates and personas, writes a file whole or
+//! not at all, and follows no symlink out of the project. It does not know what is in them. All
+//! of it blocks.
+
+mod error;
+mod personas;
+mod templates;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+
+pub use error::FileError;
+pub use personas::Listed;
+pub use write::Written;
+
+/// The most bytes of a pipeline or template: more is a mistake.
+const LARGEST_TEXT: usize = 16 * 1024 * 1024;
+
+/// The folder of a `pipeline.toml`.
+#[derive(Clone, Debug)]
+pub struct Project {
+    folder: PathBuf,
+    /// The same, absolute and without symlinks: what "in the project" is measured by.
+    real: PathBuf,
+}
+
+/// Why something is not read.
+enum Refusal {
+    /// The path leads out of the project, as it is written or through a symlink.
+    LeadsOut,
+    /// More bytes than are allowed.
+    TooLarge,
+    /// A folder, a device, a pipe.
+    NoFile,
+    Io(io::Error),
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Project {
+    /// Opens the project in a folder, which need not hold anything yet.
+    ///
+    /// # Errors
+    /// If there is no such folder.
+    pub fn open(folder: &Path) -> Result<Self, FileError> {
+        let shown = folder.display().to_string();
+        let real = fs::canonicalize(folder).map_err(|error| FileError::io("open", &shown, &error))?;
+        if !real.is_dir() {
+            return Err(FileError::new(&shown, format!("`{shown}` is not a folder")));
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            real,
+        })
+    }
+
+    /// The folder, as it was given.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Reads a text of the project: `pipeline.toml`.
+    ///
+    /// # Errors
+    /// If it cannot be read or is not UTF-8.
+    pub fn text(&self, path: &str) -> Result<String, FileError> {
+        let bytes = self.bytes_in(path, &self.real, LARGEST_TEXT);
+        let bytes = bytes.map_err(|refusal| FileError::refused(path, refusal))?;
+        String::from_utf8(bytes).map_err(|error| FileError::not_utf8(path, error.as_bytes()))
+    }
+
+    /// Reads a file of the project that was written before, such as a transcript. `None` if there
+    /// is none.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read, or a symlink on the way leads out of the project.
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, FileError> {
+        match self.bytes_in(path, &self.real, usize::MAX) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Refusal::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(refusal) => Err(FileError::refused(path, refusal)),
+        }
+    }
+
+    /// Reads a file that lies, symlinks followed, in the project or in `within`.
+    fn bytes_in(&self, path: impl AsRef<Path>, within: &Path, most: usize) -> Result<Vec<u8>, Refusal> {
+        let real = self.real_path(path, within)?;
+        // Opening a pipe would wait for somebody to write into it.
+        if !fs::metadata(&real)?.is_file() {
+            return Err(Refusal::NoFile);
+        }
+        let mut bytes = Vec::new();
+        let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+        File::open(real)?.take(limit).read_to_end(&mut bytes)?;
+        if bytes.len() > most {
+            Err(Refusal::TooLarge)
+        } else {
+            Ok(bytes)
+        }
+    }
+
+    /// The path, absolute and without symlinks, if it lies in the project or in `within`.
+    fn real_path(&self, path: impl AsRef<Path>, within: &Path) -> Result<PathBuf, Refusal> {
+        let real = fs::canonicalize(self.real.join(path))?;
+        if real.starts_with(&self.real) || real.starts_with(within) {
+            Ok(real)
+        } else {
+            Err(Refusal::LeadsOut)
+        }
+    }
+}
+
+/// True for a path that, as it is written, stays where it begins: relative, without `..`.
+fn stays_inside(path: &Path) -> bool {
+    path.components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
