@@ -9,7 +9,7 @@ use serde_json::{Number, Value};
 use toml::Spanned;
 
 use super::file::{self, File};
-use super::read::Source;
+use super::source::Source;
 use super::{Config, Model, Node, ProviderKind, Retry, Simulator};
 use super::{needs, paths, provider};
 use crate::names::NodeId;

@@ -8,7 +8,8 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::DeTable;
 
-use super::read::{Section, Source};
+use super::read::Section;
+use super::source::Source;
 use super::{Limits, SimulatorFaults};
 use crate::call::Price;
 

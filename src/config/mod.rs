@@ -8,6 +8,7 @@ mod needs;
 mod paths;
 mod provider;
 mod read;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -193,7 +194,7 @@ impl Config {
 /// nothing more is looked for.
 pub fn load(text: &str, file: &str) -> Result<Config, ConfigErrors> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let source = read::Source::new(text, file);
+    let source = source::Source::new(text, file);
     let (document, errors) = DeTable::parse_recoverable(text);
     let config = match errors
         .iter()

@@ -5,7 +5,7 @@ use globset::Glob;
 use toml::Spanned;
 
 use super::file::Node;
-use super::read::Source;
+use super::source::Source;
 use crate::wording::suggest;
 
 /// What makes an entry of `needs` a pattern instead of a name. No id holds any of these.

@@ -5,7 +5,7 @@ use globset::GlobBuilder;
 use toml::Spanned;
 
 use super::file::File;
-use super::read::Source;
+use super::source::Source;
 
 /// What stands for the name of a persona in `pipeline.output`.
 pub(super) const PERSONA: &str = "{persona}";

@@ -7,7 +7,7 @@ use toml::Spanned;
 use url::Url;
 
 use super::file;
-use super::read::Source;
+use super::source::Source;
 use super::{Provider, ProviderKind, Simulator};
 use crate::wording::suggest;
 

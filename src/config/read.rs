@@ -1,102 +1,21 @@
-//! Reads typed values out of a TOML document and notes everything that is not as it should be,
-//! with its line. It does not know which keys there are or what they mean.
+//! Reads typed values out of the tables of a TOML document and notes everything that is not as it
+//! should be. It does not know which keys there are or what they mean.
 
-use std::cell::RefCell;
-use std::ops::{Range, RangeInclusive};
-use std::sync::Arc;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeArray, DeFloat, DeInteger, DeTable, DeValue};
 
-use super::error::ConfigError;
-use crate::wording::{nearest, printable, suggest};
+use super::source::Source;
+use crate::wording::{nearest, suggest};
 
 /// The longest duration that can be written: more is a mistake, and timers stay far from overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Keys whose values are never shown, because a secret may have been written there by mistake.
 const NEVER_SHOWN: [&str; 2] = ["base_url", "api_key_env"];
-
-/// The document and the errors found in it so far.
-pub(super) struct Source<'a> {
-    file: Arc<str>,
-    text: &'a str,
-    /// The byte that each line but the first begins with.
-    line_starts: Vec<usize>,
-    errors: RefCell<Vec<ConfigError>>,
-}
-
-impl<'a> Source<'a> {
-    pub(super) fn new(text: &'a str, file: &str) -> Self {
-        Self {
-            file: file.into(),
-            text,
-            line_starts: text.match_indices('\n').map(|(at, _)| at + 1).collect(),
-            errors: RefCell::default(),
-        }
-    }
-
-    /// Notes an error at a byte of the text.
-    pub(super) fn error(&self, at: usize, message: String, hint: Option<String>) {
-        let line = self.line(at);
-        self.errors.borrow_mut().push(ConfigError {
-            file: self.file.clone(),
-            line,
-            message: printable(&message),
-            hint: hint.as_deref().map(printable),
-        });
-    }
-
-    /// Notes an error of TOML itself. Of the line only the key is shown: a secret may follow.
-    pub(super) fn syntax_error(&self, error: &toml::de::Error) {
-        let at = error.span().map_or(0, |span| span.start).min(self.text.len());
-        let line = self
-            .text
-            .lines()
-            .nth(self.line(at) - 1)
-            .unwrap_or_default()
-            .trim();
-        let shown = match line.split_once('=') {
-            Some((key, _)) => format!(" in `{} = …`", key.trim()),
-            None if line.starts_with('[') => format!(" in `{line}`"),
-            None => String::new(),
-        };
-        self.error(at, format!("not valid TOML{shown}: {}", error.message()), None);
-    }
-
-    /// The line of a byte, from 1.
-    pub(super) fn line(&self, at: usize) -> usize {
-        1 + self.line_starts.partition_point(|start| *start <= at)
-    }
-
-    /// What stands at `span`.
-    fn slice(&self, span: Range<usize>) -> &'a str {
-        self.text.get(span).unwrap_or_default()
-    }
-
-    /// What stands at `span`, in backticks: its first line, cut where it is long.
-    fn shown(&self, span: Range<usize>) -> String {
-        let text = self.slice(span);
-        let first = text.lines().next().unwrap_or_default();
-        let cut: String = first.chars().take(60).collect();
-        let rest = if cut.len() < text.len() { "…" } else { "" };
-        format!("`{cut}{rest}`")
-    }
-
-    pub(super) fn file(&self) -> &Arc<str> {
-        &self.file
-    }
-
-    pub(super) fn has_errors(&self) -> bool {
-        !self.errors.borrow().is_empty()
-    }
-
-    pub(super) fn into_errors(self) -> Vec<ConfigError> {
-        self.errors.into_inner()
-    }
-}
 
 /// One table of the document.
 #[derive(Clone)]

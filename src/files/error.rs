@@ -44,11 +44,7 @@ impl FileError {
     }
 
     pub(super) fn refused(file: &str, refusal: Refusal) -> Self {
-        let error = Self::new(file, refusal.words(file));
-        match refusal {
-            Refusal::LeadsOut => error.with_hint(Some("put the file itself there".to_owned())),
-            _ => error,
-        }
+        Self::new(file, refusal.words(file)).with_hint(refusal.hint().map(str::to_owned))
     }
 
     pub(super) fn not_utf8(file: &str, bytes: &[u8]) -> Self {
@@ -73,10 +69,20 @@ impl FileError {
 }
 
 impl Refusal {
+    /// What to do about it, where that can be said without knowing what the file is for.
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Refusal::LeadsOut => {
+                Some("a symlink is followed only within the project: put the file itself there")
+            }
+            _ => None,
+        }
+    }
+
     /// Why `file` is not read.
     pub(super) fn words(&self, file: &str) -> String {
         match self {
-            Refusal::LeadsOut => format!("`{file}` leads out of the project through a symlink"),
+            Refusal::LeadsOut => format!("`{file}` leads out of the project"),
             Refusal::TooLarge => format!("`{file}` is larger than any that septet reads"),
             Refusal::NoFile => format!("`{file}` is not a file"),
             Refusal::Io(error) if error.kind() == io::ErrorKind::NotFound => {

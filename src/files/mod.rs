@@ -30,7 +30,7 @@ pub struct Project {
 
 /// Why something is not read.
 enum Refusal {
-    /// A symlink on the way leads out of the project.
+    /// The path leads out of the project, as it is written or through a symlink.
     LeadsOut,
     /// More bytes than are allowed.
     TooLarge,

@@ -52,7 +52,7 @@ impl Project {
         if let Some(wrong) = wrong_name(id.as_str()) {
             return Err(refused_name(id, &folder, wrong));
         }
-        let unreadable = |refusal: Refusal| PersonaError::new(id, &folder, refusal.words(&folder));
+        let unreadable = |refusal: Refusal| refused(id, &folder, &refusal);
         let within = self.personas_folder(config).map_err(unreadable)?;
         let real = self
             .real_path(within.join(id.as_str()), &within)
@@ -96,7 +96,7 @@ impl Project {
             })),
             Err(Refusal::NoFile) => Ok(None),
             Err(Refusal::TooLarge) => Err(error(too_large())),
-            Err(refusal) => Err(error(refusal.words(&file))),
+            Err(refusal) => Err(refused(id, &file, &refusal)),
         }
     }
 
@@ -109,6 +109,13 @@ impl Project {
         } else {
             Ok(fs::canonicalize(self.real.join(path))?)
         }
+    }
+}
+
+fn refused(id: &PersonaId, file: &str, refusal: &Refusal) -> PersonaError {
+    PersonaError {
+        hint: refusal.hint().map(str::to_owned),
+        ..PersonaError::new(id, file, refusal.words(file))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{FileError, LARGEST_TEXT, Project, Refusal, stays_inside};
@@ -27,7 +28,7 @@ impl Project {
             }
             match self.named_template(&name) {
                 Ok(text) => drop(read.insert(name, text)),
-                Err(error) => errors.push(error.of(config, node, &name)),
+                Err(error) => errors.push(error.of(config, node)),
             }
         }
         if !errors.is_empty() {
@@ -44,34 +45,44 @@ impl Project {
             // Who writes `..` into the pipeline means it.
             false => self.real_folder(path).unwrap_or_else(|| self.real.clone()),
         };
-        let bytes = self
-            .bytes_in(path, &within, LARGEST_TEXT)
-            .map_err(|refusal| Unreadable {
-                words: refusal.words(name),
-                near: self.near(name, &refusal),
-            })?;
+        let bytes = self.bytes_in(path, &within, LARGEST_TEXT);
+        let bytes = bytes.map_err(|refusal| Unreadable {
+            hint: self.hint(name, &refusal),
+            words: refusal.words(name),
+        })?;
         String::from_utf8(bytes).map_err(|_| Unreadable {
             words: format!("`{name}` is not UTF-8"),
-            near: None,
+            hint: Some("save it as UTF-8".to_owned()),
         })
     }
 
-    /// A file in the same folder with a name like that of one that is missing.
-    fn near(&self, name: &str, refusal: &Refusal) -> Option<String> {
-        let missing = matches!(refusal, Refusal::Io(error) if error.kind() == std::io::ErrorKind::NotFound);
-        let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
-        let entries = fs::read_dir(self.real.join(folder)).ok().filter(|_| missing)?;
-        let mut names: Vec<String> = entries
+    fn hint(&self, name: &str, refusal: &Refusal) -> Option<String> {
+        match refusal {
+            Refusal::Io(error) if error.kind() == io::ErrorKind::NotFound => Some(match self.near(name) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "make it, or name another".to_owned(),
+            }),
+            refusal => refusal.hint().map(str::to_owned),
+        }
+    }
+
+    /// A file in the same folder, with the same extension, whose name is like that of one that is
+    /// missing.
+    fn near(&self, name: &str) -> Option<String> {
+        let (folder, file) = name
+            .rfind('/')
+            .map_or(("", name), |slash| name.split_at(slash + 1));
+        let (stem, extension) = file.rfind('.').map_or((file, ""), |dot| file.split_at(dot));
+        let entries = fs::read_dir(self.real.join(folder)).ok()?;
+        let names = entries
             .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter_map(|entry| entry.file_name().into_string().ok());
+        let mut stems: Vec<String> = names
+            .filter_map(|name| Some(name.strip_suffix(extension)?.to_owned()))
             .collect();
-        names.sort();
-        let near = nearest(file, names.iter().map(String::as_str))?;
-        Some(if folder.is_empty() {
-            near.to_owned()
-        } else {
-            format!("{folder}/{near}")
-        })
+        stems.sort();
+        let near = nearest(stem, stems.iter().map(String::as_str))?;
+        Some(format!("{folder}{near}{extension}"))
     }
 
     /// Adds what the templates include, what that includes, and so on.
@@ -111,22 +122,15 @@ impl Project {
 /// A template that cannot be read, before it is known who names it.
 struct Unreadable {
     words: String,
-    near: Option<String>,
+    hint: Option<String>,
 }
 
 impl Unreadable {
-    fn of(self, config: &Config, node: &Node, name: &str) -> FileError {
-        let hint = match self.near {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("make `{name}`, or name another template in `{}`", config.file),
-        };
+    fn of(self, config: &Config, node: &Node) -> FileError {
+        let message = format!("node `{}`: the template {}", node.id, self.words);
         FileError {
             line: Some(node.line),
-            ..FileError::new(
-                &config.file,
-                format!("node `{}`: the template {}", node.id, self.words),
-            )
-            .with_hint(Some(hint))
+            ..FileError::new(&config.file, message).with_hint(self.hint)
         }
     }
 }

@@ -7,6 +7,7 @@ use minijinja::machinery::ast::{BinOpKind, Call, CallArg, CallType, Expr, Stmt};
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Value};
 
+use super::builtins::{FILTERS, IMPLICIT, TESTS};
 use super::constant::{Constant, Known, is_default, is_guard};
 use super::error::{Finding, hint_for_path};
 use super::path::Path;
@@ -14,99 +15,8 @@ use super::references;
 use super::walk::{argument, assigned, bodies};
 use crate::wording::{nearest, suggest};
 
-/// Names that the engine itself gives a value somewhere.
-pub(super) const IMPLICIT: [&str; 4] = ["loop", "self", "super", "caller"];
-
 /// What every template sees.
 const ROOTS: [&str; 3] = ["persona", "vars", "needs"];
-
-/// The filters that there are: for "did you mean" (minijinja 3.1, `defaults.rs`).
-pub(super) const FILTERS: [&str; 48] = [
-    "abs",
-    "attr",
-    "batch",
-    "bool",
-    "capitalize",
-    "chain",
-    "count",
-    "d",
-    "default",
-    "dictsort",
-    "e",
-    "escape",
-    "first",
-    "float",
-    "format",
-    "groupby",
-    "indent",
-    "int",
-    "items",
-    "join",
-    "last",
-    "length",
-    "lines",
-    "list",
-    "lower",
-    "map",
-    "max",
-    "min",
-    "pprint",
-    "reject",
-    "rejectattr",
-    "replace",
-    "reverse",
-    "round",
-    "safe",
-    "select",
-    "selectattr",
-    "slice",
-    "sort",
-    "split",
-    "string",
-    "sum",
-    "title",
-    "tojson",
-    "trim",
-    "unique",
-    "upper",
-    "zip",
-];
-
-/// The tests that there are: for "did you mean" (minijinja 3.1, `defaults.rs`).
-pub(super) const TESTS: [&str; 32] = [
-    "boolean",
-    "defined",
-    "divisibleby",
-    "endingwith",
-    "eq",
-    "equalto",
-    "escaped",
-    "even",
-    "false",
-    "filter",
-    "float",
-    "ge",
-    "greaterthan",
-    "gt",
-    "in",
-    "int",
-    "integer",
-    "iterable",
-    "le",
-    "lessthan",
-    "lower",
-    "lt",
-    "mapping",
-    "ne",
-    "none",
-    "number",
-    "odd",
-    "safe",
-    "sequence",
-    "startingwith",
-    "string",
-    "undefined",
-];
 
 /// The templates of a project: name → syntax tree.
 pub(super) type Trees<'a> = BTreeMap<&'a str, &'a Stmt<'a>>;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use minijinja::machinery::ast::{BinOpKind, CallArg, CompareOpKind, Expr, Filter, Test, UnaryOpKind};
 use minijinja::{Environment, Value};
 
+use super::builtins::IMPLICIT;
 use super::path::Path;
 
 /// What a template sees that is the same for every persona.
@@ -49,7 +50,7 @@ impl From<Option<Value>> for Constant {
 impl Known<'_> {
     /// Whether a name stands for something; `None` where that depends on the persona.
     pub(super) fn is_defined(&self, path: &Path<'_>) -> Option<bool> {
-        if self.assigned.contains(path.root) || super::check::IMPLICIT.contains(&path.root) {
+        if self.assigned.contains(path.root) || IMPLICIT.contains(&path.root) {
             return None;
         }
         match path.root {

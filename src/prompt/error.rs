@@ -8,7 +8,7 @@ use minijinja::machinery::parse_expr;
 use minijinja::value::ValueKind;
 use minijinja::{ErrorKind, Value};
 
-use super::check::IMPLICIT;
+use super::builtins::IMPLICIT;
 use super::context::Needs;
 use super::path::{Path, Step};
 use crate::names::{Instance, NodeId, PersonaId};

@@ -1,6 +1,7 @@
 //! Strict templates: a node, a persona and the answers that the node needs → a
 //! [`Request`]. It does not know files, and sends nothing.
 
+mod builtins;
 mod check;
 mod constant;
 mod context;

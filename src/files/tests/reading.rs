@@ -8,9 +8,20 @@ fn the_pipeline() {
         .with("pipeline.toml", "x = 1\n")
         .with("bad.toml", b"a\nb\xff");
     assert_eq!(disk.project.text("pipeline.toml").unwrap(), "x = 1\n");
-    insta::assert_snapshot!(disk.project.text("pipline.toml").unwrap_err(), @"");
-    insta::assert_snapshot!(disk.project.text("bad.toml").unwrap_err(), @"");
-    insta::assert_snapshot!(disk.project.text(".").unwrap_err(), @"");
+    insta::assert_snapshot!(disk.project.text("pipline.toml").unwrap_err(), @r#"
+    `pipline.toml` does not exist
+      --> pipline.toml
+    "#);
+    insta::assert_snapshot!(disk.project.text("bad.toml").unwrap_err(), @r#"
+    `bad.toml` is not UTF-8
+      --> bad.toml:2
+
+    hint: save it as UTF-8
+    "#);
+    insta::assert_snapshot!(disk.project.text(".").unwrap_err(), @r#"
+    `.` is not a file
+      --> .
+    "#);
     let missing = Project::open(&disk.root.join("nowhere")).unwrap_err();
     assert!(missing.message.starts_with("cannot open `"), "{missing}");
     assert!(Project::open(&disk.root.join("bad.toml")).is_err());
@@ -65,9 +76,38 @@ fn templates_that_are_not_there() {
         .with("prompts/a.md", "a")
         .with("prompts/bb.md", "b")
         .with("prompts/system.md", b"\xff");
-    insta::assert_snapshot!(errors(&disk, ""), @"");
-    insta::assert_snapshot!(errors(&disk.with("prompts/b.md", ""), "prompts = { system = \"prompts/system.md\", context = \"prompts\" }"), @"");
-    insta::assert_snapshot!(errors(&Disk::new(), ""), @"");
+    insta::assert_snapshot!(errors(&disk, ""), @r#"
+    node `b`: the template `prompts/b.md` does not exist
+      --> pipeline.toml:5
+
+    hint: make it, or name another
+    "#);
+    insta::assert_snapshot!(errors(&disk.with("prompts/b.md", ""), "prompts = { system = \"prompts/system.md\", context = \"prompts\" }"), @r#"
+    node `a`: the template `prompts/system.md` is not UTF-8
+      --> pipeline.toml:2
+
+    hint: save it as UTF-8
+
+    node `a`: the template `prompts` is not a file
+      --> pipeline.toml:2
+    "#);
+    insta::assert_snapshot!(errors(&Disk::new().with("prompts/a.md", "").with("prompts/b.md", "").with("prompts/system.md", ""), "prompts.system = \"prompts/systm.md\""), @r#"
+    node `a`: the template `prompts/systm.md` does not exist
+      --> pipeline.toml:2
+
+    hint: did you mean `prompts/system.md`?
+    "#);
+    insta::assert_snapshot!(errors(&Disk::new(), ""), @r#"
+    node `a`: the template `prompts/a.md` does not exist
+      --> pipeline.toml:2
+
+    hint: make it, or name another
+
+    node `b`: the template `prompts/b.md` does not exist
+      --> pipeline.toml:5
+
+    hint: make it, or name another
+    "#);
 }
 
 /// Who writes `..` into the pipeline means it.
@@ -112,7 +152,12 @@ fn personas_are_folders_and_sorted() {
 #[test]
 fn personas_that_are_not_there() {
     let disk = Disk::new().with("file", "");
-    insta::assert_snapshot!(disk.project.personas(&config("")).unwrap_err(), @"");
+    insta::assert_snapshot!(disk.project.personas(&config("")).unwrap_err(), @r#"
+    the folder of the personas: `personas` does not exist
+      --> pipeline.toml
+
+    hint: make it, with one folder for each persona, or name another as `personas` in `[pipeline]`
+    "#);
     let error = disk
         .project
         .personas(&config("pipeline.personas = \"file\""))
@@ -177,9 +222,17 @@ fn the_files_of_a_persona() {
         "{'id': 'ann', 'facts': {'age': 81}, 'profile': 'Ann'}"
     );
     assert_eq!(disk.persona("empty.d"), "{'id': 'empty.d'}");
-    insta::assert_snapshot!(disk.persona("bob"), @"");
+    insta::assert_snapshot!(disk.persona("bob"), @r#"
+    persona `bob`: `personas/bob` does not exist
+      --> personas/bob
+    "#);
     let disk = disk.with("personas/ann/facts.json", "{}");
-    insta::assert_snapshot!(disk.persona("ann"), @"");
+    insta::assert_snapshot!(disk.persona("ann"), @r#"
+    persona `ann`: `facts.json` has the same stem: both would be `persona.facts`
+      --> personas/ann/facts.toml
+
+    hint: rename one of them
+    "#);
 }
 
 #[test]
@@ -188,7 +241,10 @@ fn a_persona_that_is_too_large() {
     let disk = Disk::new()
         .with("personas/ann/a.md", &half)
         .with("personas/ann/b.md", &half);
-    insta::assert_snapshot!(disk.persona("ann"), @"");
+    insta::assert_snapshot!(disk.persona("ann"), @r#"
+    persona `ann`: the files of one persona may have 64 MB together
+      --> personas/ann/b.md
+    "#);
 }
 
 #[test]
@@ -246,10 +302,30 @@ mod unix {
         symlink(&disk.beside, disk.root.join("personas/bob")).unwrap();
         symlink(disk.beside.join("secret.md"), disk.root.join("prompts/system.md")).unwrap();
         symlink(disk.beside.join("secret.md"), disk.root.join("out.md")).unwrap();
-        insta::assert_snapshot!(disk.persona("ann"), @"");
-        insta::assert_snapshot!(disk.persona("bob"), @"");
-        insta::assert_snapshot!(disk.project.templates(&config("prompts.system = \"prompts/system.md\"")).unwrap_err()[0], @"");
-        insta::assert_snapshot!(disk.project.read("out.md").unwrap_err(), @"");
+        insta::assert_snapshot!(disk.persona("ann"), @r#"
+        persona `ann`: `personas/ann/link.md` leads out of the project
+          --> personas/ann/link.md
+
+        hint: a symlink is followed only within the project: put the file itself there
+        "#);
+        insta::assert_snapshot!(disk.persona("bob"), @r#"
+        persona `bob`: `personas/bob` leads out of the project
+          --> personas/bob
+
+        hint: a symlink is followed only within the project: put the file itself there
+        "#);
+        insta::assert_snapshot!(disk.project.templates(&config("prompts.system = \"prompts/system.md\"")).unwrap_err()[0], @r#"
+        node `a`: the template `prompts/system.md` leads out of the project
+          --> pipeline.toml:2
+
+        hint: a symlink is followed only within the project: put the file itself there
+        "#);
+        insta::assert_snapshot!(disk.project.read("out.md").unwrap_err(), @r#"
+        `out.md` leads out of the project
+          --> out.md
+
+        hint: a symlink is followed only within the project: put the file itself there
+        "#);
         assert_eq!(disk.listed().len(), 2);
     }
 
@@ -257,7 +333,12 @@ mod unix {
     fn a_folder_of_personas_that_leads_out_must_be_named() {
         let disk = Disk::new();
         symlink(&disk.beside, disk.root.join("personas")).unwrap();
-        insta::assert_snapshot!(disk.project.personas(&config("")).unwrap_err(), @"");
+        insta::assert_snapshot!(disk.project.personas(&config("")).unwrap_err(), @r#"
+        the folder of the personas: `personas` leads out of the project
+          --> pipeline.toml
+
+        hint: write the path that it leads to as `personas` in `[pipeline]`
+        "#);
     }
 
     #[test]
@@ -276,7 +357,10 @@ mod unix {
         assert_eq!(disk.persona("ann"), "{'id': 'ann', 'profile': 'Ann'}");
         assert_eq!(disk.persona("bob"), "{'id': 'bob', 'profile': 'Ann', 'x': 'x'}");
         symlink("nowhere", disk.root.join("personas/bob/gone.md")).unwrap();
-        insta::assert_snapshot!(disk.persona("bob"), @"");
+        insta::assert_snapshot!(disk.persona("bob"), @r#"
+        persona `bob`: `personas/bob/gone.md` does not exist
+          --> personas/bob/gone.md
+        "#);
     }
 
     #[test]
@@ -302,7 +386,10 @@ mod unix {
             "x",
         )
         .unwrap();
-        insta::assert_snapshot!(disk.persona("ann"), @"");
+        insta::assert_snapshot!(disk.persona("ann"), @r#"
+        persona `ann`: the file's name is not UTF-8
+          --> personas/ann/f\xff.md
+        "#);
     }
 
     /// Opening a pipe waits for a writer: a night would stand still.

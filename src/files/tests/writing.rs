@@ -49,7 +49,10 @@ fn what_stands_in_the_way() {
         error.message.starts_with("cannot write `file/ann.md`: "),
         "{error}"
     );
-    insta::assert_snapshot!(disk.project.write("folder.md", b"x").unwrap_err(), @"");
+    insta::assert_snapshot!(disk.project.write("folder.md", b"x").unwrap_err(), @r#"
+    `folder.md` is not a file
+      --> folder.md
+    "#);
     assert_eq!(disk.holds("file"), "x");
     assert_eq!(disk.names("."), ["file", "folder.md"]);
 }
@@ -80,6 +83,9 @@ fn whole_for_whoever_looks() {
 }
 
 proptest! {
+    // Each case waits for the disk.
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
     #[test]
     fn what_is_written_is_read(contents in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 1..6)) {
         let disk = Disk::new();
@@ -139,7 +145,12 @@ mod unix {
         symlink(disk.beside.join("theirs.md"), disk.root.join("link.md")).unwrap();
         symlink(disk.beside.join("new.md"), disk.root.join("dangling.md")).unwrap();
         symlink(disk.beside.join("new"), disk.root.join("nowhere")).unwrap();
-        insta::assert_snapshot!(disk.project.write("transcripts/ann.md", b"x").unwrap_err(), @"");
+        insta::assert_snapshot!(disk.project.write("transcripts/ann.md", b"x").unwrap_err(), @r#"
+        `transcripts/ann.md` leads out of the project
+          --> transcripts/ann.md
+
+        hint: a symlink is followed only within the project: put the file itself there
+        "#);
         for path in [
             "transcripts/deep/er/ann.md",
             "link.md",

@@ -416,6 +416,6 @@ fn the_lists_of_filters_and_tests_are_right() {
         let known = environment.empty_state().perform_test(kind, &[Value::from(name)]);
         assert!(known.unwrap(), "{kind} {name}");
     };
-    check::FILTERS.iter().for_each(|name| exists("filter", name));
-    check::TESTS.iter().for_each(|name| exists("test", name));
+    builtins::FILTERS.iter().for_each(|name| exists("filter", name));
+    builtins::TESTS.iter().for_each(|name| exists("test", name));
 }
