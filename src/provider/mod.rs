@@ -1,6 +1,9 @@
 //! Whoever answers a request: a server over HTTP, or the built-in model. An implementation makes
 //! one attempt and reports it; it never retries, waits for a limit, or stores anything.
 
+pub mod serve;
+pub mod simulator;
+
 use async_trait::async_trait;
 
 use crate::call::{Answer, Fault, Request};
