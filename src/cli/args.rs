@@ -7,7 +7,12 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 /// Turns a folder of personas into a folder of transcripts with a paid LLM API: nothing is paid
 /// twice, nothing paid is lost.
 #[derive(Debug, Parser)]
-#[command(name = "septet", version, disable_help_subcommand = true)]
+#[command(
+    name = "septet",
+    version,
+    disable_help_subcommand = true,
+    args_override_self = true
+)]
 pub struct Cli {
     /// Run as if started in DIR
     #[arg(short = 'C', value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
@@ -116,8 +121,9 @@ pub struct Check {
 #[derive(Debug, Args)]
 pub struct Init {
     /// The folder of the new project; it is made if it does not exist
+    // Not `directory`: that is the name of the global `-C DIR`, and clap would take one for both.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub directory: PathBuf,
+    pub target: PathBuf,
 }
 
 #[derive(Debug, Args)]

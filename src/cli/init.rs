@@ -19,7 +19,7 @@ const FILES: &[(&str, &str)] = &include!("init/files.rs");
 
 /// Makes the project.
 pub fn init(directory: Option<&Path>, args: &Init) -> Result<ExitCode, CliError> {
-    let root = &directory.unwrap_or(Path::new("")).join(&args.directory);
+    let root = &directory.unwrap_or(Path::new("")).join(&args.target);
     let shown = root.display();
     if root.join("pipeline.toml").exists() {
         return Err(Complaint::new(format!("`{shown}` already has a `pipeline.toml`"))

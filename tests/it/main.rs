@@ -1,6 +1,8 @@
 //! The real binary on real files and over real HTTP, and what holds for the source as a whole.
 //! One test binary: it links once.
 
+mod http;
+mod interrupt;
 mod layers;
 mod main_job;
 mod outputs;

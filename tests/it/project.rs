@@ -128,7 +128,8 @@ impl Project {
 
     /// Points the pipeline at an OpenAI-compatible server.
     pub fn at(self, url: &str) -> Self {
-        let provider = format!("kind = \"openai\"\nname = \"test\"\nbase_url = \"{url}\"");
+        let provider =
+            format!("kind = \"openai\"\nname = \"test\"\nbase_url = \"{url}\"\napi_key_env = \"\"");
         self.with("kind = \"simulator\"", &provider).without_simulator()
     }
 

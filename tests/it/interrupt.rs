@@ -1,0 +1,183 @@
+//! Ctrl+C, SIGTERM and kill -9 for real, and the run after it. The server counts what was paid.
+#![cfg(unix)]
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::project::{Events, Project, Server};
+
+/// A run whose events are read one by one.
+struct Running {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    events: Vec<Value>,
+}
+
+impl Running {
+    fn start(project: &Project, args: &[&str]) -> Self {
+        let args: Vec<&str> = ["run", "--json"].iter().chain(args).copied().collect();
+        let mut child = project.command(&args).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self {
+            child,
+            lines,
+            events: Vec::new(),
+        }
+    }
+
+    /// Reads on until so many events of a name have come.
+    fn wait_for(&mut self, event: &str, count: usize) {
+        let mut seen = 0;
+        while seen < count {
+            let mut line = String::new();
+            assert!(
+                self.lines.read_line(&mut line).unwrap() > 0,
+                "the run ended before {event}"
+            );
+            let value: Value = serde_json::from_str(&line).unwrap();
+            seen += usize::from(value["event"] == event);
+            self.events.push(value);
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// Reads to the end.
+    fn end(mut self) -> Events {
+        let mut rest = String::new();
+        self.lines.read_to_string(&mut rest).unwrap();
+        let whole = rest.lines().filter_map(|line| serde_json::from_str(line).ok());
+        self.events.extend(whole);
+        let code = self.child.wait().unwrap().code();
+        Events {
+            all: self.events,
+            code,
+        }
+    }
+}
+
+fn answered(server: &Server) -> u64 {
+    server.stats()["outcomes"]["answered"].as_u64().unwrap_or(0)
+}
+
+fn paid_twice(server: &Server) -> u64 {
+    server.stats()["bodies"]["paid_twice"].as_u64().unwrap()
+}
+
+#[test]
+fn the_first_ctrl_c_keeps_what_is_in_flight_and_nothing_is_paid_twice() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let server = Server::start(&["--latency", "300ms"]);
+        let project = Project::small(40).at(&server.url);
+        let mut running = Running::start(&project, &[]);
+        running.wait_for("node_finished", 5);
+        running.wait_for("call_started", 1);
+        running.signal(signal);
+        let stopped = running.end().code(130);
+        assert_eq!(stopped.summary()["outcome"], "interrupted");
+        assert_eq!(stopped.figure("calls.abandoned"), 0);
+        assert_eq!(
+            stopped.figure("calls.ok"),
+            answered(&server),
+            "what was in flight was waited for"
+        );
+        assert!(stopped.figure("personas.pending") > 0);
+
+        let rest = project.json(&[]).code(0);
+        assert_eq!(rest.figure("nodes.cached"), stopped.figure("nodes.called"));
+        assert_eq!((answered(&server), paid_twice(&server)), (120, 0));
+    }
+}
+
+#[test]
+fn the_second_ctrl_c_gives_up_what_is_in_flight() {
+    let server = Server::start(&["--latency", "60s", "--jitter", "0"]);
+    let project = Project::small(8).at(&server.url);
+    let mut running = Running::start(&project, &[]);
+    running.wait_for("call_started", 16);
+    running.signal(Signal::SIGINT);
+    running.wait_for("stopping", 1);
+    running.signal(Signal::SIGINT);
+    let stopped = running.end().code(130);
+    assert_eq!(
+        (stopped.figure("calls.abandoned"), stopped.figure("calls.ok")),
+        (16, 0)
+    );
+}
+
+#[test]
+fn a_stop_says_what_is_left_and_how_to_go_on() {
+    let project = Project::small(30).with("latency = \"0s\"", "latency = \"200ms\"");
+    let mut child = project.command(&["run"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with('✓')));
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let rest = rest.join("\n");
+    assert!(rest.contains("left") && rest.contains("septet run"), "{rest}");
+}
+
+#[test]
+fn after_kill_9_only_what_was_in_flight_is_paid_again() {
+    const IN_FLIGHT: u64 = 16;
+    let server = Server::start(&["--latency", "20ms"]);
+    let project = Project::small(60).at(&server.url);
+    let mut chance = fastrand::Rng::with_seed(7);
+    let mut kills = 0;
+    for _ in 0..6 {
+        let mut running = Running::start(&project, &[]);
+        running.wait_for("call_started", chance.usize(1..20));
+        running.signal(Signal::SIGKILL);
+        let killed = running.end();
+        kills += u64::from(killed.code.is_none());
+        // Whatever was told as called is there.
+        let names = killed.nodes("called");
+        let plan = project.run(&["plan", "--json"]).code(0);
+        for name in names {
+            let (persona, node) = name.split_once('/').unwrap();
+            let line = plan.stdout.lines().find(|line| {
+                line.contains(&format!("\"persona\":\"{persona}\""))
+                    && line.contains(&format!("\"node\":\"{node}\""))
+            });
+            assert!(
+                line.is_some_and(|line| line.contains("\"status\":\"cached\"")),
+                "{name} was told and is lost"
+            );
+        }
+    }
+    project.json(&[]).code(0);
+    let again = paid_twice(&server);
+    assert!(
+        again <= kills * IN_FLIGHT,
+        "{again} paid twice over {kills} kills"
+    );
+    assert_eq!(project.names("transcripts").len(), 60);
+    assert_eq!(project.json(&[]).code(0).figure("personas.unchanged"), 60);
+}
+
+#[test]
+fn a_second_process_is_told_who_holds_the_cache() {
+    let project = Project::small(4).with("latency = \"0s\"", "latency = \"5s\"");
+    let mut running = Running::start(&project, &[]);
+    running.wait_for("call_started", 1);
+    let pid = running.child.id();
+    let refused = project.run(&["run"]).code(2);
+    assert!(
+        refused.stderr.contains(&format!("pid {pid}")),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(refused.stdout, "");
+    running.signal(Signal::SIGINT);
+    running.signal(Signal::SIGINT);
+    running.end();
+}
