@@ -256,6 +256,29 @@ fn data_that_cannot_be_read() {
     "#);
 }
 
+/// Thousands of levels end in an error, not at the end of the stack.
+#[test]
+fn data_that_is_too_deep() {
+    for (name, text) in [
+        ("a.toml", format!("{} = 1", ["a"; 100_000].join("."))),
+        ("a.toml", format!("[{}]", ["a"; 100_000].join("."))),
+        ("a.toml", format!("a = {}", "[".repeat(100_000))),
+        ("a.json", "{\"a\":".repeat(100_000)),
+        ("a.yaml", "[".repeat(100_000)),
+        ("a.yaml", "- ".repeat(100_000)),
+        (
+            "a.yaml",
+            (0..10_000).map(|i| format!("{}a:\n", " ".repeat(i))).collect(),
+        ),
+    ] {
+        assert!(
+            build(&[(name, text.as_bytes())]).is_err(),
+            "{name} {}",
+            &text[..20]
+        );
+    }
+}
+
 #[test]
 fn the_summary_is_one_line() {
     let error = build(&[("facts.toml", b"a = 1\nb = \n")]).unwrap_err();

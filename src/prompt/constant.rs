@@ -90,7 +90,10 @@ impl Known<'_> {
             },
             Expr::BinOp(op) => self.binary(op.op, &op.left, &op.right),
             Expr::Compare(compare) => match &compare.ops[..] {
-                [op] => self.compare(binary_of(op.op), &compare.expr, &op.expr).into(),
+                [op] => {
+                    let left = self.constant(&compare.expr);
+                    self.compare(binary_of(op.op), left, &op.expr).into()
+                }
                 _ => Constant::Unknown,
             },
             Expr::IfExpr(branch) => match self.constant(&branch.test_expr).truth() {
@@ -120,17 +123,20 @@ impl Known<'_> {
     }
 
     fn binary(&self, op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>) -> Constant {
-        match (op, self.constant(left).truth()) {
-            (BinOpKind::ScAnd, Some(false)) | (BinOpKind::ScOr, Some(true)) => self.constant(left),
+        let left = self.constant(left);
+        match (op, left.truth()) {
+            (BinOpKind::ScAnd, Some(false)) | (BinOpKind::ScOr, Some(true)) => left,
             (BinOpKind::ScAnd, Some(true)) | (BinOpKind::ScOr, Some(false)) => self.constant(right),
             (BinOpKind::ScAnd | BinOpKind::ScOr, None) => Constant::Unknown,
             _ => self.compare(Some(op), left, right).into(),
         }
     }
 
-    fn compare(&self, op: Option<BinOpKind>, left: &Expr<'_>, right: &Expr<'_>) -> Option<Value> {
-        let (Constant::Value(left), Constant::Value(right)) = (self.constant(left), self.constant(right))
-        else {
+    fn compare(&self, op: Option<BinOpKind>, left: Constant, right: &Expr<'_>) -> Option<Value> {
+        let Constant::Value(left) = left else {
+            return None;
+        };
+        let Constant::Value(right) = self.constant(right) else {
             return None;
         };
         let ordering = left.partial_cmp(&right);

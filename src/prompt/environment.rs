@@ -6,7 +6,7 @@ use minijinja::{AutoEscape, Environment, Error, State, UndefinedBehavior, Value,
 
 use super::references::clean;
 
-/// Steps that one template may take: some seconds, and some 64 bytes of memory each (minijinja
+/// Steps that one template may take: about a second, and some 64 bytes of memory each (minijinja
 /// 3.1, `Environment::set_fuel`). The longest prompt that is allowed takes a tenth of it.
 const FUEL: u64 = 4_000_000;
 

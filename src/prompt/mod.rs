@@ -9,6 +9,7 @@ mod environment;
 mod error;
 mod path;
 mod references;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -18,8 +19,6 @@ use std::io;
 use std::sync::Arc;
 
 use minijinja::machinery::ast::Stmt;
-use minijinja::machinery::parse;
-use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value};
 
 use crate::call::{Delivery, Message, Request, Role};
@@ -315,7 +314,7 @@ fn parsed<'a>(
         else {
             continue;
         };
-        match parse(source, name, SyntaxConfig::default()) {
+        match syntax::tree(source, name) {
             Ok(tree) => {
                 errors.extend(
                     references::wrong(name, &tree, sources)
@@ -329,8 +328,8 @@ fn parsed<'a>(
                 );
                 trees.insert(name.as_str(), tree);
             }
-            Err(error) => {
-                let error = explain(&error, &Value::UNDEFINED, name).of(None, None);
+            Err(finding) => {
+                let error = finding.of(None, None);
                 if !errors.contains(&error) {
                     errors.push(error);
                 }

@@ -4,10 +4,9 @@
 use std::collections::BTreeMap;
 
 use minijinja::machinery::ast::{Expr, Stmt};
-use minijinja::machinery::parse;
-use minijinja::syntax::SyntaxConfig;
 
 use super::error::Finding;
+use super::syntax::tree;
 use super::walk::bodies;
 use crate::wording::suggest;
 
@@ -24,7 +23,7 @@ pub(super) struct Reference {
 /// Returns the names of the templates that a template includes, extends or imports. Empty for a
 /// template with a syntax error, which [`super::Prompts::compile`] reports.
 pub fn references(source: &str) -> Vec<String> {
-    match parse(source, "", SyntaxConfig::default()) {
+    match tree(source, "") {
         Ok(template) => of(&template)
             .into_iter()
             .flat_map(|reference| reference.names.unwrap_or_default())

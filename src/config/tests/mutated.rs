@@ -45,6 +45,22 @@ fn holds(text: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Thousands of levels end in an error, not at the end of the stack.
+#[test]
+fn deep_tables() {
+    let deep = ["a"; 100_000].join(".");
+    for text in [
+        format!("{deep} = 1"),
+        format!("[{deep}]\n"),
+        format!("[[{deep}]]\n"),
+        format!("[model.extra]\n{deep} = 1"),
+        format!("a = {{ {deep} = 1 }}"),
+        format!("a = {}", "{ a = ".repeat(100_000)),
+    ] {
+        assert!(load(&text, "pipeline.toml").is_err());
+    }
+}
+
 proptest! {
     #[test]
     fn any_text(text in ".{0,200}") {

@@ -188,6 +188,59 @@ fn filters_tests_and_functions_that_do_not_exist() {
     "#);
 }
 
+/// Thousands of levels would leave the stack: of the check, or of the engine.
+#[test]
+fn tags_without_an_end() {
+    let repeat = |first: &str, more: &str, last: &str| format!("a\n{first}{}{last}", more.repeat(100_000));
+    let expected = Project::one(&repeat("{{ 1", " + 1", " }}")).errors();
+    insta::assert_snapshot!(expected, @r#"
+    more than 250 operators in one tag
+      --> one.md:2
+
+    hint: split it up
+    "#);
+    for template in [
+        repeat("{{ 'a'", " ~ 'a'", " }}"),
+        repeat("{{ vars", ".a", " }}"),
+        repeat("{{ vars", "['a']", " }}"),
+        repeat("{{ 'a'", " | upper", " }}"),
+        repeat("{{ 'a'", " is defined", " }}"),
+        repeat("{{ ", "not ", " 1 }}"),
+        repeat("{{ ", "-", "1 }}"),
+        repeat("{{ ", "(", ""),
+        repeat("{{ ", "[", ""),
+        repeat("{{ ", "{1:", ""),
+        repeat("{{ range", "()", " }}"),
+        repeat("{{ 1", " if 1 else 1", " }}"),
+        repeat("{% if 1", " and 1", " %}{% endif %}"),
+        repeat("{% if 1", " == 1", " %}{% endif %}"),
+        repeat("{% if 1", " in 1", " %}{% endif %}"),
+    ] {
+        assert_eq!(Project::one(&template).errors(), expected, "{}", &template[..40]);
+    }
+    let branches = Project::one(&repeat("{% if 1 %}", "{% elif 1 %}", "{% endif %}")).errors();
+    insta::assert_snapshot!(branches, @r#"
+    more than 250 `elif` after one `if`
+      --> one.md:2
+
+    hint: split it up
+    "#);
+    for template in [
+        repeat("", "{% if 1 %}", ""),
+        repeat("", "{% for x in [1] %}", ""),
+        repeat("", "{% with %}", ""),
+        repeat("", "{% filter upper %}", ""),
+        repeat("", "{% macro a() %}", ""),
+    ] {
+        let errors = Project::one(&template).errors();
+        assert!(
+            errors.contains("template exceeds maximum recursion limits"),
+            "{errors} {}",
+            &template[..40]
+        );
+    }
+}
+
 #[test]
 fn other_templates() {
     before!("a\n{% include 'two' %}", @r#"

@@ -2,6 +2,8 @@
 
 use super::*;
 
+const LONG: usize = 240;
+
 #[test]
 fn what_a_template_sees() {
     for (template, expected) in [
@@ -200,6 +202,60 @@ fn templates_of_the_project_can_be_shared() {
 #[test]
 fn templates_that_nothing_names_are_not_looked_at() {
     assert_eq!(Project::new("").with("draft.md", "{% if %}").errors(), "no error");
+}
+
+/// Long and deep templates are looked through in time that grows with them, and on a small stack.
+#[test]
+fn long_and_deep_templates() {
+    let repeat = |first: &str, more: &str, last: &str| format!("{first}{}{last}", more.repeat(LONG));
+    for (template, expected) in [
+        (repeat("{{ 1", " + 1", " }}"), Some((LONG + 1).to_string())),
+        (repeat("{{ 'a'", " ~ vars.part", " }}"), None),
+        (
+            repeat("{% if vars.part == 1", " and vars.part == 1", " %}x{% endif %}"),
+            Some("x".to_owned()),
+        ),
+        (
+            repeat("{{ vars.title", " | upper", " }}"),
+            Some("ARRIVING".to_owned()),
+        ),
+        (repeat("", "{{ vars.part }}", ""), None),
+        (
+            repeat(
+                "{% if false %}{% ",
+                "elif vars.part == 2 %}{% ",
+                "elif true %}x{% endif %}",
+            ),
+            None,
+        ),
+    ] {
+        let project = Project::one(&template);
+        let rendered = project.compile().map(|prompts| prompts.request(0, &ann(), &[]));
+        if let (Ok(Ok(request)), Some(expected)) = (rendered, expected) {
+            assert_eq!(request.messages[0].content, expected);
+        }
+    }
+}
+
+/// The deepest that each limit allows, all in one.
+#[test]
+fn every_limit_at_once() {
+    let sum = format!("{{{{ 1{} }}}}", " + 1".repeat(LONG));
+    let nested = format!(
+        "{}{sum}{}",
+        "{% if true %}".repeat(140),
+        "{% endif %}".repeat(140)
+    );
+    let branches = format!(
+        "{{% if false %}}{}{nested}{{% endif %}}",
+        "{% elif vars.part == 2 %}".repeat(LONG)
+    );
+    for template in [nested, branches] {
+        match Project::one(&template).compile() {
+            Ok(prompts) => drop(prompts.request(0, &ann(), &[])),
+            Err(errors) => assert!(errors[0].message.contains("recursion limit"), "{}", errors[0]),
+        }
+    }
 }
 
 /// A rehearsal without a persona must not take a tree for an endless one.
