@@ -121,19 +121,21 @@ impl Simulator {
         let cached_tokens = self.with_cache(|cache| cache.read(&prefixes, Instant::now()));
         let chance = generator(&key, Chance::Fault, attempt).f64();
         let trouble = Trouble::draw(&self.settings.faults, chance);
-        let stray = generator(&key, Chance::Latency, attempt).f64() * 2.0 - 1.0;
-        let share = (1.0 + self.settings.jitter * stray).max(0.0);
         Call {
             key,
             attempt,
             trouble,
-            delay: self
-                .settings
-                .latency
-                .mul_f64(share * trouble.map_or(1.0, Trouble::share_of_latency)),
+            delay: self.delay(&key, attempt, trouble),
             prefixes,
             answer: self.answer(request, &key, attempt, trouble, cached_tokens),
         }
+    }
+
+    fn delay(&self, key: &Key, attempt: u32, trouble: Option<Trouble>) -> Duration {
+        let stray = generator(key, Chance::Latency, attempt).f64() * 2.0 - 1.0;
+        let share = (1.0 + self.settings.jitter * stray) * trouble.map_or(1.0, Trouble::share_of_latency);
+        let seconds = self.settings.latency.as_secs_f64() * share.max(0.0);
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 
     /// Gives the answer away: from now on its prompt is cached.

@@ -80,7 +80,8 @@ impl Bucket {
     fn until(&self, level: i128) -> Duration {
         let lacking = (level - self.level).max(0);
         let per_nanosecond = i128::from(self.per_minute);
-        Duration::from_nanos(((lacking + per_nanosecond - 1) / per_nanosecond) as u64)
+        let nanoseconds = (lacking + per_nanosecond - 1) / per_nanosecond;
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 }
 

@@ -391,10 +391,13 @@ async fn a_connection_is_reset_in_the_middle_of_an_answer() {
     .await
     .unwrap();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-    assert!(
-        arrived.starts_with("HTTP/1.1 200 OK") && arrived.contains("**Adviser:**"),
-        "{arrived}"
-    );
+    // Other systems may throw away what arrived before a reset.
+    if cfg!(target_os = "linux") {
+        assert!(
+            arrived.starts_with("HTTP/1.1 200 OK") && arrived.contains("**Adviser:**"),
+            "{arrived}"
+        );
+    }
     let counters = served.stop().await;
     assert_eq!(counters.outcomes, [(Outcome::ConnectionReset, 2)].into());
     assert_eq!(counters.statuses, [].into());
@@ -404,13 +407,11 @@ async fn a_connection_is_reset_in_the_middle_of_an_answer() {
 #[tokio::test]
 async fn it_hangs_until_the_client_gives_up() {
     let served = Served::new(faulty(SimulatorFaults { timeout: 1.0, ..NONE })).await;
-    let client = served.client.post(format!("{}/v1/chat/completions", served.url));
-    let hanging = served.send(
-        client
-            .body(ask("Part 1").to_string())
-            .timeout(Duration::from_millis(50)),
-    );
-    assert!(hanging.await.unwrap_err().is_timeout());
+    let body = ask("Part 1");
+    tokio::select! {
+        _ = served.try_ask(&body) => unreachable!("it hangs"),
+        _ = served.until(|stats| stats["most_admitted"]["in_60_s"] == 1) => {}
+    }
     let stats = served.until(|stats| stats["in_flight"] == 0).await;
     assert_eq!(stats["outcomes"], json!({ "hung": 1 }));
     served.stop().await;
@@ -623,20 +624,12 @@ async fn an_outage_begins_and_ends_on_demand() {
         .await;
     assert!(served.try_ask(&ask("x")).await.is_err());
 
-    served
-        .post("/outage", "{\"seconds\": 1000, \"mode\": \"hang\"}")
-        .await;
-    let (body, in_flight) = (ask("x"), |stats: &Value| stats["in_flight"] == 1);
-    let (hung, ()) = tokio::join!(served.try_ask(&body), async {
-        served.until(in_flight).await;
-        served.post("/outage", "{\"seconds\": 0}").await;
-    });
-    assert!(hung.is_err());
+    served.post("/outage", "{\"seconds\": 0}").await;
     assert_eq!(served.ask(&ask("x")).await.status, 200);
     let counters = served.stop().await;
     assert_eq!(
         counters.outcomes,
-        [(Outcome::Answered, 1), (Outcome::Outage, 3)].into()
+        [(Outcome::Answered, 1), (Outcome::Outage, 2)].into()
     );
     assert_eq!(counters.statuses, [(200, 1), (503, 1)].into());
 }
@@ -808,4 +801,35 @@ async fn an_answer_takes_the_time_that_it_takes_in_process_and_meets_an_outage_o
     assert_eq!(status, 503, "began while it was waiting");
     tokio::time::advance(Duration::from_secs(100)).await;
     assert_eq!(direct(&service, &ask("y")).await, 200, "over by itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_without_an_answer_ends_in_a_reset_when_it_ends() {
+    let (_stop, stopped) = watch::channel(false);
+    let service = Service::new(options(), stopped);
+    let order = |seconds| OutageOrder {
+        seconds,
+        mode: service::OutageMode::Hang,
+    };
+    let (body, begun) = (ask("x"), Instant::now());
+    service.order_outage(&order(100.0));
+    direct(&service, &body).await;
+    assert!(begun.elapsed() >= Duration::from_secs(100), "by itself");
+
+    let begun = Instant::now();
+    service.order_outage(&order(100.0));
+    tokio::join!(direct(&service, &body), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        service.order_outage(&order(0.0));
+    });
+    assert!(begun.elapsed() < Duration::from_secs(2), "on demand");
+
+    let given_up = tokio::time::timeout(Duration::from_secs(1), async {
+        service.order_outage(&order(100.0));
+        direct(&service, &body).await;
+    });
+    assert!(given_up.await.is_err());
+    let counters = service.counters();
+    assert_eq!(counters.outcomes, [(Outcome::Outage, 3)].into());
+    assert_eq!((counters.statuses.len(), counters.bodies.distinct), (0, 0));
 }

@@ -20,6 +20,9 @@ const BLOCK_CHARACTERS: usize = 512;
 /// a second within a lifetime of five minutes.
 const MOST_BLOCKS: usize = 65_536;
 
+/// A year: an end that any clock can hold.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// The parameters that are rendered into a prompt besides its messages.
 const RENDERED: [&str; 4] = ["reasoning_effort", "response_format", "tools", "verbosity"];
 
@@ -111,7 +114,7 @@ impl PrefixCache {
 
     fn with_capacity(lifetime: Duration, most: usize) -> Self {
         Self {
-            lifetime,
+            lifetime: lifetime.min(LONGEST_LIFETIME),
             most,
             entries: HashMap::new(),
             queue: VecDeque::new(),
@@ -260,6 +263,14 @@ mod tests {
         cache.write(&other, Instant::now());
         assert_eq!(cache.entries.len(), 2, "the ended ones have left");
         assert_eq!(cache.queue.len(), 2);
+    }
+
+    #[test]
+    fn the_longest_lifetime_is_no_overflow() {
+        let mut cache = PrefixCache::new(Duration::MAX);
+        let prompt = Prefixes::of(&request(&letters("a", 5000), ""));
+        cache.write(&prompt, Instant::now());
+        assert_eq!(cache.read(&prompt, Instant::now()), 1152);
     }
 
     #[test]
