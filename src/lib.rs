@@ -24,6 +24,16 @@
 //! This page, then `cli/run.rs`, `run/driver.rs`, `schedule/mod.rs`, `run/attempt.rs`,
 //! `events/mod.rs`. Why it has this shape is in `docs/design.md`.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        clippy::print_stderr,
+        clippy::unwrap_used,
+        reason = "tests reach the world and may fail loudly"
+    )
+)]
+
 pub mod cli;
 
 pub mod report;

@@ -1,4 +1,8 @@
 //! Ctrl+C and SIGTERM, as what they ask of a run. Others hand in a channel of their own.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a third Ctrl+C ends the program at once"
+)]
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 

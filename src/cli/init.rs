@@ -1,9 +1,5 @@
 //! `septet init`: a new project that runs as it is. The files are those that septet itself ships,
 //! and are part of the program.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "writes new files into a folder that has none of them"
-)]
 #![expect(clippy::print_stderr, reason = "a command of the CLI")]
 
 use std::fs;

@@ -87,7 +87,10 @@ fn openai(source: &Source<'_>, written: &file::Provider) -> Option<(ProviderKind
         Some(text) => base_url(source, text),
         None => Url::parse("https://api.openai.com/v1").ok(),
     };
-    let api_key_env = api_key_env(source, written.api_key_env.as_ref());
+    let api_key_env = match &written.api_key_env {
+        Some(name) => Some(api_key_env(source, name)?),
+        None => None,
+    };
     let cap_field = match &written.output_cap_field {
         Some(field) => Some(cap_field(source, field)?),
         None => None,
@@ -95,7 +98,7 @@ fn openai(source: &Source<'_>, written: &file::Provider) -> Option<(ProviderKind
     let base_url = base_url?;
     let host = base_url.host_str().unwrap_or_default();
     let kind = ProviderKind::OpenAi {
-        api_key_env: api_key_env?,
+        api_key_env: api_key_env.unwrap_or_else(|| default_key(host)),
         output_cap_field: cap_field.unwrap_or_else(|| default_cap_field(host)).to_owned(),
         base_url: base_url.clone(),
     };
@@ -170,11 +173,14 @@ fn base_url(source: &Source<'_>, text: &Spanned<String>) -> Option<Url> {
     Some(url)
 }
 
+/// OpenAI's key goes to OpenAI only; whoever else wants one has to be given its variable's name.
+fn default_key(host: &str) -> Option<String> {
+    let openai = host == "openai.com" || host.ends_with(".openai.com");
+    openai.then(|| "OPENAI_API_KEY".to_owned())
+}
+
 /// The variable's name; `Some(None)` where no key is sent.
-fn api_key_env(source: &Source<'_>, name: Option<&Spanned<String>>) -> Option<Option<String>> {
-    let Some(written) = name else {
-        return Some(Some("OPENAI_API_KEY".to_owned()));
-    };
+fn api_key_env(source: &Source<'_>, written: &Spanned<String>) -> Option<Option<String>> {
     let name = written.get_ref();
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !plain || name.starts_with(|c: char| c.is_ascii_digit()) {

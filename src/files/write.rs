@@ -1,5 +1,9 @@
 //! Writes a file whole or not at all, and only if it changes (design, rule 5). It does not know
 //! what it writes.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one place where files of the project are written"
+)]
 
 use std::fs;
 use std::io::{self, Write};
@@ -36,7 +40,7 @@ impl Project {
             return Ok(Written::Unchanged);
         }
         let folder = target.parent().ok_or(Refusal::NoFile)?;
-        let mut file = temporary(folder)?;
+        let mut file = temporary(&target, folder)?;
         file.write_all(content)?;
         if let Ok(old) = fs::metadata(&target) {
             file.as_file().set_permissions(old.permissions())?;
@@ -96,9 +100,17 @@ fn holds(file: &Path, content: &[u8]) -> io::Result<bool> {
 }
 
 /// An empty file in a folder, which goes away unless it is renamed.
-fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+fn temporary(target: &Path, folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let (prefix, suffix) = (format!(".{name}"), ".septet-tmp");
+    // Always the same name for one target: what a killed process left is replaced by the next one,
+    // which has the same file to write.
+    match fs::remove_file(folder.join(format!("{prefix}{suffix}"))) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".septet-").suffix(".tmp");
+    builder.prefix(&prefix).suffix(suffix).rand_bytes(0);
     // By default only its owner may read a temporary file; a transcript is an ordinary one.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));

@@ -97,7 +97,7 @@ fn what_would_meet_every_call_ends_the_run_at_once() {
     let server = Server::start(&["--key", "sk-right"]);
     let project = Project::small(50)
         .at(&server.url)
-        .with("api_key_env = \"\"", "api_key_env = \"SEPTET_TEST_KEY\"")
+        .with("base_url", "api_key_env = \"SEPTET_TEST_KEY\"\nbase_url")
         .variable("SEPTET_TEST_KEY", "sk-wrong-0123456789");
     let run = project.json(&[]).code(3);
     assert_eq!(run.summary()["outcome"], "fatal");
@@ -124,7 +124,7 @@ fn the_key_is_in_no_output_and_in_no_file() {
     ]);
     let project = Project::small(6)
         .at(&server.url)
-        .with("api_key_env = \"\"", "api_key_env = \"SEPTET_TEST_KEY\"")
+        .with("base_url", "api_key_env = \"SEPTET_TEST_KEY\"\nbase_url")
         .variable("SEPTET_TEST_KEY", key);
     for args in [
         &["run", "--json"][..],
@@ -168,7 +168,7 @@ fn a_ping_says_why_it_failed() {
 fn a_key_is_not_sent_over_plain_http_to_another_host() {
     let project = Project::small(1)
         .at("http://llm.example/v1")
-        .with("api_key_env = \"\"", "api_key_env = \"SEPTET_TEST_KEY\"")
+        .with("base_url", "api_key_env = \"SEPTET_TEST_KEY\"\nbase_url")
         .variable("SEPTET_TEST_KEY", "sk-canary-7f3a9b2c1d");
     let told = project.run(&["run"]).code(2);
     insta::assert_snapshot!(told.errors(), @r"
@@ -181,7 +181,7 @@ fn a_key_is_not_sent_over_plain_http_to_another_host() {
 fn a_missing_key_is_named_before_anything_is_called() {
     let project = Project::small(1)
         .at("https://llm.example/v1")
-        .with("api_key_env = \"\"", "api_key_env = \"SEPTET_TEST_KEY\"");
+        .with("base_url", "api_key_env = \"SEPTET_TEST_KEY\"\nbase_url");
     insta::assert_snapshot!(project.run(&["run"]).code(2).errors(), @r"
     error: the environment variable `SEPTET_TEST_KEY` is not set: set it to the API key; `provider.api_key_env` in `pipeline.toml` names the variable
       --> pipeline.toml: `[provider]`

@@ -160,7 +160,11 @@ fn after_kill_9_only_what_was_in_flight_is_paid_again() {
         again <= kills * IN_FLIGHT,
         "{again} paid twice over {kills} kills"
     );
-    assert_eq!(project.names("transcripts").len(), 60);
+    assert_eq!(
+        project.names("transcripts").len(),
+        60,
+        "nothing half-written is left"
+    );
     assert_eq!(project.json(&[]).code(0).figure("personas.unchanged"), 60);
 }
 

@@ -1,5 +1,10 @@
 //! The real binary on real files and over real HTTP, and what holds for the source as a whole.
 //! One test binary: it links once.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests reach the world and may fail loudly"
+)]
 
 mod http;
 mod interrupt;

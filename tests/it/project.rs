@@ -128,8 +128,7 @@ impl Project {
 
     /// Points the pipeline at an OpenAI-compatible server.
     pub fn at(self, url: &str) -> Self {
-        let provider =
-            format!("kind = \"openai\"\nname = \"test\"\nbase_url = \"{url}\"\napi_key_env = \"\"");
+        let provider = format!("kind = \"openai\"\nname = \"test\"\nbase_url = \"{url}\"");
         self.with("kind = \"simulator\"", &provider).without_simulator()
     }
 
@@ -141,7 +140,7 @@ impl Project {
         let end = text[start..]
             .find("\n\n")
             .map_or(text.len(), |end| start + end + 2);
-        self.write("pipeline.toml", &format!("{}{}", &text[..start], &text[end..]));
+        self.write("pipeline.toml", format!("{}{}", &text[..start], &text[end..]));
         self
     }
 
