@@ -22,7 +22,8 @@ pub enum Written {
 
 impl Project {
     /// Writes a file of the project: to a temporary file beside it, synced, then renamed over it.
-    /// Folders on the way are made. Whoever reads the path sees the old content or the new.
+    /// Folders on the way are made. Whoever reads the path sees the old content or the new. Two
+    /// writers of one path at once may fail; the lock of the cache keeps them apart.
     ///
     /// # Errors
     /// If it cannot be written; the file is as it was then. If the path leaves the project, as it
