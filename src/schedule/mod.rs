@@ -9,120 +9,29 @@
 //! What comes back ends the node or sends it to a pause. When all nodes of a persona have ended,
 //! its transcript is written and its slot is free.
 
+mod exchange;
+mod finish;
 mod halt;
+mod reply;
 mod slots;
 mod states;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::{Fault, FaultKind, Key, Rejection, Scope};
+use crate::call::Key;
 use crate::config::Retry;
 use crate::events::{Failure, NodeStatus, Outcome};
 use crate::graph::Graph;
 use crate::names::{PersonaId, Stop};
 
+pub use exchange::{Action, Input, Settings};
 pub use halt::Halt;
 pub use states::Handle;
 
-use halt::{Change, Gate};
+use halt::Gate;
 use slots::Slots;
 use states::{Flights, State, States};
-
-/// What a run asks of the scheduler.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Calls in flight; `None`: to be found.
-    pub concurrency: Option<usize>,
-    /// What happens after a fault or a bad answer.
-    pub retry: Retry,
-    /// End at the first failed node.
-    pub fail_fast: bool,
-}
-
-/// What happened outside. `jitter` is a random number, at least 0 and below 1.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// Nothing; begins the run.
-    Start,
-    /// The persona was read and all its prompts can be rendered, or not.
-    Opened {
-        slot: usize,
-        result: Result<(), Failure>,
-    },
-    /// The node's request was rendered: its key and the tokens to reserve for it.
-    Rendered { handle: Handle, key: Key, tokens: u64 },
-    /// The node's request cannot be made.
-    Unrenderable { handle: Handle, failure: Failure },
-    /// The store has the answer, or not.
-    Looked { handle: Handle, hit: bool },
-    /// The limits let the candidate go.
-    Granted { handle: Handle },
-    /// A good answer came and is durable.
-    Answered { handle: Handle },
-    /// A bad answer came and is durable.
-    Rejected {
-        handle: Handle,
-        rejection: Rejection,
-        jitter: f64,
-    },
-    /// The call failed.
-    Faulted {
-        handle: Handle,
-        fault: Fault,
-        jitter: f64,
-    },
-    /// The call was given up because of [`Action::Abandon`].
-    Abandoned { handle: Handle },
-    /// The persona's transcript is written, or cannot be, or there was none to write.
-    Closed { slot: usize, failed: bool },
-    /// A person asked to stop.
-    Stop(Stop),
-    /// Something that meets every call: the store cannot be written.
-    Broken(Failure),
-}
-
-/// What the driver is to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Read the persona into this slot: answered by `Opened`.
-    Open { slot: usize, persona: PersonaId },
-    /// Render the node's request: answered by `Rendered` or `Unrenderable`.
-    Render { handle: Handle },
-    /// Look in the store: answered by `Looked`.
-    Look { handle: Handle },
-    /// Make the call: answered by `Answered`, `Rejected`, `Faulted` or `Abandoned`.
-    Send { handle: Handle, attempt: u32 },
-    /// The node has ended.
-    Finish {
-        handle: Handle,
-        status: NodeStatus,
-        failure: Option<Failure>,
-    },
-    /// All nodes have ended: write the transcript if the result is there, and forget the persona.
-    /// Answered by `Closed`.
-    Close { slot: usize, failure: Option<Failure> },
-    /// Tell: the call will be made again after this pause.
-    Retry {
-        handle: Handle,
-        cause: String,
-        pause: Duration,
-    },
-    /// Tell: everybody waits.
-    Pause { pause: Duration, cause: String },
-    /// Tell: the provider does not answer anyone.
-    OutageBegan { cause: String },
-    /// Tell: it answers again.
-    OutageEnded { lasted: Duration },
-    /// Tell: so many calls in flight from now on.
-    Concurrency(usize),
-    /// Tell: a person asked to stop.
-    Stopping(Stop),
-    /// Give up every call in flight.
-    Abandon,
-    /// The run is over. Always the last action.
-    End(Halt),
-}
 
 /// The scheduler of one run.
 #[derive(Debug)]
@@ -301,239 +210,6 @@ impl Schedule {
         self.gate.sent(now, call);
     }
 
-    fn answered(&mut self, now: Duration, handle: Handle, actions: &mut Vec<Action>) {
-        self.server_works(now, actions);
-        let before = self.slots.allowed();
-        self.slots.answered(self.states.in_flight());
-        self.tell_concurrency(before, actions);
-        self.done(handle, NodeStatus::Called, actions);
-    }
-
-    fn rejected(
-        &mut self,
-        now: Duration,
-        handle: Handle,
-        rejection: Rejection,
-        jitter: f64,
-        actions: &mut Vec<Action>,
-    ) {
-        self.server_works(now, actions);
-        let node = self.states.node_mut(handle);
-        node.rejected += 1;
-        if node.rejected > self.retry.rejected {
-            let mut failure = Failure::from(rejection);
-            failure.message = format!("{rejection}, {} times", node.rejected);
-            self.fail(handle, failure, actions);
-        } else {
-            let pause = self.retry.base.mul_f64(jitter);
-            self.pause(now, handle, rejection.to_string(), pause, actions);
-        }
-    }
-
-    /// Sorts a fault by its scope (design, rules 6 and 7).
-    fn faulted(
-        &mut self,
-        now: Duration,
-        handle: Handle,
-        fault: &Fault,
-        jitter: f64,
-        actions: &mut Vec<Action>,
-    ) {
-        match fault.scope {
-            Scope::Run => {
-                self.states.set(handle, State::Queued);
-                self.gate.end(Outcome::Fatal, Some(Failure::from(fault)));
-            }
-            Scope::Node => {
-                self.server_works(now, actions);
-                self.fail(handle, Failure::from(fault), actions);
-            }
-            Scope::Attempt => self.attempt_failed(now, handle, fault, jitter, actions),
-        }
-    }
-
-    fn attempt_failed(
-        &mut self,
-        now: Duration,
-        handle: Handle,
-        fault: &Fault,
-        jitter: f64,
-        actions: &mut Vec<Action>,
-    ) {
-        let call = self.states.node(handle).call;
-        if matches!(fault.kind, FaultKind::RateLimited | FaultKind::Overloaded) {
-            let before = self.slots.allowed();
-            self.slots.refused(call, self.sent);
-            self.tell_concurrency(before, actions);
-        }
-        match self.gate.faulted(now, call, fault) {
-            Some(Change::OutageBegan) => actions.push(Action::OutageBegan {
-                cause: fault.to_string(),
-            }),
-            Some(Change::Paused { pause }) => actions.push(Action::Pause {
-                pause,
-                cause: fault.to_string(),
-            }),
-            Some(Change::OutageEnded { .. }) | None => {}
-        }
-        let answered = self.gate.answered_calls();
-        let limit = self.retry.attempts;
-        let node = self.states.node_mut(handle);
-        // An outage is not a failure: what fails while nothing else succeeds does not count.
-        let counts = match fault.kind {
-            FaultKind::RateLimited => false,
-            kind if kind.is_outage() => answered > node.answered_before,
-            _ => true,
-        };
-        node.answered_before = answered;
-        node.faults += u32::from(counts);
-        if node.faults >= limit {
-            let mut failure = Failure::from(fault);
-            failure.message = format!("{}, {} times", fault.message, node.faults);
-            return self.fail(handle, failure, actions);
-        }
-        node.pauses += 1;
-        let pause = self
-            .retry
-            .pause(self.states.node(handle).pauses, jitter, fault.retry_after);
-        self.pause(now, handle, fault.to_string(), pause, actions);
-    }
-
-    /// A node waits and is sent again, unless the run is about to end anyway.
-    fn pause(
-        &mut self,
-        now: Duration,
-        handle: Handle,
-        cause: String,
-        pause: Duration,
-        actions: &mut Vec<Action>,
-    ) {
-        self.states.set(handle, State::Backoff(now + pause));
-        if !self.gate.is_closing() {
-            actions.push(Action::Retry { handle, cause, pause });
-        }
-    }
-
-    fn server_works(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        if let Some(Change::OutageEnded { lasted }) = self.gate.answered(now) {
-            actions.push(Action::OutageEnded { lasted });
-        }
-    }
-
-    fn tell_concurrency(&self, before: usize, actions: &mut Vec<Action>) {
-        if before != self.slots.allowed() {
-            actions.push(Action::Concurrency(self.slots.allowed()));
-        }
-    }
-
-    fn done(&mut self, handle: Handle, status: NodeStatus, actions: &mut Vec<Action>) {
-        self.end_node(handle, State::Done, None, actions);
-        actions.push(Action::Finish {
-            handle,
-            status,
-            failure: None,
-        });
-        for twin in self.release(handle) {
-            let key = self.states.node(twin).key.expect("BUG: a twin without a key");
-            self.claim(twin, key, actions);
-        }
-        for &dependant in self.graph.clone().dependants(handle.node) {
-            let next = Handle {
-                slot: handle.slot,
-                node: dependant,
-            };
-            match self.states.node(next).state {
-                State::Waiting(1) => self.want(next, actions),
-                State::Waiting(needs) => self.states.set(next, State::Waiting(needs - 1)),
-                // Another need of it has failed.
-                State::Skipped => {}
-                other => unreachable!("BUG: {next:?} is {other:?} while a need of it ends"),
-            }
-        }
-        self.close_if_finished(handle.slot, actions);
-    }
-
-    /// Ends a node, and with it those that need it and those that wait for the same answer: the
-    /// same request would fail again.
-    fn fail(&mut self, handle: Handle, failure: Failure, actions: &mut Vec<Action>) {
-        let mut failed = vec![handle];
-        failed.extend(self.release(handle));
-        for handle in failed {
-            self.end_node(handle, State::Failed, Some(failure.clone()), actions);
-            for node in self.graph.downstream(handle.node) {
-                let next = Handle {
-                    slot: handle.slot,
-                    node,
-                };
-                if !self.states.node(next).state.is_final() {
-                    self.end_node(next, State::Skipped, None, actions);
-                }
-            }
-            if self.fail_fast {
-                self.gate.end(Outcome::Partial, Some(failure.clone()));
-            }
-            self.close_if_finished(handle.slot, actions);
-        }
-    }
-
-    fn end_node(
-        &mut self,
-        handle: Handle,
-        state: State,
-        failure: Option<Failure>,
-        actions: &mut Vec<Action>,
-    ) {
-        self.states.set(handle, state);
-        let status = match state {
-            State::Failed => NodeStatus::Failed,
-            State::Skipped => NodeStatus::Skipped,
-            _ => return,
-        };
-        if state == State::Failed {
-            let open = self.states.at_mut(handle.slot);
-            open.failure
-                .get_or_insert_with(|| failure.clone().expect("BUG: a failure without a cause"));
-        }
-        actions.push(Action::Finish {
-            handle,
-            status,
-            failure,
-        });
-    }
-
-    fn skip_rest(&mut self, slot: usize, actions: &mut Vec<Action>) {
-        for node in 0..self.graph.len() {
-            let handle = Handle { slot, node };
-            if !self.states.node(handle).state.is_final() {
-                self.end_node(handle, State::Skipped, None, actions);
-            }
-        }
-    }
-
-    /// The end of a flight: returns the twins. A node that never claimed its key has none.
-    fn release(&mut self, handle: Handle) -> Vec<Handle> {
-        match self.states.node(handle).key {
-            Some(key) => self.flights.release(key),
-            None => Vec::new(),
-        }
-    }
-
-    fn close_if_finished(&mut self, slot: usize, actions: &mut Vec<Action>) {
-        let open = self.states.at(slot);
-        if open.unfinished == 0 {
-            actions.push(Action::Close {
-                slot,
-                failure: open.failure.clone(),
-            });
-            self.states.begin_writing();
-        }
-    }
-
-    fn closed(&mut self, slot: usize, failed: bool) {
-        self.states.close(slot);
-        self.failed_personas += usize::from(failed);
-    }
-
     fn stop(&mut self, stop: Stop, actions: &mut Vec<Action>) {
         if !self.gate.stop(stop) {
             return;
@@ -584,22 +260,6 @@ impl Schedule {
         };
         self.ended = true;
         actions.push(Action::End(halt));
-    }
-}
-
-impl Retry {
-    /// The pause before the next attempt: full jitter under a ceiling that doubles from `base` to
-    /// `max`; what the server asked for is a minimum, and a little more is added so that not all
-    /// come back at the same moment.
-    fn pause(&self, pauses: u32, jitter: f64, retry_after: Option<Duration>) -> Duration {
-        let ceiling = self
-            .base
-            .saturating_mul(1 << pauses.saturating_sub(1).min(20))
-            .min(self.max);
-        match retry_after {
-            Some(asked) => asked + self.base.min(self.max).mul_f64(jitter),
-            None => ceiling.mul_f64(jitter),
-        }
     }
 }
 

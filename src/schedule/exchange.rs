@@ -1,0 +1,104 @@
+//! What goes in and out of the scheduler, as values.
+
+use std::time::Duration;
+
+use crate::call::{Fault, Key, Rejection};
+use crate::config::Retry;
+use crate::events::{Failure, NodeStatus};
+use crate::names::{PersonaId, Stop};
+use crate::schedule::{Halt, Handle};
+
+/// What a run asks of the scheduler.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Calls in flight; `None`: to be found.
+    pub concurrency: Option<usize>,
+    /// What happens after a fault or a bad answer.
+    pub retry: Retry,
+    /// End at the first failed node.
+    pub fail_fast: bool,
+}
+
+/// What happened outside. `jitter` is a random number, at least 0 and below 1.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Nothing; begins the run.
+    Start,
+    /// The persona was read and all its prompts can be rendered, or not.
+    Opened {
+        slot: usize,
+        result: Result<(), Failure>,
+    },
+    /// The node's request was rendered: its key and the tokens to reserve for it.
+    Rendered { handle: Handle, key: Key, tokens: u64 },
+    /// The node's request cannot be made.
+    Unrenderable { handle: Handle, failure: Failure },
+    /// The store has the answer, or not.
+    Looked { handle: Handle, hit: bool },
+    /// The limits let the candidate go.
+    Granted { handle: Handle },
+    /// A good answer came and is durable.
+    Answered { handle: Handle },
+    /// A bad answer came and is durable.
+    Rejected {
+        handle: Handle,
+        rejection: Rejection,
+        jitter: f64,
+    },
+    /// The call failed.
+    Faulted {
+        handle: Handle,
+        fault: Fault,
+        jitter: f64,
+    },
+    /// The call was given up because of [`Action::Abandon`].
+    Abandoned { handle: Handle },
+    /// The persona's transcript is written, or cannot be, or there was none to write.
+    Closed { slot: usize, failed: bool },
+    /// A person asked to stop.
+    Stop(Stop),
+    /// Something that meets every call: the store cannot be written.
+    Broken(Failure),
+}
+
+/// What the driver is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Read the persona into this slot: answered by `Opened`.
+    Open { slot: usize, persona: PersonaId },
+    /// Render the node's request: answered by `Rendered` or `Unrenderable`.
+    Render { handle: Handle },
+    /// Look in the store: answered by `Looked`.
+    Look { handle: Handle },
+    /// Make the call: answered by `Answered`, `Rejected`, `Faulted` or `Abandoned`.
+    Send { handle: Handle, attempt: u32 },
+    /// The node has ended.
+    Finish {
+        handle: Handle,
+        status: NodeStatus,
+        failure: Option<Failure>,
+    },
+    /// All nodes have ended: write the transcript if the result is there, and forget the persona.
+    /// Answered by `Closed`.
+    Close { slot: usize, failure: Option<Failure> },
+    /// Tell: the call will be made again after this pause.
+    Retry {
+        handle: Handle,
+        cause: String,
+        pause: Duration,
+    },
+    /// Tell: everybody waits.
+    Pause { pause: Duration, cause: String },
+    /// Tell: the provider does not answer anyone.
+    OutageBegan { cause: String },
+    /// Tell: it answers again.
+    OutageEnded { lasted: Duration },
+    /// Tell: so many calls in flight from now on.
+    Concurrency(usize),
+    /// Tell: a person asked to stop.
+    Stopping(Stop),
+    /// Give up every call in flight.
+    Abandon,
+    /// The run is over. Always the last action.
+    End(Halt),
+}

@@ -1,0 +1,154 @@
+//! What comes back of a call, sorted: done, again after a pause, or given up; and what it says of
+//! the run as a whole.
+
+use std::time::Duration;
+
+use crate::call::{Fault, FaultKind, Rejection, Scope};
+use crate::config::Retry;
+use crate::events::{Failure, NodeStatus, Outcome};
+use crate::schedule::halt::Change;
+use crate::schedule::states::State;
+use crate::schedule::{Action, Handle, Schedule};
+
+impl Schedule {
+    pub(super) fn answered(&mut self, now: Duration, handle: Handle, actions: &mut Vec<Action>) {
+        self.server_works(now, actions);
+        let before = self.slots.allowed();
+        self.slots.answered(self.states.in_flight());
+        self.tell_concurrency(before, actions);
+        self.done(handle, NodeStatus::Called, actions);
+    }
+
+    pub(super) fn rejected(
+        &mut self,
+        now: Duration,
+        handle: Handle,
+        rejection: Rejection,
+        jitter: f64,
+        actions: &mut Vec<Action>,
+    ) {
+        self.server_works(now, actions);
+        let node = self.states.node_mut(handle);
+        node.rejected += 1;
+        if node.rejected > self.retry.rejected {
+            let mut failure = Failure::from(rejection);
+            failure.message = format!("{rejection}, {} times", node.rejected);
+            self.fail(handle, failure, actions);
+        } else {
+            let pause = self.retry.base.mul_f64(jitter);
+            self.pause(now, handle, rejection.to_string(), pause, actions);
+        }
+    }
+
+    /// Sorts a fault by its scope (design, rules 6 and 7).
+    pub(super) fn faulted(
+        &mut self,
+        now: Duration,
+        handle: Handle,
+        fault: &Fault,
+        jitter: f64,
+        actions: &mut Vec<Action>,
+    ) {
+        match fault.scope {
+            Scope::Run => {
+                self.states.set(handle, State::Queued);
+                self.gate.end(Outcome::Fatal, Some(Failure::from(fault)));
+            }
+            Scope::Node => {
+                self.server_works(now, actions);
+                self.fail(handle, Failure::from(fault), actions);
+            }
+            Scope::Attempt => self.attempt_failed(now, handle, fault, jitter, actions),
+        }
+    }
+
+    pub(super) fn attempt_failed(
+        &mut self,
+        now: Duration,
+        handle: Handle,
+        fault: &Fault,
+        jitter: f64,
+        actions: &mut Vec<Action>,
+    ) {
+        let call = self.states.node(handle).call;
+        if matches!(fault.kind, FaultKind::RateLimited | FaultKind::Overloaded) {
+            let before = self.slots.allowed();
+            self.slots.refused(call, self.sent);
+            self.tell_concurrency(before, actions);
+        }
+        match self.gate.faulted(now, call, fault) {
+            Some(Change::OutageBegan) => actions.push(Action::OutageBegan {
+                cause: fault.to_string(),
+            }),
+            Some(Change::Paused { pause }) => actions.push(Action::Pause {
+                pause,
+                cause: fault.to_string(),
+            }),
+            Some(Change::OutageEnded { .. }) | None => {}
+        }
+        let answered = self.gate.answered_calls();
+        let limit = self.retry.attempts;
+        let node = self.states.node_mut(handle);
+        // An outage is not a failure: what fails while nothing else succeeds does not count.
+        let counts = match fault.kind {
+            FaultKind::RateLimited => false,
+            kind if kind.is_outage() => answered > node.answered_before,
+            _ => true,
+        };
+        node.answered_before = answered;
+        node.faults += u32::from(counts);
+        if node.faults >= limit {
+            let mut failure = Failure::from(fault);
+            failure.message = format!("{}, {} times", fault.message, node.faults);
+            return self.fail(handle, failure, actions);
+        }
+        node.pauses += 1;
+        let pause = self
+            .retry
+            .pause(self.states.node(handle).pauses, jitter, fault.retry_after);
+        self.pause(now, handle, fault.to_string(), pause, actions);
+    }
+
+    /// A node waits and is sent again, unless the run is about to end anyway.
+    pub(super) fn pause(
+        &mut self,
+        now: Duration,
+        handle: Handle,
+        cause: String,
+        pause: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        self.states.set(handle, State::Backoff(now + pause));
+        if !self.gate.is_closing() {
+            actions.push(Action::Retry { handle, cause, pause });
+        }
+    }
+
+    pub(super) fn server_works(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if let Some(Change::OutageEnded { lasted }) = self.gate.answered(now) {
+            actions.push(Action::OutageEnded { lasted });
+        }
+    }
+
+    pub(super) fn tell_concurrency(&self, before: usize, actions: &mut Vec<Action>) {
+        if before != self.slots.allowed() {
+            actions.push(Action::Concurrency(self.slots.allowed()));
+        }
+    }
+}
+
+impl Retry {
+    /// The pause before the next attempt: full jitter under a ceiling that doubles from `base` to
+    /// `max`; what the server asked for is a minimum, and a little more is added so that not all
+    /// come back at the same moment.
+    pub(super) fn pause(&self, pauses: u32, jitter: f64, retry_after: Option<Duration>) -> Duration {
+        let ceiling = self
+            .base
+            .saturating_mul(1 << pauses.saturating_sub(1).min(20))
+            .min(self.max);
+        match retry_after {
+            Some(asked) => asked + self.base.min(self.max).mul_f64(jitter),
+            None => ceiling.mul_f64(jitter),
+        }
+    }
+}
