@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use proptest::prelude::*;
 
 use super::*;
+use crate::call::{Fault, FaultKind, Rejection};
 use crate::graph::tests::graph;
 
 const SEVEN_AND_ONE: &[&str] = &[
