@@ -40,7 +40,10 @@ fn text(n: u64) -> String {
     let len = rng.usize(500..8000);
     let mut bytes = vec![0; len];
     rng.fill(&mut bytes);
-    bytes.into_iter().map(|byte| char::from(b'a' + byte % 16)).collect()
+    bytes
+        .into_iter()
+        .map(|byte| char::from(b'a' + byte % 16))
+        .collect()
 }
 
 fn record(n: u64) -> Record {
@@ -136,19 +139,19 @@ async fn append(cache: &Path) {
     say("open");
     let store = Arc::new(store);
     let next = Arc::new(AtomicU64::new(first));
-    let producers = (0..8).map(|_| {
-        let (store, next) = (store.clone(), next.clone());
-        tokio::spawn(async move {
-            loop {
-                let n = next.fetch_add(1, Ordering::Relaxed);
-                store.note(attempt(n)).await.unwrap();
-                store.keep(Entry::Answer(record(n))).await.unwrap();
-                say(&format!("acked {n}"));
-            }
-        })
-    });
-    for producer in producers.collect::<Vec<_>>() {
-        producer.await.unwrap();
+    let mut producers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        producers.spawn(produce(store.clone(), next.clone()));
+    }
+    producers.join_all().await;
+}
+
+async fn produce(store: Arc<LocalStore>, next: Arc<AtomicU64>) {
+    loop {
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        store.note(attempt(n)).await.unwrap();
+        store.keep(Entry::Answer(record(n))).await.unwrap();
+        say(&format!("acked {n}"));
     }
 }
 
@@ -329,7 +332,7 @@ fn check_after_kill(cache: &Path, all: &BTreeSet<u64>, round: u64) {
         .collect();
     assert!(journaled.is_superset(all), "round {round}");
     // Half of the lives before begin after a clean end, half after another crash.
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         store.close().unwrap();
     }
 }
