@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use crate::store::disk::{Disk, DiskFile, RealDisk};
 
@@ -40,6 +40,17 @@ struct State {
     /// After so many more operations of the kind that `applies` accepts.
     fault: Option<(usize, Fault, Applies)>,
     lengths: HashMap<PathBuf, Lengths>,
+    gate: Gate,
+}
+
+/// Where a sync can be stopped.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Gate {
+    #[default]
+    Open,
+    Closed,
+    /// Closed, and a sync waits before it.
+    Met,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -52,6 +63,7 @@ struct Lengths {
 #[derive(Clone, Default)]
 pub(super) struct FaultyDisk {
     state: Arc<Mutex<State>>,
+    gate_moved: Arc<Condvar>,
 }
 
 struct FaultyFile {
@@ -69,6 +81,34 @@ impl FaultyDisk {
     /// Everything that was asked for, in order.
     pub(super) fn operations(&self) -> Vec<Operation> {
         self.state.lock().unwrap().operations.clone()
+    }
+
+    /// Lets the next sync wait for [`FaultyDisk::let_sync`].
+    pub(super) fn hold_sync(&self) {
+        self.state.lock().unwrap().gate = Gate::Closed;
+    }
+
+    /// Returns when a sync was begun and waits.
+    pub(super) fn wait_for_sync(&self) {
+        let state = self.state.lock().unwrap();
+        let met = self.gate_moved.wait_while(state, |state| state.gate != Gate::Met);
+        drop(met.unwrap());
+    }
+
+    /// Lets the sync go on.
+    pub(super) fn let_sync(&self) {
+        self.state.lock().unwrap().gate = Gate::Open;
+        self.gate_moved.notify_all();
+    }
+
+    fn pass_gate(&self) {
+        let mut state = self.state.lock().unwrap();
+        if state.gate == Gate::Closed {
+            state.gate = Gate::Met;
+            self.gate_moved.notify_all();
+        }
+        let passed = self.gate_moved.wait_while(state, |state| state.gate == Gate::Met);
+        drop(passed.unwrap());
     }
 
     /// Copies a folder, and cuts the files of this disk in the copy: of what was not synced,
@@ -167,6 +207,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        self.disk.pass_gate();
         self.disk.note(Operation::Sync(self.path.clone())).map_err(full)?;
         self.file.sync()?;
         self.disk

@@ -23,7 +23,8 @@ use crate::store::put::{self, Shelf};
 use crate::store::reader::{Entries, Reader};
 use crate::store::record::{Entry, Record, TranscriptNote};
 use crate::store::segment::{self, Position};
-use crate::store::trees::{Trees, Value};
+use crate::store::shelves::Value;
+use crate::store::trees::Trees;
 use crate::store::writer::Writer;
 use crate::store::{Looked, Miss, Store, StoreError, frame};
 

@@ -10,6 +10,7 @@ mod disk;
 mod faulty;
 mod filler;
 mod frame;
+mod generations;
 mod guard;
 mod journal;
 mod local;
@@ -21,9 +22,11 @@ mod open;
 mod put;
 mod reader;
 pub mod record;
+mod replay;
 #[cfg(test)]
 mod samples;
 mod segment;
+mod shelves;
 mod trees;
 mod writer;
 

@@ -28,11 +28,12 @@ pub enum Notice {
         /// How many.
         files: u32,
     },
-    /// The journal ends before what the look-up trees hold. They are kept, but could not be
-    /// built again.
+    /// The journal ends before what the look-up trees hold or held.
     Short {
         /// The file that ends too early.
         path: PathBuf,
+        /// True if the trees still serve what it held; they could not be built again.
+        served: bool,
     },
     /// The look-up trees were built again from the journal.
     Rebuilt {
@@ -64,11 +65,13 @@ impl fmt::Display for Notice {
                 "{files} files of the journal are missing, the first is `{}`: what only they held is lost",
                 path.display()
             ),
-            Notice::Short { path } => write!(
-                f,
-                "`{}` has lost its end: its answers are still served, but could not be restored a second time",
-                path.display()
-            ),
+            Notice::Short { path, served } => {
+                write!(f, "`{}` has lost its end: ", path.display())?;
+                f.write_str(match served {
+                    true => "what it held is still served, but could not be restored a second time",
+                    false => "what only it held is lost",
+                })
+            }
             Notice::Rebuilt {
                 path,
                 reason,
@@ -157,7 +160,11 @@ mod tests {
                 path: path.clone(),
                 files: 3,
             },
-            Notice::Short { path },
+            Notice::Short {
+                path: path.clone(),
+                served: true,
+            },
+            Notice::Short { path, served: false },
             rebuilt(false),
             rebuilt(true),
         ];
@@ -168,7 +175,8 @@ mod tests {
         the record of `abababababab` in `cache/journal/00000002.log` at byte 1234 cannot be read: checksum does not match
         `cache/journal/00000002.log` is missing: what only it held is lost
         3 files of the journal are missing, the first is `cache/journal/00000002.log`: what only they held is lost
-        `cache/journal/00000002.log` has lost its end: its answers are still served, but could not be restored a second time
+        `cache/journal/00000002.log` has lost its end: what it held is still served, but could not be restored a second time
+        `cache/journal/00000002.log` has lost its end: what only it held is lost
         `cache/store/0001` could not be used (panic: tried to serialize Uninitialized): built again from 8160 entries of the journal
         `cache/store/0001` could not be used (panic: tried to serialize Uninitialized): built again from 8160 entries of the journal; the old folder is still there, since the journal is damaged
         ");

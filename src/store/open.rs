@@ -1,9 +1,6 @@
 //! Opens a cache folder: takes the lock, looks how far the trees are to be trusted, and reads into
 //! them what the journal has beyond that, or all of it into new ones. What was wrong is handed
 //! back as notices.
-//!
-//! Trees that cannot be used stay where they are and new ones are made beside them, in a folder
-//! with the next number: a thread that hangs inside sled may still write to the old one.
 
 use std::fs;
 use std::io::Read;
@@ -16,27 +13,21 @@ use crate::store::attempts::Attempts;
 use crate::store::checkpoint::{self, Checkpoint};
 use crate::store::disk::sync_folder;
 use crate::store::filler::Level;
+use crate::store::generations;
 use crate::store::journal::Journal;
 use crate::store::local::Settings;
 use crate::store::lock::Lock;
 use crate::store::notice::{Notice, Phase, Progress};
-use crate::store::put::Written;
-use crate::store::reader::{Damage, Place, Reader};
-use crate::store::segment::{self, Found, Position, Segment};
-use crate::store::trees::{Closed, Trees};
+use crate::store::replay::Replay;
+use crate::store::segment::{self, Position, Segment};
+use crate::store::shelves::Closed;
+use crate::store::trees::Trees;
 
 /// The folder of the journal in the cache folder.
 pub(super) const JOURNAL: &str = "journal";
 
 /// The folder of the trees in the cache folder.
 pub(super) const STORE: &str = "store";
-
-/// While much is read, a checkpoint is written after so many bytes, so that a crash in between
-/// does not begin at the start again.
-const CHECKPOINT_BYTES: u64 = 64 << 20;
-
-/// Progress is told after so many bytes.
-const PROGRESS_BYTES: u64 = 1 << 20;
 
 /// What the first open of a large store may take beyond the limit for a small one, for each
 /// gigabyte of sled's file. sled reads all of it after a bulk load: 1.1 s a gigabyte on an idle
@@ -112,7 +103,7 @@ impl Opening<'_> {
     /// The trees with everything in them that the journal has; and their checkpoint, where they
     /// were there already.
     fn trees(&mut self) -> Result<(Trees, Level, Option<Checkpoint>), StoreError> {
-        let Some(folder) = current(&self.store)? else {
+        let Some(folder) = generations::current(&self.store)? else {
             return self.rebuild(self.store.clone(), "it is empty".into(), None);
         };
         let checkpoint = match checkpoint::read(&folder)? {
@@ -136,7 +127,7 @@ impl Opening<'_> {
     }
 
     fn new_trees(&self, number: u32) -> Result<Trees, StoreError> {
-        let folder = self.store.join(format!("{number:04}"));
+        let folder = generations::path(&self.store, number);
         Trees::open(&folder, NEW_LIMIT, None).map_err(|closed| match closed {
             Closed::Broken(message) => StoreError::Tree {
                 path: folder.clone(),
@@ -151,11 +142,8 @@ impl Opening<'_> {
         let begin = level.position;
         let before = self.notices.len();
         self.notice_gaps(begin);
-        let short = |segment: &&Segment| segment.number == begin.segment && segment.len < begin.offset;
-        if let Some(segment) = self.segments.iter().find(short) {
-            let path = segment.path.clone();
-            self.notices.push(Notice::Short { path });
-        }
+        let end = self.segments.last().map_or(Position::start_of(1), Segment::end);
+        self.notice_lost_end(Some(begin), end, true);
         let read = self.read_into(trees, level, begin, Phase::Replay);
         // Trees that fail now are built again, and then everything is noticed again.
         read.map(drop).inspect_err(|_| self.notices.truncate(before))
@@ -168,35 +156,36 @@ impl Opening<'_> {
         reason: String,
         known: Option<Checkpoint>,
     ) -> Result<(Trees, Level, Option<Checkpoint>), StoreError> {
-        let last = generations(&self.store)?.pop();
+        let last = generations::list(&self.store)?.pop();
         let number = last.map_or(0, |(number, _)| number);
         let trees = self.new_trees(number + 1)?;
         let mut level = Level::start();
         level.next_seq = known.as_ref().map_or(1, |checkpoint| checkpoint.next_seq);
         let before = self.notices.len();
-        // Old trees without any journal: who knows what they held.
-        let nothing_left = self.segments.is_empty() && number > 0;
-        let end = if nothing_left { u64::MAX } else { 0 };
-        self.notice_gaps(known.map_or(
-            Position {
+        // Old trees without a checkpoint and without any journal: who knows what they held.
+        let unknown = known.is_none() && number > 0 && self.segments.is_empty();
+        self.notice_gaps(match unknown {
+            true => Position {
                 segment: 1,
-                offset: end,
+                offset: u64::MAX,
             },
-            |known| match nothing_left {
-                true => known.position(),
-                false => Position::start_of(1),
-            },
-        ));
+            false => Position::start_of(1),
+        });
         let begin = Position {
             segment: 0,
             offset: 0,
         };
         let entries = self.read_into(&trees, &mut level, begin, Phase::Rebuild)?;
+        self.notice_lost_end(
+            known.map(|checkpoint| checkpoint.position()),
+            level.position,
+            false,
+        );
         let torn = |notice: &Notice| matches!(notice, Notice::Torn { .. });
         let kept = !self.notices[before..].iter().all(torn);
         if !kept {
             level.checkpoint(&trees)?;
-            remove_older(&self.store, number);
+            generations::remove_older(&self.store, number);
         }
         if entries > 0 || kept {
             self.notices.push(Notice::Rebuilt {
@@ -212,22 +201,43 @@ impl Opening<'_> {
     /// Notices the segments that are not there, of those from a place on.
     fn notice_gaps(&mut self, from: Position) {
         let mut expected = from.segment;
-        for segment in &self.segments {
-            if segment.number > expected {
-                self.notices.push(Notice::Missing {
-                    path: segment::path(&self.journal, expected),
-                    files: segment.number - expected,
-                });
+        let numbers: Vec<_> = self.segments.iter().map(|segment| segment.number).collect();
+        for number in numbers {
+            if number > expected {
+                self.notice_missing(expected, number - expected);
             }
-            expected = expected.max(segment.number + 1);
+            expected = expected.max(number + 1);
         }
         if expected == from.segment && from > Position::start_of(1) {
-            let path = segment::path(&self.journal, from.segment);
-            self.notices.push(Notice::Missing { path, files: 1 });
+            self.notice_missing(expected, 1);
         }
     }
 
-    /// Reads the journal from a place on into the trees. Returns how many entries there were.
+    /// Notices a journal that ends before the place up to which the trees held it.
+    fn notice_lost_end(&mut self, held: Option<Position>, end: Position, served: bool) {
+        let Some(held) = held.filter(|held| *held > end) else {
+            return;
+        };
+        match self
+            .segments
+            .iter()
+            .find(|segment| segment.number == held.segment)
+        {
+            Some(segment) => {
+                let path = segment.path.clone();
+                self.notices.push(Notice::Short { path, served });
+            }
+            // In the trees' place, it was noticed as a gap.
+            None if served => {}
+            None => self.notice_missing(held.segment, 1),
+        }
+    }
+
+    fn notice_missing(&mut self, first: u32, files: u32) {
+        let path = segment::path(&self.journal, first);
+        self.notices.push(Notice::Missing { path, files });
+    }
+
     fn read_into(
         &mut self,
         trees: &Trees,
@@ -235,63 +245,14 @@ impl Opening<'_> {
         begin: Position,
         phase: Phase,
     ) -> Result<u64, StoreError> {
-        let mut reader = Reader::new(self.segments.clone(), begin, None);
-        let mut told = Progress {
-            phase,
-            done_bytes: 0,
-            total_bytes: reader.len(),
-            entries: 0,
+        let replay = Replay {
+            segments: &self.segments,
+            trees,
+            level,
+            notices: &mut self.notices,
+            progress: self.progress,
         };
-        let (mut told_at, mut marked_at) = (0, 0);
-        let mut tail = Tail::default();
-        while let Some(place) = reader.next()? {
-            told.done_bytes += place.len();
-            let at = place.end;
-            match tail.take(&place, &mut self.notices) {
-                Some(written) => {
-                    level.fill(trees, &written)?;
-                    told.entries += 1;
-                }
-                None => continue,
-            }
-            level.position = at;
-            if told.done_bytes - told_at >= PROGRESS_BYTES {
-                told_at = told.done_bytes;
-                (self.progress)(told);
-            }
-            if told.done_bytes - marked_at >= CHECKPOINT_BYTES {
-                marked_at = told.done_bytes;
-                level.checkpoint(trees)?;
-            }
-        }
-        self.end_tail(tail, level);
-        if told_at > 0 {
-            (self.progress)(told);
-        }
-        Ok(told.entries)
-    }
-
-    /// Damage at the very end of the newest segment is a write that was not finished; anywhere
-    /// else it is damage.
-    fn end_tail(&mut self, tail: Tail, level: &mut Level) {
-        let Some(segment) = self.segments.last() else {
-            return;
-        };
-        level.position = Position {
-            segment: segment.number,
-            offset: segment.len,
-        };
-        match tail.damage.first() {
-            Some(first) if first.path == segment.path => {
-                level.position.offset = first.offset;
-                self.notices.push(Notice::Torn {
-                    path: first.path.clone(),
-                    offset: first.offset,
-                    len: segment.len - first.offset,
-                });
-            }
-            _ => self.notices.extend(tail.damage.into_iter().map(Notice::Damaged)),
-        }
+        replay.run(begin, phase)
     }
 
     /// The journal, open at its end.
@@ -339,36 +300,6 @@ impl Level {
     }
 }
 
-/// Damage behind the last intact frame, until it is known whether another one follows.
-#[derive(Default)]
-struct Tail {
-    damage: Vec<Damage>,
-}
-
-impl Tail {
-    /// Takes the next place; an entry comes back as one to fill in.
-    fn take(&mut self, place: &Place<'_>, notices: &mut Vec<Notice>) -> Option<Written> {
-        let other_file = self.damage.last().is_some_and(|last| last.path != place.path);
-        let intact = matches!(place.found, Found::Frame { .. });
-        if intact || other_file {
-            notices.extend(self.damage.drain(..).map(Notice::Damaged));
-        }
-        match (place.line(), place.found) {
-            (Ok(logged), Found::Frame { bytes, .. }) => {
-                return Some(Written {
-                    entry: logged.entry,
-                    seq: logged.seq,
-                    frame: bytes.into(),
-                });
-            }
-            (Err(damage), Found::Frame { .. }) => notices.push(Notice::Damaged(damage)),
-            (Err(damage), _) => self.damage.push(damage),
-            (Ok(_), _) => {}
-        }
-        None
-    }
-}
-
 /// Makes the folders, with names that survive a power cut.
 fn make_folders(cache: &Path) -> Result<(), StoreError> {
     for name in [JOURNAL, STORE] {
@@ -406,51 +337,6 @@ fn settle(segments: &[Segment], settings: &Settings) -> Result<(), StoreError> {
     let file = settings.disk.open(&newest.path);
     file.and_then(|mut file| file.sync())
         .map_err(|source| StoreError::io("sync", &newest.path, source))
-}
-
-/// The folders of trees by their numbers.
-fn generations(store: &Path) -> Result<Vec<(u32, PathBuf)>, StoreError> {
-    let failed = |source| StoreError::io("read", store, source);
-    let mut found = Vec::new();
-    for folder in fs::read_dir(store).map_err(failed)? {
-        let folder = folder.map_err(failed)?.path();
-        let name = folder.file_name().and_then(|name| name.to_str());
-        if let Some(number) = name.and_then(|name| name.parse().ok())
-            && folder.is_dir()
-        {
-            found.push((number, folder));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// The newest folder of trees with a checkpoint: a crash may have left one behind it that is not
-/// complete.
-fn current(store: &Path) -> Result<Option<PathBuf>, StoreError> {
-    let mut folders: Vec<_> = generations(store)?
-        .into_iter()
-        .map(|(_, folder)| folder)
-        .collect();
-    let complete = folders
-        .iter()
-        .rposition(|folder| checkpoint::path(folder).exists());
-    Ok(match complete {
-        Some(index) => Some(folders.swap_remove(index)),
-        None => folders.pop(),
-    })
-}
-
-/// Removes the trees up to a number: the journal has all that they had. What cannot be removed is
-/// in nobody's way.
-fn remove_older(store: &Path, number: u32) {
-    for (_, folder) in generations(store)
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|(other, _)| *other <= number)
-    {
-        let _ = fs::remove_dir_all(folder);
-    }
 }
 
 #[cfg(test)]

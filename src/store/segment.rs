@@ -42,6 +42,16 @@ pub(super) struct Segment {
     pub(super) len: u64,
 }
 
+impl Segment {
+    /// The first byte behind it.
+    pub(super) fn end(&self) -> Position {
+        Position {
+            segment: self.number,
+            offset: self.len,
+        }
+    }
+}
+
 /// Where the segment of this number lies.
 pub(super) fn path(folder: &Path, number: u32) -> PathBuf {
     folder.join(format!("{number:08}.log"))

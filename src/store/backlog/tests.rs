@@ -129,9 +129,10 @@ fn whoever_hands_over_too_much_waits() {
 #[test]
 fn one_batch_of_any_size_goes_through() {
     let backlog = Backlog::new(false);
-    let mut record = samples::record(1, "");
-    record.answer.text = samples::prose(1, 3 * BYTES);
-    let large = batch(vec![written(1, Entry::Answer(record))]);
+    let large = batch(vec![Written {
+        frame: vec![0; 3 * BYTES].into(),
+        ..written(1, samples::attempt(1))
+    }]);
     assert!(large.bytes() > BYTES);
     backlog.hand_over(large, SOON).unwrap();
 }

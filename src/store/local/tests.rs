@@ -1,6 +1,8 @@
 use std::fs;
+use std::pin::pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Waker};
 
 use proptest::prelude::*;
 
@@ -327,6 +329,28 @@ async fn between_the_write_and_the_word_there_is_a_sync() {
 }
 
 #[tokio::test]
+async fn nobody_is_told_while_the_disk_still_writes() {
+    let cache = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let store = open_on(cache.path(), &disk);
+    disk.hold_sync();
+    let mut keep = pin!(store.keep(samples::answer(1)));
+    let mut is_pending = || {
+        let mut context = Context::from_waker(Waker::noop());
+        keep.as_mut().poll(&mut context).is_pending()
+    };
+    let before_the_sync = is_pending();
+    disk.wait_for_sync();
+    let while_it_syncs = (is_pending(), look(&store, 1));
+    // Before anything is asserted: a store that is dropped waits for its last sync.
+    disk.let_sync();
+    assert!(before_the_sync);
+    assert_eq!(while_it_syncs, (true, ABSENT), "a power cut could still lose it");
+    keep.await.unwrap();
+    assert_eq!(look(&store, 1), hit(samples::answer(1)));
+}
+
+#[tokio::test]
 async fn a_new_segment_is_durable_before_anything_is_in_it() {
     let cache = tempfile::tempdir().unwrap();
     let disk = FaultyDisk::default();
@@ -400,9 +424,13 @@ async fn a_write_that_fails_fails_its_batch_and_loses_nothing_before_it() {
         store.note(samples::attempt(1)).await.unwrap();
         store.keep(samples::answer(1)).await.unwrap();
         store.note(samples::transcript(3, "aa")).await.unwrap();
+        let journal = segment::path(&cache.path().join(JOURNAL), 1);
+        let len = || fs::metadata(&journal).unwrap().len();
+        let before = len();
         disk.fail(0, fault, applies);
         let error = store.keep(samples::answer(2)).await.unwrap_err();
         assert!(matches!(error, StoreError::Io { .. }), "{name}: {error:?}");
+        assert!(fault == Fault::Dead || len() == before, "{name}: cut back");
         for _ in 0..2 {
             let error = store.keep(samples::answer(3)).await.unwrap_err();
             assert!(matches!(error, StoreError::Stopped), "{name}: {error:?}");

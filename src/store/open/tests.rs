@@ -4,7 +4,9 @@ use super::*;
 use crate::call::Key;
 use crate::store::faulty::copy;
 use crate::store::local::LocalStore;
+use crate::store::reader::Reader;
 use crate::store::record::Entry;
+use crate::store::segment::Found;
 use crate::store::{Looked, Store, frame, samples};
 
 const ANSWERS: u64 = 40;
@@ -84,7 +86,7 @@ fn flip(path: &Path, offset: u64) {
 }
 
 fn generation(cache: &Path, number: u32) -> PathBuf {
-    cache.join(STORE).join(format!("{number:04}"))
+    generations::path(&cache.join(STORE), number)
 }
 
 #[tokio::test]
@@ -415,13 +417,48 @@ async fn a_journal_that_has_lost_its_end_leaves_the_trees_in_use() {
     let file = fs::OpenOptions::new().write(true).open(&newest.path).unwrap();
     file.set_len(segment::HEADER as u64).unwrap();
     let (store, notices) = reopen(cache.path());
-    assert_eq!(notices, [Notice::Short { path: newest.path }]);
+    assert_eq!(
+        notices,
+        [Notice::Short {
+            path: newest.path,
+            served: true
+        }]
+    );
     assert_eq!(missing(&store), NONE);
     keep(&store, [99]).await;
     drop(store);
     let (store, notices) = reopen(cache.path());
     assert_eq!(notices, []);
     assert!(is_there(&store, 99) && missing(&store).is_empty());
+}
+
+#[tokio::test]
+async fn old_trees_stay_where_the_journal_has_lost_what_they_held() {
+    let original = cache(true).await;
+    let newest = segments(original.path()).pop().unwrap();
+    let last = places(original.path()).pop().unwrap().1;
+    // At the end of a record, in the middle of one, and with a flip in the last.
+    for (len, flipped) in [
+        (last.offset, None),
+        (last.offset + 70, None),
+        (newest.len, Some(last.offset + 70)),
+    ] {
+        let cache = tempfile::tempdir().unwrap();
+        copy(original.path(), cache.path());
+        fs::remove_file(generation(cache.path(), 1).join("db")).unwrap();
+        let path = segment::path(&cache.path().join(JOURNAL), newest.number);
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(len).unwrap();
+        if let Some(offset) = flipped {
+            flip(&path, offset);
+        }
+        let (store, notices) = reopen(cache.path());
+        assert_eq!(missing(&store), [ANSWERS - 1]);
+        let short = Notice::Short { path, served: false };
+        assert!(notices.contains(&short), "{notices:?}");
+        assert!(matches!(notices.last(), Some(Notice::Rebuilt { kept: true, .. })));
+        assert!(generation(cache.path(), 1).is_dir());
+    }
 }
 
 #[tokio::test]
@@ -530,7 +567,7 @@ async fn a_crash_in_the_middle_of_rebuilding_is_made_good() {
     let (store, notices) = reopen(cache.path());
     assert_eq!(missing(&store), NONE);
     assert_eq!(notices.len(), 1);
-    let left: Vec<_> = generations(&cache.path().join(STORE))
+    let left: Vec<_> = generations::list(&cache.path().join(STORE))
         .unwrap()
         .into_iter()
         .map(|(number, _)| number)

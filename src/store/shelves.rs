@@ -1,0 +1,379 @@
+//! The values on sled's trees: one tree for each shelf, long values in parts, counted, and a seal
+//! by which a loss can be told. Anything here may panic on a damaged file; `trees` is the fence
+//! around it. It does not know what the values say.
+//!
+//! sled is 0.34.7; what is said of it here was measured on 2026-11-23.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sled::{Db, IVec, Tree};
+
+use crate::store::checkpoint::Checkpoint;
+use crate::store::frame;
+use crate::store::put::{Put, Shelf};
+
+/// The unit in which sled writes. A larger one makes every open of a small store slower (64
+/// answers: 4 ms at 4 MiB, 50 ms at 16 MiB), a smaller one makes it write more blobs. It cannot
+/// be changed once a store exists.
+const SEGMENT_BYTES: usize = 4 << 20;
+
+/// Longer frames are cut into parts of this size. sled puts a node (up to 17 values) of more than
+/// a quarter of a segment into a file of its own under `blobs/`, which it never syncs.
+pub(super) const PART_BYTES: usize = 56_000;
+
+/// What sled may use for its cache, in bytes. It takes this as a hint.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// The parts of long frames, by sequence number and number of the part. A part is never removed
+/// or replaced, so whoever reads needs no lock.
+const PARTS: &str = "parts-v1";
+
+const META: &str = "meta-v1";
+const SEAL: &str = "seal";
+
+/// sled with all its trees. A panic in here leaves it unusable.
+pub(super) struct Shelves {
+    shelves: [Counted; Shelf::ALL.len()],
+    parts: Counted,
+    meta: Tree,
+    folder: PathBuf,
+    db: Db,
+}
+
+/// A tree and how many values it holds.
+struct Counted {
+    name: &'static str,
+    tree: Tree,
+    records: AtomicU64,
+}
+
+/// Set as the last thing before each flush: trees that do not hold it have lost their end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seal {
+    /// The trees it belongs to.
+    pub(super) store: u64,
+    /// Counts up.
+    pub(super) number: u64,
+}
+
+/// Why the trees could not be opened.
+#[derive(Debug)]
+pub(super) enum Closed {
+    /// They are not to be trusted: build new ones.
+    Broken(String),
+    /// The disk is full, or the like: the trees may be as good as before.
+    Disk(io::Error),
+}
+
+/// A value of the trees, or of the backlog before them.
+pub(super) enum Value {
+    /// Not in the trees yet.
+    Pending(Arc<[u8]>),
+    /// As sled has it.
+    Stored(IVec),
+    /// Put together from parts.
+    Assembled(Vec<u8>),
+}
+
+impl Deref for Value {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Value::Pending(bytes) => bytes,
+            Value::Stored(bytes) => bytes,
+            Value::Assembled(bytes) => bytes,
+        }
+    }
+}
+
+impl Shelves {
+    /// Opens the trees in a folder and checks that they hold what `expected` says; without it, they
+    /// are new. Returns also which trees they are.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub(super) fn open(folder: &Path, expected: Option<&Checkpoint>) -> Result<(Self, Seal), Closed> {
+        let db = sled::Config::default()
+            .path(folder)
+            .cache_capacity(CACHE_BYTES)
+            .segment_size(SEGMENT_BYTES)
+            .flush_every_ms(None)
+            .open()?;
+        let open = |shelf: Shelf| Counted::open(&db, shelf.tree(), expected);
+        let [answers, rejected, notes, marks, runs] = Shelf::ALL.map(open);
+        let shelves = Self {
+            shelves: [answers?, rejected?, notes?, marks?, runs?],
+            parts: Counted::open(&db, PARTS, expected)?,
+            meta: db.open_tree(META)?,
+            folder: folder.to_owned(),
+            db,
+        };
+        let seal = match expected {
+            Some(checkpoint) => shelves.check(checkpoint)?,
+            None => Seal {
+                store: fastrand::u64(..),
+                number: 0,
+            },
+        };
+        Ok((shelves, seal))
+    }
+
+    /// The value under a key.
+    pub(super) fn get(&self, shelf: Shelf, key: &[u8]) -> sled::Result<Option<Value>> {
+        let value = self.shelf(shelf).tree.get(key)?;
+        value.map(|value| self.whole(value)).transpose()
+    }
+
+    /// All values whose keys begin with `prefix`, in the order of their keys.
+    pub(super) fn with_prefix(&self, shelf: Shelf, prefix: &[u8]) -> sled::Result<BTreeMap<Vec<u8>, Value>> {
+        let pairs = self.shelf(shelf).tree.scan_prefix(prefix);
+        pairs
+            .map(|pair| {
+                let (key, value) = pair?;
+                Ok((key.to_vec(), self.whole(value)?))
+            })
+            .collect()
+    }
+
+    /// Puts a value under its key, in place of an older one.
+    pub(super) fn put(&self, put: &Put) -> sled::Result<()> {
+        let shelf = self.shelf(put.shelf);
+        if put.ends_a_mark() && !shelf.tree.contains_key(&put.key)? {
+            return Ok(());
+        }
+        if put.frame.len() <= PART_BYTES {
+            return shelf.put(&put.key, &put.frame);
+        }
+        let list = self.put_parts(put)?;
+        shelf.put(&put.key, &list)
+    }
+
+    /// True if a shelf never held anything.
+    pub(super) fn is_empty(&self, shelf: Shelf) -> bool {
+        self.shelf(shelf).tree.is_empty()
+    }
+
+    /// How many values a shelf holds.
+    pub(super) fn count(&self, shelf: Shelf) -> u64 {
+        self.shelf(shelf).records.load(Ordering::Relaxed)
+    }
+
+    /// How many values each tree holds, by the tree's name.
+    pub(super) fn records(&self) -> BTreeMap<String, u64> {
+        self.counted().map(Counted::entry).collect()
+    }
+
+    /// Sets a seal and makes everything up to it survive a power cut.
+    pub(super) fn sync(&self, seal: Seal) -> sled::Result<()> {
+        // The last thing written: what sled loses, it loses from the end.
+        self.meta.insert(SEAL, seal.bytes())?;
+        self.db.flush()?;
+        sync_files(&self.folder)?;
+        Ok(())
+    }
+
+    /// Checks that the trees hold what the checkpoint says. Counting reads everything (6 s for a
+    /// million answers), so after a clean end the seal has to do.
+    fn check(&self, checkpoint: &Checkpoint) -> Result<Seal, Closed> {
+        let seal = match self.meta.get(SEAL)?.as_deref().and_then(Seal::from_bytes) {
+            Some(seal) if seal.store != checkpoint.store => {
+                return Err(Closed::Broken("it belongs to another checkpoint".to_owned()));
+            }
+            Some(seal) if seal.number >= checkpoint.seal => seal,
+            _ => return Err(Closed::Broken("what was written last is not there".to_owned())),
+        };
+        if !checkpoint.clean {
+            self.counted().try_for_each(Counted::recount)?;
+        }
+        Ok(seal)
+    }
+
+    fn shelf(&self, shelf: Shelf) -> &Counted {
+        &self.shelves[shelf as usize]
+    }
+
+    fn counted(&self) -> impl Iterator<Item = &Counted> {
+        self.shelves.iter().chain([&self.parts])
+    }
+
+    /// Puts the parts of a long frame, and returns the short one that stands for it.
+    fn put_parts(&self, put: &Put) -> sled::Result<Vec<u8>> {
+        let mut parts = 0;
+        for part in put.frame.chunks(PART_BYTES) {
+            self.parts.put(&part_key(put.seq, parts), part)?;
+            parts += 1;
+        }
+        let (whole, _) = frame::parse(&put.frame).expect("BUG: put without being checked");
+        Ok(frame::encode_parts(&whole, &parts.to_le_bytes()))
+    }
+
+    /// Puts a long frame together again. Where a part is missing or anything is damaged the result
+    /// is no right frame, and whoever reads it will see that.
+    fn whole(&self, value: IVec) -> sled::Result<Value> {
+        let Ok((frame, _)) = frame::parse(&value) else {
+            return Ok(Value::Stored(value));
+        };
+        let Some(parts) = frame.parts().and_then(|list| list.try_into().ok()) else {
+            return Ok(Value::Stored(value));
+        };
+        let mut whole = Vec::new();
+        for part in 0..u32::from_le_bytes(parts) {
+            let Some(bytes) = self.parts.tree.get(part_key(frame.seq, part))? else {
+                break;
+            };
+            whole.extend_from_slice(&bytes);
+        }
+        Ok(Value::Assembled(whole))
+    }
+}
+
+impl Counted {
+    fn open(db: &Db, name: &'static str, expected: Option<&Checkpoint>) -> sled::Result<Self> {
+        let records = expected.and_then(|checkpoint| checkpoint.records.get(name));
+        Ok(Self {
+            name,
+            tree: db.open_tree(name)?,
+            records: records.copied().unwrap_or(0).into(),
+        })
+    }
+
+    fn put(&self, key: &[u8], value: &[u8]) -> sled::Result<()> {
+        if self.tree.insert(key, value)?.is_none() {
+            self.records.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn entry(&self) -> (String, u64) {
+        (self.name.to_owned(), self.records.load(Ordering::Relaxed))
+    }
+
+    /// Counts for real: reads every node.
+    ///
+    /// # Errors
+    /// If there are fewer than there were.
+    fn recount(&self) -> Result<(), Closed> {
+        let mut found = 0;
+        for pair in self.tree.iter() {
+            pair?;
+            found += 1;
+        }
+        match self.records.swap(found, Ordering::Relaxed) {
+            expected if found < expected => Err(Closed::Broken(format!(
+                "`{}` has {found} of {expected} records",
+                self.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl From<sled::Error> for Closed {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(error) if is_no_fault_of_sled(error.kind()) => Closed::Disk(error),
+            other => Closed::Broken(words(&other)),
+        }
+    }
+}
+
+impl Seal {
+    fn bytes(self) -> Vec<u8> {
+        let mut bytes = [self.store.to_le_bytes(), self.number.to_le_bytes()].concat();
+        bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (store, rest) = bytes.split_first_chunk()?;
+        let (number, _) = rest.split_first_chunk()?;
+        let seal = Self {
+            store: u64::from_le_bytes(*store),
+            number: u64::from_le_bytes(*number),
+        };
+        (seal.bytes() == bytes).then_some(seal)
+    }
+}
+
+fn part_key(seq: u64, part: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&seq.to_be_bytes());
+    key[8..].copy_from_slice(&part.to_be_bytes());
+    key
+}
+
+/// Syncs sled's file through a handle of our own: its `flush` asks Linux to begin writing and does
+/// not wait for the disk. `blobs/` should be empty; were it not, sled would need those too.
+pub(super) fn sync_files(folder: &Path) -> io::Result<()> {
+    let sync = |path: &Path| OpenOptions::new().write(true).open(path)?.sync_data();
+    sync(&folder.join("db"))?;
+    for blob in fs::read_dir(folder.join("blobs"))? {
+        sync(&blob?.path())?;
+    }
+    Ok(())
+}
+
+/// What sled says, without its debugging aids.
+pub(super) fn words(error: &sled::Error) -> String {
+    error.to_string().replace(" backtrace ()", "")
+}
+
+/// True for errors after which what lies on the disk is as good as before.
+pub(super) fn is_no_fault_of_sled(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::*;
+    matches!(
+        kind,
+        StorageFull | QuotaExceeded | FileTooLarge | PermissionDenied | ReadOnlyFilesystem
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::put::Written;
+    use crate::store::record::Entry;
+    use crate::store::samples;
+
+    #[test]
+    fn a_long_value_with_a_part_missing_is_no_right_frame() {
+        let folder = tempfile::tempdir().unwrap();
+        let (shelves, _) = Shelves::open(folder.path(), None).unwrap();
+        let entry = Entry::Answer(samples::record(1, &samples::prose(1, 600_000)));
+        let mut frame = frame::encode(&entry).unwrap();
+        frame::stamp(&mut frame, 7);
+        let (seq, frame) = (7, frame.into());
+        let written = Written { entry, seq, frame };
+        shelves.put(&written.puts()[0]).unwrap();
+        assert!(shelves.parts.tree.len() > 3);
+        let whole = || {
+            let value = shelves.get(Shelf::Answers, samples::key(1).as_bytes()).unwrap();
+            frame::parse_whole(&value.unwrap()).map(|frame| frame.seq)
+        };
+        assert_eq!(whole(), Ok(7));
+        shelves.parts.tree.remove(part_key(7, 1)).unwrap();
+        assert_eq!(whole(), Err("checksum does not match".to_owned()));
+    }
+
+    #[test]
+    fn a_seal_comes_back_and_a_damaged_one_does_not() {
+        let seal = Seal {
+            store: u64::MAX - 1,
+            number: 7,
+        };
+        let bytes = seal.bytes();
+        assert_eq!(Seal::from_bytes(&bytes), Some(seal));
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 4;
+            assert_eq!(Seal::from_bytes(&flipped), None);
+            assert_eq!(Seal::from_bytes(&bytes[..at]), None);
+        }
+    }
+}
