@@ -1,6 +1,11 @@
 //! The local store against what only another process can do to it: die at any moment, hold the
 //! lock, run out of disk, be watched by strace. The other process is this test binary itself,
 //! started again to run the ignored test [`child`].
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests reach the world and may fail loudly"
+)]
 
 use std::collections::BTreeSet;
 use std::env;
