@@ -111,7 +111,7 @@ impl Reporter {
     ) {
         match self.jobs {
             Jobs::Inline => _ = self.reports.send(work()),
-            Jobs::Threads => self.wait(blocking(Jobs::Threads, work), lost),
+            Jobs::Threads => self.wait(self.jobs.block(work), lost),
         }
     }
 
@@ -133,16 +133,5 @@ impl Reporter {
             };
             _ = reports.send(report.unwrap_or_else(|_| lost(bug)));
         });
-    }
-}
-
-/// Does blocking work where the run wants it done.
-pub async fn blocking<T: Send + 'static>(jobs: Jobs, work: impl FnOnce() -> T + Send + 'static) -> T {
-    match jobs {
-        Jobs::Inline => work(),
-        Jobs::Threads => match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        },
     }
 }

@@ -50,6 +50,22 @@ pub enum Jobs {
     Inline,
 }
 
+impl Jobs {
+    /// Does blocking work.
+    ///
+    /// # Panics
+    /// If the work does.
+    async fn block<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        match self {
+            Jobs::Inline => work(),
+            Jobs::Threads => match tokio::task::spawn_blocking(work).await {
+                Ok(done) => done,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            },
+        }
+    }
+}
+
 /// The project's folder, as a run sees it. All of it blocks.
 pub trait Project: Send + Sync {
     /// Reads a persona and checks that every prompt can be rendered for it.

@@ -7,7 +7,6 @@ use crate::events::{Failure, PersonaStatus};
 use crate::names::PersonaId;
 use crate::run::Services;
 use crate::run::attempt::with_causes;
-use crate::run::job::blocking;
 use crate::store::{Entry, TranscriptNote};
 
 /// What became of a transcript, and where the text is.
@@ -26,7 +25,7 @@ pub async fn bring_up_to_date(
     let wanted = format!("{}\n", text.trim_end());
     let now = {
         let (project, persona) = (services.project.clone(), persona.clone());
-        blocking(services.jobs, move || project.transcript(&persona)).await?
+        services.jobs.block(move || project.transcript(&persona)).await?
     };
     let store = &services.store;
     let note = store.transcript(persona).map_err(|error| store_failure(&error))?;
@@ -65,7 +64,10 @@ pub async fn bring_up_to_date(
         .await?;
     }
     let (project, persona) = (services.project.clone(), persona.clone());
-    let path = blocking(services.jobs, move || project.write(&persona, &wanted, beside)).await?;
+    let path = services
+        .jobs
+        .block(move || project.write(&persona, &wanted, beside))
+        .await?;
     let status = if beside {
         PersonaStatus::Kept
     } else {
