@@ -1,0 +1,107 @@
+//! What septet takes, beside what it cannot go below. Each line: the figure, its bound, their
+//! ratio, and the goal. `cargo bench --bench bounds` runs all, `cargo bench --bench bounds -- rate`
+//! one of: makespan, speedup, rate, tokens, overhead, unchanged.
+//!
+//! Ratios are taken within one run; absolute times say little on a busy machine.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a benchmark reaches the world, keeps real time and may fail loudly"
+)]
+
+#[path = "bounds/overhead.rs"]
+mod overhead;
+#[path = "bounds/project.rs"]
+mod project;
+
+use std::time::Duration;
+
+use project::{Project, Server};
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let rows: [(&str, fn()); 6] = [
+        ("makespan", makespan),
+        ("speedup", speedup),
+        ("rate", rate),
+        ("tokens", tokens),
+        ("overhead", overhead::overhead),
+        ("unchanged", unchanged),
+    ];
+    for (name, row) in rows {
+        if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
+            row();
+        }
+    }
+}
+
+/// Prints one line of the table.
+fn row(name: &str, figure: f64, bound: f64, goal: &str) {
+    println!("{name:<44} {figure:>9.3}  bound {bound:>9.3}  ratio {:>6.3}  goal {goal}", figure / bound);
+}
+
+/// 102 personas × 8 calls of 500 ms, 64 in flight: ⌈816 / 64⌉ waves.
+fn makespan() {
+    let project = Project::new(102).simulator("500ms");
+    let took = project.run(&["--workers", "64"]).elapsed();
+    row("makespan, 816 calls of 0.5 s, 64 in flight, s", took, 13.0 * 0.5, "<= 1.04");
+}
+
+/// The same work with 1, 4, 8 and 16 calls in flight; shorter calls, so that one at a time ends.
+fn speedup() {
+    let time = |workers: usize| {
+        let project = Project::new(102).simulator("25ms");
+        project.run(&["--workers", &workers.to_string()]).elapsed()
+    };
+    let alone = time(1);
+    for workers in [4, 8, 16] {
+        let speedup = alone / time(workers);
+        row(&format!("speed-up of {workers} workers over 1"), speedup, workers as f64, ">= 0.95");
+    }
+}
+
+/// Against a server that lets 1,200 requests a minute through, with a burst of one second.
+fn rate() {
+    const RPM: f64 = 1200.0;
+    let server = Server::start(&["--rpm", "1200", "--latency", "200ms", "--jitter", "0"]);
+    let project = Project::new(75).server(&server.url);
+    let ran = project.run(&["--rpm", "1200", "--workers", "64"]);
+    let calls = ran.figure("calls.ok");
+    // What is sent in the first second is not counted, nor are the two last answers of a persona.
+    let first = RPM / 60.0;
+    let allowed = (ran.elapsed() - 1.0 - 0.2) * RPM / 60.0;
+    row("calls after the first second, 1,200 a minute", calls - first, allowed, ">= 0.97");
+    refusals(&server, calls, "over_requests_limit");
+}
+
+/// The same for tokens.
+fn tokens() {
+    const TPM: f64 = 600_000.0;
+    let server = Server::start(&["--tpm", "600000", "--latency", "200ms", "--jitter", "0"]);
+    let project = Project::new(75).server(&server.url);
+    let ran = project.run(&["--tpm", "600000", "--workers", "64"]);
+    let used = ran.figure("tokens.total");
+    let allowed = (ran.elapsed() - 1.0 - 0.2) * TPM / 60.0;
+    row("tokens after the first second, 600,000 a minute", used - TPM / 60.0, allowed, "-");
+    refusals(&server, ran.figure("calls.ok"), "over_tokens_limit");
+}
+
+fn refusals(server: &Server, calls: f64, kind: &str) {
+    let refused = server.stats()["outcomes"][kind].as_f64().unwrap_or(0.0);
+    row("calls answered 429", refused, calls, "<= 0.005");
+}
+
+/// A rerun of 2,000 personas with nothing changed, beside a walk with one `stat` for each file.
+fn unchanged() {
+    let project = Project::new(2_000).simulator("0s");
+    project.run(&["--workers", "64"]);
+    let before = project.walk().1;
+    let ran = project.run(&[]);
+    assert_eq!(ran.figure("calls.sent"), 0.0, "nothing is called");
+    assert_eq!(project.walk().1, before, "no file is written");
+    let started = std::time::Instant::now();
+    project.walk();
+    let walk = started.elapsed().max(Duration::from_micros(1)).as_secs_f64();
+    row("rerun of 16,000 nodes, nothing changed, s", ran.elapsed(), walk, "-");
+}

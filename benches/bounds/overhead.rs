@@ -1,0 +1,205 @@
+//! CPU of septet for a call without latency, beside the least that such a call costs: a bare
+//! reqwest loop that sends the same bodies, and a bare store that packs, appends, syncs and
+//! inserts the same records. All three in this process; the server is another one.
+
+use std::fs;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use septet::call::Request;
+use septet::config::{self, Config};
+use septet::graph::Graph;
+use septet::names::{NodeId, PersonaId};
+use septet::prompt::Prompts;
+use septet::provider::OpenAi;
+use septet::run::{Folder, Jobs, Project as _, Services, Task};
+use septet::schedule::Settings;
+use septet::store::{Entry, LocalStore};
+use tokio::sync::mpsc::unbounded_channel;
+
+use crate::project::{Project, Server};
+use crate::row;
+
+const PERSONAS: usize = 500;
+const IN_FLIGHT: usize = 64;
+
+/// Measures and prints.
+pub fn overhead() {
+    let server = Server::start(&[]);
+    let project = Project::new(PERSONAS).server(&server.url);
+    let loaded = Loaded::new(&project);
+    let septet = cpu(|| loaded.run());
+    let (bodies, entries) = (loaded.bodies(), loaded.entries());
+    let bare_http = cpu(|| post(&server.url, bodies));
+    let bare_store = cpu(|| keep(&entries));
+    let calls = (PERSONAS * 8) as f64;
+    println!(
+        "CPU a call, us: septet {:.0}, bare reqwest loop {:.0}, bare store {:.0}",
+        septet / calls * 1e6,
+        bare_http / calls * 1e6,
+        bare_store / calls * 1e6
+    );
+    row("CPU of 4,000 calls without latency, s", septet, bare_http + bare_store, "<= 2.0");
+}
+
+/// CPU seconds of this process, all threads, that the work took.
+fn cpu(work: impl FnOnce()) -> f64 {
+    let now = || {
+        let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+        (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6
+    };
+    let before = now();
+    work();
+    now() - before
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
+}
+
+struct Loaded {
+    config: Arc<Config>,
+    graph: Arc<Graph>,
+    folder: Arc<Folder>,
+    personas: Vec<PersonaId>,
+    cache: std::path::PathBuf,
+}
+
+impl Loaded {
+    fn new(project: &Project) -> Self {
+        let files = septet::files::Project::open(project.path()).unwrap();
+        let config = Arc::new(config::load(&files.text("pipeline.toml").unwrap(), "pipeline.toml").unwrap());
+        let prompts = Prompts::compile(&config, &files.templates(&config).unwrap()).unwrap();
+        let graph = Arc::new(Graph::new(&config.nodes, &config.result));
+        let personas = files.personas(&config).unwrap().into_iter().map(|listed| listed.id).collect();
+        let folder = Folder::new(files, config.clone(), graph.clone(), prompts.into());
+        let cache = project.path().join("cache");
+        Self { config, graph, folder: folder.into(), personas, cache }
+    }
+
+    /// The whole job, as `septet run` does it.
+    fn run(&self) {
+        let (store, _) = LocalStore::open(&self.cache, |_| {}).unwrap();
+        let store = Arc::new(store);
+        let services = Services {
+            provider: Arc::new(OpenAi::new(&self.config.provider, None).unwrap()),
+            store: store.clone(),
+            project: self.folder.clone(),
+            unix_ms: || 0,
+            jobs: Jobs::Threads,
+        };
+        let runtime = runtime();
+        runtime.block_on(async {
+            let (events, told) = unbounded_channel();
+            let (_asks, stops) = unbounded_channel();
+            let reporter = septet::report::spawn(told, Vec::new());
+            let outcome = septet::run::run(self.task(), services, events, stops).await;
+            assert_eq!(outcome, septet::events::Outcome::Complete);
+            reporter.await.unwrap();
+        });
+        drop(runtime);
+        Arc::into_inner(store).unwrap().close().unwrap();
+    }
+
+    fn task(&self) -> Task {
+        Task {
+            run: "bench".into(),
+            graph: self.graph.clone(),
+            personas: self.personas.clone(),
+            settings: Settings {
+                concurrency: Some(IN_FLIGHT),
+                retry: self.config.retry.clone(),
+                fail_fast: false,
+            },
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            prices: vec![None; self.graph.len()],
+            overwrite: false,
+            provider: self.config.provider.name.clone(),
+            simulated: false,
+            reserves_output_cap: false,
+            seed: 1,
+        }
+    }
+
+    /// The answers that the run stored.
+    fn entries(&self) -> Vec<Entry> {
+        let (store, _) = LocalStore::open(&self.cache, |_| {}).unwrap();
+        let answers = store.entries().unwrap().filter_map(|line| match line.ok()?.ok()?.entry {
+            entry @ Entry::Answer(_) => Some(entry),
+            _ => None,
+        });
+        let answers: Vec<Entry> = answers.collect();
+        assert_eq!(answers.len(), PERSONAS * 8);
+        answers
+    }
+
+    /// The bodies of all calls; the combines with texts as long as real ones.
+    fn bodies(&self) -> Vec<Vec<u8>> {
+        let answer = "A sentence of an answer that is as long as others are. ".repeat(28);
+        let body = |request: Request| {
+            let message = |m: &septet::call::Message| serde_json::json!({ "role": m.role.as_str(), "content": m.content });
+            let messages: Vec<_> = request.messages.iter().map(message).collect();
+            serde_json::to_vec(&serde_json::json!({ "model": &*request.model, "messages": messages, "max_tokens": 1000 }))
+                .unwrap()
+        };
+        let mut bodies = Vec::new();
+        for persona in &self.personas {
+            let requests = self.folder.open(persona).unwrap();
+            for node in 0..self.graph.len() {
+                let needs = self.graph.needs(node).iter().map(|&need| self.graph.id(need));
+                let needs: Vec<(&NodeId, &str)> = needs.map(|id| (id, answer.as_str())).collect();
+                bodies.push(body(requests.request(node, &needs).unwrap()));
+            }
+        }
+        bodies
+    }
+}
+
+/// The bare loop: so many tasks that post and parse.
+fn post(url: &str, bodies: Vec<Vec<u8>>) {
+    let url = format!("{url}/chat/completions");
+    let bodies = Arc::new(bodies);
+    let next = Arc::new(AtomicUsize::new(0));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    runtime().block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..IN_FLIGHT {
+            let (client, url, bodies, next) = (client.clone(), url.clone(), bodies.clone(), next.clone());
+            tasks.spawn(async move {
+                while let Some(body) = bodies.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let request = client.post(&url).header("content-type", "application/json");
+                    let answer = request.body(body.clone()).send().await.unwrap().bytes().await.unwrap();
+                    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+                    assert!(answer["choices"][0]["message"]["content"].is_string());
+                }
+            });
+        }
+        tasks.join_all().await;
+    });
+}
+
+/// The bare store: packed, appended with a sync for each 64, inserted in sled.
+fn keep(entries: &[Entry]) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = fs::File::create(folder.path().join("journal")).unwrap();
+    let sled = sled::Config::default().path(folder.path().join("sled")).flush_every_ms(None).open().unwrap();
+    let mut pack = zstd::bulk::Compressor::new(1).unwrap();
+    for group in entries.chunks(IN_FLIGHT) {
+        let mut packed = Vec::new();
+        for entry in group {
+            let Entry::Answer(record) = entry else { unreachable!() };
+            packed.push((record.key, pack.compress(&serde_json::to_vec(entry).unwrap()).unwrap()));
+        }
+        let frames: Vec<u8> = packed.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
+        journal.write_all(&frames).unwrap();
+        journal.sync_data().unwrap();
+        for (key, bytes) in packed {
+            sled.insert(key.as_bytes(), bytes).unwrap();
+        }
+    }
+    sled.flush().unwrap();
+}

@@ -1,0 +1,155 @@
+//! A project of any size in a temporary folder, the real binary run in it, and the built-in model
+//! as a server.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Instant, SystemTime};
+
+use serde_json::Value;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_septet");
+
+pub struct Project {
+    folder: tempfile::TempDir,
+}
+
+impl Project {
+    /// Seven chunks and a combine for so many personas of about 1 KB.
+    pub fn new(personas: usize) -> Self {
+        let folder = tempfile::Builder::new().prefix("septet-bench-").tempdir().unwrap();
+        let project = Self { folder };
+        project.write("prompts/system.md", "You write down one part of a long conversation.\n");
+        project.write("prompts/persona.md", "# {{ persona.id }}\n\n{{ persona.profile }}\n");
+        project.write("prompts/chunk.md", "Write part {{ vars.part }} of the conversation.\n");
+        project.write(
+            "prompts/combine.md",
+            "Join the parts:\n{% for need in needs %}\n## {{ need.id }}\n{{ need.text }}\n{% endfor %}\n",
+        );
+        for i in 0..personas {
+            let profile = format!("Person number {i} lives by the sea and counts the days. ").repeat(18);
+            project.write(&format!("personas/p{i:06}/profile.md"), &profile);
+        }
+        project
+    }
+
+    /// On the built-in model, in the process itself.
+    pub fn simulator(self, latency: &str) -> Self {
+        self.pipeline(&format!(
+            "[provider]\nkind = \"simulator\"\n[simulator]\nlatency = \"{latency}\"\njitter = 0.0\n"
+        ))
+    }
+
+    /// On a server.
+    pub fn server(self, url: &str) -> Self {
+        self.pipeline(&format!("[provider]\nkind = \"openai\"\nbase_url = \"{url}\"\nname = \"bench\"\n"))
+    }
+
+    fn pipeline(self, provider: &str) -> Self {
+        let chunk = |n| format!("[[node]]\nid = \"chunk-{n}\"\nprompt = \"prompts/chunk.md\"\nvars = {{ part = {n} }}\n");
+        let chunks: String = (1..=7).map(chunk).collect();
+        let text = format!(
+            "[pipeline]\npersonas = \"personas\"\noutput = \"transcripts/{{persona}}.md\"\n{provider}\
+             [model]\nname = \"m\"\nmax_output_tokens = 1000\n[limits]\nconcurrency = 64\n\
+             [prompts]\nsystem = \"prompts/system.md\"\ncontext = \"prompts/persona.md\"\n{chunks}\
+             [[node]]\nid = \"combine\"\nneeds = [\"chunk-*\"]\nprompt = \"prompts/combine.md\"\n"
+        );
+        self.write("pipeline.toml", &text);
+        self
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Runs `septet run --json` to its end.
+    pub fn run(&self, args: &[&str]) -> Ran {
+        let mut command = Command::new(BINARY);
+        command.args(["run", "--json"]).args(args).current_dir(self.path()).stdin(Stdio::null());
+        let started = Instant::now();
+        let output = command.output().unwrap();
+        let elapsed = started.elapsed().as_secs_f64();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        Ran { elapsed, summary: serde_json::from_str(stdout.lines().last().unwrap()).unwrap() }
+    }
+
+    /// Every file but the cache's, with the time it was written: one `stat` each.
+    pub fn walk(&self) -> (usize, Vec<(PathBuf, SystemTime)>) {
+        let mut open = vec![self.path().to_owned()];
+        let mut found = Vec::new();
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let entry = entry.unwrap();
+                match entry.file_type().unwrap().is_dir() {
+                    true if entry.file_name() == "cache" => {}
+                    true => open.push(entry.path()),
+                    false => found.push((entry.path(), entry.metadata().unwrap().modified().unwrap())),
+                }
+            }
+        }
+        found.sort();
+        (found.len(), found)
+    }
+}
+
+/// A run of the binary.
+pub struct Ran {
+    elapsed: f64,
+    summary: Value,
+}
+
+impl Ran {
+    /// Of the whole process, in seconds.
+    pub fn elapsed(&self) -> f64 {
+        self.elapsed
+    }
+
+    /// A figure of `run_finished`, such as `calls.sent`.
+    pub fn figure(&self, path: &str) -> f64 {
+        path.split('.').fold(&self.summary, |value, name| &value[name]).as_f64().unwrap()
+    }
+}
+
+/// `septet simulate` on a free port, ended when it is dropped.
+pub struct Server {
+    child: Child,
+    pub url: String,
+}
+
+impl Server {
+    pub fn start(args: &[&str]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.args(["simulate", "--port", "0", "--latency", "0ms"]).args(args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, url: line.trim().to_owned() }
+    }
+
+    /// The server's own counters.
+    pub fn stats(&self) -> Value {
+        let host = self.url.trim_start_matches("http://").split('/').next().unwrap();
+        let mut stream = TcpStream::connect(host).unwrap();
+        write!(stream, "GET /stats HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
