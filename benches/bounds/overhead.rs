@@ -11,11 +11,12 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use septet::call::Request;
 use septet::config::{self, Config};
+use septet::events::Failure;
 use septet::graph::Graph;
 use septet::names::{NodeId, PersonaId};
 use septet::prompt::Prompts;
 use septet::provider::OpenAi;
-use septet::run::{Folder, Jobs, Project as _, Services, Task};
+use septet::run::{Folder, Jobs, Project as _, Requests, Services, Task};
 use septet::schedule::Settings;
 use septet::store::{Entry, LocalStore};
 use tokio::sync::mpsc::unbounded_channel;
@@ -42,7 +43,30 @@ pub fn overhead() {
         bare_http / calls * 1e6,
         bare_store / calls * 1e6
     );
-    row("CPU of 4,000 calls without latency, s", septet, bare_http + bare_store, "<= 2.0");
+    row(
+        "CPU of 4,000 calls without latency, s",
+        septet,
+        bare_http + bare_store,
+        "<= 2.0",
+    );
+}
+
+/// The project's folder, but for its transcripts: the bare loop and the bare store write none
+/// either, and a file of its own for each persona (create, sync, rename) is the disk's price.
+struct InMemory(Arc<Folder>);
+
+impl septet::run::Project for InMemory {
+    fn open(&self, persona: &PersonaId) -> Result<Box<dyn Requests>, Failure> {
+        self.0.open(persona)
+    }
+
+    fn transcript(&self, _: &PersonaId) -> Result<Option<Vec<u8>>, Failure> {
+        Ok(None)
+    }
+
+    fn write(&self, persona: &PersonaId, _: &str, _: bool) -> Result<String, Failure> {
+        Ok(persona.to_string())
+    }
 }
 
 /// CPU seconds of this process, all threads, that the work took.
@@ -57,7 +81,10 @@ fn cpu(work: impl FnOnce()) -> f64 {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 struct Loaded {
@@ -74,10 +101,21 @@ impl Loaded {
         let config = Arc::new(config::load(&files.text("pipeline.toml").unwrap(), "pipeline.toml").unwrap());
         let prompts = Prompts::compile(&config, &files.templates(&config).unwrap()).unwrap();
         let graph = Arc::new(Graph::new(&config.nodes, &config.result));
-        let personas = files.personas(&config).unwrap().into_iter().map(|listed| listed.id).collect();
+        let personas = files
+            .personas(&config)
+            .unwrap()
+            .into_iter()
+            .map(|listed| listed.id)
+            .collect();
         let folder = Folder::new(files, config.clone(), graph.clone(), prompts.into());
         let cache = project.path().join("cache");
-        Self { config, graph, folder: folder.into(), personas, cache }
+        Self {
+            config,
+            graph,
+            folder: folder.into(),
+            personas,
+            cache,
+        }
     }
 
     /// The whole job, as `septet run` does it.
@@ -87,7 +125,7 @@ impl Loaded {
         let services = Services {
             provider: Arc::new(OpenAi::new(&self.config.provider, None).unwrap()),
             store: store.clone(),
-            project: self.folder.clone(),
+            project: Arc::new(InMemory(self.folder.clone())),
             unix_ms: || 0,
             jobs: Jobs::Threads,
         };
@@ -96,7 +134,9 @@ impl Loaded {
             let (events, told) = unbounded_channel();
             let (_asks, stops) = unbounded_channel();
             let reporter = septet::report::spawn(told, Vec::new());
-            let outcome = septet::run::run(self.task(), services, events, stops).await;
+            let outcome = tokio::spawn(septet::run::run(self.task(), services, events, stops))
+                .await
+                .unwrap();
             assert_eq!(outcome, septet::events::Outcome::Complete);
             reporter.await.unwrap();
         });
@@ -128,10 +168,13 @@ impl Loaded {
     /// The answers that the run stored.
     fn entries(&self) -> Vec<Entry> {
         let (store, _) = LocalStore::open(&self.cache, |_| {}).unwrap();
-        let answers = store.entries().unwrap().filter_map(|line| match line.ok()?.ok()?.entry {
-            entry @ Entry::Answer(_) => Some(entry),
-            _ => None,
-        });
+        let answers = store
+            .entries()
+            .unwrap()
+            .filter_map(|line| match line.ok()?.ok()?.entry {
+                entry @ Entry::Answer(_) => Some(entry),
+                _ => None,
+            });
         let answers: Vec<Entry> = answers.collect();
         assert_eq!(answers.len(), PERSONAS * 8);
         answers
@@ -143,8 +186,10 @@ impl Loaded {
         let body = |request: Request| {
             let message = |m: &septet::call::Message| serde_json::json!({ "role": m.role.as_str(), "content": m.content });
             let messages: Vec<_> = request.messages.iter().map(message).collect();
-            serde_json::to_vec(&serde_json::json!({ "model": &*request.model, "messages": messages, "max_tokens": 1000 }))
-                .unwrap()
+            serde_json::to_vec(
+                &serde_json::json!({ "model": &*request.model, "messages": messages, "max_tokens": 1000 }),
+            )
+            .unwrap()
         };
         let mut bodies = Vec::new();
         for persona in &self.personas {
@@ -172,7 +217,14 @@ fn post(url: &str, bodies: Vec<Vec<u8>>) {
             tasks.spawn(async move {
                 while let Some(body) = bodies.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let request = client.post(&url).header("content-type", "application/json");
-                    let answer = request.body(body.clone()).send().await.unwrap().bytes().await.unwrap();
+                    let answer = request
+                        .body(body.clone())
+                        .send()
+                        .await
+                        .unwrap()
+                        .bytes()
+                        .await
+                        .unwrap();
                     let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
                     assert!(answer["choices"][0]["message"]["content"].is_string());
                 }
@@ -186,15 +238,27 @@ fn post(url: &str, bodies: Vec<Vec<u8>>) {
 fn keep(entries: &[Entry]) {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = fs::File::create(folder.path().join("journal")).unwrap();
-    let sled = sled::Config::default().path(folder.path().join("sled")).flush_every_ms(None).open().unwrap();
+    let sled = sled::Config::default()
+        .path(folder.path().join("sled"))
+        .flush_every_ms(None)
+        .open()
+        .unwrap();
     let mut pack = zstd::bulk::Compressor::new(1).unwrap();
     for group in entries.chunks(IN_FLIGHT) {
         let mut packed = Vec::new();
         for entry in group {
-            let Entry::Answer(record) = entry else { unreachable!() };
-            packed.push((record.key, pack.compress(&serde_json::to_vec(entry).unwrap()).unwrap()));
+            let Entry::Answer(record) = entry else {
+                unreachable!()
+            };
+            packed.push((
+                record.key,
+                pack.compress(&serde_json::to_vec(entry).unwrap()).unwrap(),
+            ));
         }
-        let frames: Vec<u8> = packed.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
+        let frames: Vec<u8> = packed
+            .iter()
+            .flat_map(|(_, bytes)| bytes.iter().copied())
+            .collect();
         journal.write_all(&frames).unwrap();
         journal.sync_data().unwrap();
         for (key, bytes) in packed {

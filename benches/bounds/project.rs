@@ -19,11 +19,23 @@ pub struct Project {
 impl Project {
     /// Seven chunks and a combine for so many personas of about 1 KB.
     pub fn new(personas: usize) -> Self {
-        let folder = tempfile::Builder::new().prefix("septet-bench-").tempdir().unwrap();
+        let folder = tempfile::Builder::new()
+            .prefix("septet-bench-")
+            .tempdir()
+            .unwrap();
         let project = Self { folder };
-        project.write("prompts/system.md", "You write down one part of a long conversation.\n");
-        project.write("prompts/persona.md", "# {{ persona.id }}\n\n{{ persona.profile }}\n");
-        project.write("prompts/chunk.md", "Write part {{ vars.part }} of the conversation.\n");
+        project.write(
+            "prompts/system.md",
+            "You write down one part of a long conversation.\n",
+        );
+        project.write(
+            "prompts/persona.md",
+            "# {{ persona.id }}\n\n{{ persona.profile }}\n",
+        );
+        project.write(
+            "prompts/chunk.md",
+            "Write part {{ vars.part }} of the conversation.\n",
+        );
         project.write(
             "prompts/combine.md",
             "Join the parts:\n{% for need in needs %}\n## {{ need.id }}\n{{ need.text }}\n{% endfor %}\n",
@@ -44,11 +56,15 @@ impl Project {
 
     /// On a server.
     pub fn server(self, url: &str) -> Self {
-        self.pipeline(&format!("[provider]\nkind = \"openai\"\nbase_url = \"{url}\"\nname = \"bench\"\n"))
+        self.pipeline(&format!(
+            "[provider]\nkind = \"openai\"\nbase_url = \"{url}\"\nname = \"bench\"\n"
+        ))
     }
 
     fn pipeline(self, provider: &str) -> Self {
-        let chunk = |n| format!("[[node]]\nid = \"chunk-{n}\"\nprompt = \"prompts/chunk.md\"\nvars = {{ part = {n} }}\n");
+        let chunk = |n| {
+            format!("[[node]]\nid = \"chunk-{n}\"\nprompt = \"prompts/chunk.md\"\nvars = {{ part = {n} }}\n")
+        };
         let chunks: String = (1..=7).map(chunk).collect();
         let text = format!(
             "[pipeline]\npersonas = \"personas\"\noutput = \"transcripts/{{persona}}.md\"\n{provider}\
@@ -73,13 +89,24 @@ impl Project {
     /// Runs `septet run --json` to its end.
     pub fn run(&self, args: &[&str]) -> Ran {
         let mut command = Command::new(BINARY);
-        command.args(["run", "--json"]).args(args).current_dir(self.path()).stdin(Stdio::null());
+        command
+            .args(["run", "--json"])
+            .args(args)
+            .current_dir(self.path())
+            .stdin(Stdio::null());
         let started = Instant::now();
         let output = command.output().unwrap();
         let elapsed = started.elapsed().as_secs_f64();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let stdout = String::from_utf8(output.stdout).unwrap();
-        Ran { elapsed, summary: serde_json::from_str(stdout.lines().last().unwrap()).unwrap() }
+        Ran {
+            elapsed,
+            summary: serde_json::from_str(stdout.lines().last().unwrap()).unwrap(),
+        }
     }
 
     /// Every file but the cache's, with the time it was written: one `stat` each.
@@ -115,7 +142,10 @@ impl Ran {
 
     /// A figure of `run_finished`, such as `calls.sent`.
     pub fn figure(&self, path: &str) -> f64 {
-        path.split('.').fold(&self.summary, |value, name| &value[name]).as_f64().unwrap()
+        path.split('.')
+            .fold(&self.summary, |value, name| &value[name])
+            .as_f64()
+            .unwrap()
     }
 }
 
@@ -128,19 +158,33 @@ pub struct Server {
 impl Server {
     pub fn start(args: &[&str]) -> Self {
         let mut command = Command::new(BINARY);
-        command.args(["simulate", "--port", "0", "--latency", "0ms"]).args(args);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+            .args(["simulate", "--port", "0", "--latency", "0ms"])
+            .args(args);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, url: line.trim().to_owned() }
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        Self {
+            child,
+            url: line.trim().to_owned(),
+        }
     }
 
     /// The server's own counters.
     pub fn stats(&self) -> Value {
         let host = self.url.trim_start_matches("http://").split('/').next().unwrap();
         let mut stream = TcpStream::connect(host).unwrap();
-        write!(stream, "GET /stats HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "GET /stats HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()

@@ -65,7 +65,12 @@ async fn go(
     let run = task.run.clone();
     let (events, told) = unbounded_channel();
     let reporter = report::spawn(told, report::sinks(shown));
-    crate::run::run(task, services, events, stops).await;
+    // On a worker thread, where what wakes it is at hand: the main thread would be parked and
+    // woken by the system for each report.
+    let running = tokio::spawn(crate::run::run(task, services, events, stops));
+    running
+        .await
+        .map_err(|_| Complaint::new("septet has a bug: the run panicked; what was paid is kept"))?;
     let tally = reporter
         .await
         .map_err(|_| Complaint::new("septet has a bug: the display ended early"))?;

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::events::{Event, Stamped, Tally};
 use crate::report::style::{Color, Palette};
@@ -31,6 +31,8 @@ use crate::report::style::{Color, Palette};
 const FASTEST: Duration = Duration::from_millis(50);
 /// While a run goes on, what is shown is never older than this.
 const SLOWEST: Duration = Duration::from_millis(500);
+/// Events that come within so short a time are taken together.
+const GATHER: Duration = Duration::from_millis(5);
 /// Events that are folded between two looks at the clock.
 const BATCH: usize = 1024;
 
@@ -119,6 +121,9 @@ pub async fn run(mut events: UnboundedReceiver<Stamped>, sinks: Vec<Box<dyn Sink
                 }
                 batch.drain(..).for_each(|stamped| report.event(&stamped));
                 news = true;
+                // The next ones are gathered: to be woken for each of them would cost the run
+                // more than to make them.
+                sleep(GATHER).await;
             }
         }
     }
