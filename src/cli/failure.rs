@@ -77,8 +77,9 @@ impl CliError {
     /// Prints it and returns its exit code.
     #[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
     pub fn report(&self) -> ExitCode {
-        for complaint in &self.complaints {
-            eprint!("{complaint}");
+        for (i, complaint) in self.complaints.iter().enumerate() {
+            let gap = if i == 0 { "" } else { "\n" };
+            eprint!("{gap}{complaint}");
         }
         ExitCode::from(self.code)
     }

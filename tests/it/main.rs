@@ -7,3 +7,4 @@ mod layers;
 mod main_job;
 mod outputs;
 mod project;
+mod refused;
