@@ -128,7 +128,8 @@ fn circle(needs: &[Vec<usize>]) -> Option<Vec<usize>> {
 fn report_circle(source: &Source<'_>, nodes: &[Node<'_>], path: &[usize]) {
     let Some((&first, at)) = path
         .first()
-        .map(|first| (first, nodes[*first].needs.iter().flatten().next())) else {
+        .map(|first| (first, nodes[*first].needs.iter().flatten().next()))
+    else {
         return;
     };
     let ids = path

@@ -1,6 +1,7 @@
 //! The real binary on real files and over real HTTP, and what holds for the source as a whole.
 //! One test binary: it links once.
 
+mod faults;
 mod http;
 mod interrupt;
 mod layers;
@@ -8,3 +9,4 @@ mod main_job;
 mod outputs;
 mod project;
 mod refused;
+mod wire;
