@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use console::style;
 
+use crate::cli::print::errln;
 use crate::report::printable::one_line;
 pub use crate::run::with_causes;
 
@@ -75,12 +76,9 @@ impl CliError {
     }
 
     /// Prints it and returns its exit code.
-    #[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
     pub fn report(&self) -> ExitCode {
-        for (i, complaint) in self.complaints.iter().enumerate() {
-            let gap = if i == 0 { "" } else { "\n" };
-            eprint!("{gap}{complaint}");
-        }
+        let complaints: Vec<String> = self.complaints.iter().map(Complaint::to_string).collect();
+        errln!("{}", complaints.join("\n").trim_end());
         ExitCode::from(self.code)
     }
 }
