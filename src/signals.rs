@@ -36,9 +36,8 @@ pub fn listen() -> std::io::Result<UnboundedReceiver<Stop>> {
                 }
                 () = terminate.asked() => Stop::Drain,
             };
-            if asked.send(stop).is_err() {
-                return;
-            }
+            // After the end of the run nobody listens, and a third press still ends the program.
+            _ = asked.send(stop);
         }
     });
     Ok(stops)

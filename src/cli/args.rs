@@ -1,5 +1,6 @@
 //! The command line as it is typed.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -50,19 +51,19 @@ pub struct Selection {
     pub persona: Vec<String>,
 
     /// Only the first N by name, up to date or not
-    #[arg(long, value_name = "N")]
-    pub max: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub max: Option<u32>,
 
     /// Calls in flight, instead of `limits.concurrency`
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", value_parser = workers)]
     pub workers: Option<u32>,
 
     /// Requests per minute, instead of `limits.requests_per_minute`
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub rpm: Option<u32>,
 
     /// Tokens per minute, instead of `limits.tokens_per_minute`
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub tpm: Option<u32>,
 
     /// Call again although cached: nodes that match PERSONA/NODE, or all of PERSONA; may be given
@@ -140,11 +141,11 @@ pub struct Simulate {
     pub port: u16,
 
     /// Requests per minute that are let through; more get a 429
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub rpm: Option<u32>,
 
     /// Tokens per minute that are let through; more get a 429
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub tpm: Option<u32>,
 
     /// Mean time of an answer, such as `400ms`
@@ -174,6 +175,19 @@ pub struct Simulate {
     /// Demand this key; without it any key will do
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
+}
+
+fn at_least_one(text: &str) -> Result<u32, String> {
+    whole(text, 1..=u32::MAX).ok_or_else(|| "expected a whole number of at least 1".to_owned())
+}
+
+/// As many as `limits.concurrency` takes.
+fn workers(text: &str) -> Result<u32, String> {
+    whole(text, 1..=100_000).ok_or_else(|| "expected a whole number from 1 to 100000".to_owned())
+}
+
+fn whole(text: &str, range: RangeInclusive<u32>) -> Option<u32> {
+    text.parse().ok().filter(|number| range.contains(number))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

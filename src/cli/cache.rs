@@ -1,9 +1,5 @@
 //! Opens and closes the project's cache, and says what is wrong with it.
 #![expect(clippy::disallowed_methods, reason = "makes the folder of the cache")]
-#![expect(
-    clippy::print_stderr,
-    reason = "tells what was found while the cache was opened"
-)]
 
 use std::fs;
 use std::path::Path;
@@ -12,6 +8,7 @@ use std::sync::Arc;
 use console::style;
 
 use crate::cli::failure::{CliError, Complaint};
+use crate::cli::print::errln;
 use crate::report::printable::one_line;
 use crate::store::{LocalStore, StoreError};
 
@@ -43,7 +40,7 @@ pub fn open(root: &Path) -> Result<LocalStore, CliError> {
     .map_err(|error| refused(&error))?;
     bar.finish_and_clear();
     for notice in notices {
-        eprintln!(
+        errln!(
             "{} {}",
             style("warning:").for_stderr().yellow().bold(),
             one_line(&notice.to_string())

@@ -1,8 +1,4 @@
 //! `septet check`: reads everything and renders every prompt; with `--ping` makes one small call.
-#![expect(
-    clippy::print_stdout,
-    reason = "what was found is what this command is asked for"
-)]
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,6 +7,7 @@ use std::sync::Arc;
 use crate::call::{Answer, Delivery, Message, Request, Role};
 use crate::cli::args::Check;
 use crate::cli::failure::{CliError, Complaint};
+use crate::cli::print::outln;
 use crate::cli::project::Loaded;
 use crate::cli::{provider, runtime};
 use crate::config::{Node, ProviderKind};
@@ -40,12 +37,12 @@ pub fn check(directory: Option<&Path>, args: &Check) -> Result<ExitCode, CliErro
             Ok(input) => tokens += input,
             Err(failure) => {
                 failed += 1;
-                println!("✗ {}  {}", one_line(persona.as_str()), one_line(&failure.message));
+                outln!("✗ {}  {}", one_line(persona.as_str()), one_line(&failure.message));
             }
         }
     }
     let good = personas.len() - failed;
-    println!(
+    outln!(
         "✓ {} with {} each; {} of {} can be rendered, about {} input tokens before the nodes that need others",
         count(personas.len() as u64, "persona"),
         count(project.graph.len() as u64, "node"),
@@ -75,7 +72,7 @@ fn check_prices(project: &Loaded) {
         .into_iter()
         .filter(|model| !project.config.prices.contains_key(*model))
     {
-        println!("! no price for `{model}`: its cost will be unknown (add `[prices.\"{model}\"]`)");
+        outln!("! no price for `{model}`: its cost will be unknown (add `[prices.\"{model}\"]`)");
     }
 }
 
@@ -83,7 +80,7 @@ fn check_prices(project: &Loaded) {
 fn check_key(project: &Loaded) -> Result<(), CliError> {
     provider::connect(&project.config.provider)?;
     match &project.config.provider.kind {
-        ProviderKind::Simulator(_) => println!("✓ the built-in model: offline and free"),
+        ProviderKind::Simulator(_) => outln!("✓ the built-in model: offline and free"),
         ProviderKind::OpenAi {
             base_url,
             api_key_env,
@@ -93,7 +90,7 @@ fn check_key(project: &Loaded) -> Result<(), CliError> {
                 Some(name) => format!("the key of `{name}`"),
                 None => "no key".to_owned(),
             };
-            println!("✓ {} with {key}", one_line(base_url.as_str()));
+            outln!("✓ {} with {key}", one_line(base_url.as_str()));
         }
     }
     Ok(())
@@ -133,7 +130,7 @@ fn hello(node: &Node, provider: &Arc<str>) -> Request {
 }
 
 fn say_answer(answer: &Answer, time: std::time::Duration) {
-    println!(
+    outln!(
         "✓ `{}` answered in {} ms: {} input, {} output tokens",
         one_line(&answer.model),
         time.as_millis(),

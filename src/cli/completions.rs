@@ -6,9 +6,12 @@ use clap::CommandFactory;
 
 use crate::cli::args::{Cli, Completions};
 use crate::cli::failure::CliError;
+use crate::cli::print;
 
 /// Prints the completions of a shell.
 pub fn completions(args: &Completions) -> Result<ExitCode, CliError> {
-    clap_complete::generate(args.shell, &mut Cli::command(), "septet", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "septet", &mut script);
+    print::whole(&script);
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use console::style;
 
+use crate::cli::print::errln;
 use crate::report::printable::one_line;
 pub use crate::run::with_causes;
 
@@ -75,11 +76,9 @@ impl CliError {
     }
 
     /// Prints it and returns its exit code.
-    #[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
     pub fn report(&self) -> ExitCode {
-        for complaint in &self.complaints {
-            eprint!("{complaint}");
-        }
+        let complaints: Vec<String> = self.complaints.iter().map(Complaint::to_string).collect();
+        errln!("{}", complaints.join("\n").trim_end());
         ExitCode::from(self.code)
     }
 }

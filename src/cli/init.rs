@@ -1,6 +1,5 @@
 //! `septet init`: a new project that runs as it is. The files are those that septet itself ships,
 //! and are part of the program.
-#![expect(clippy::print_stderr, reason = "a command of the CLI")]
 
 use std::fs;
 use std::io;
@@ -9,6 +8,7 @@ use std::process::ExitCode;
 
 use crate::cli::args::Init;
 use crate::cli::failure::{CliError, Complaint};
+use crate::cli::print::errln;
 
 /// The shipped project: path, text.
 const FILES: &[(&str, &str)] = &include!("init/files.rs");
@@ -27,13 +27,13 @@ pub fn init(directory: Option<&Path>, args: &Init) -> Result<ExitCode, CliError>
             Complaint::new(format!("cannot write `{}`: {error}", root.join(path).display()))
         })?;
     }
-    eprintln!("made a project in `{shown}`: a pipeline, its prompts, and sample personas");
+    errln!("made a project in `{shown}`: a pipeline, its prompts, and sample personas");
     let go_there = if root.as_os_str() == "." {
         String::new()
     } else {
         format!(" -C {shown}")
     };
-    eprintln!("\nnext: `septet{go_there} run` (offline and free, on the built-in model)");
+    errln!("\nnext: `septet{go_there} run` (offline and free, on the built-in model)");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,6 +8,7 @@ mod completions;
 mod failure;
 mod init;
 mod plan;
+mod print;
 mod project;
 mod provider;
 mod refresh;

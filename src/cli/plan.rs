@@ -1,5 +1,4 @@
 //! `septet plan`: what `run` would do, by the same path up to the call.
-#![expect(clippy::print_stdout, reason = "the plan is what this command is asked for")]
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,13 +9,14 @@ use serde_json::{Value, json};
 use crate::cli::args::Plan;
 use crate::cli::cache;
 use crate::cli::failure::{CliError, Complaint};
+use crate::cli::print::outln;
 use crate::cli::project::Loaded;
 use crate::cli::refresh::Refresh;
 use crate::config::{Limits, ProviderKind};
 use crate::events::Failure;
 use crate::names::{Instance, PersonaId};
 use crate::plan::{Binding, Outlook, Planner, Stored, Totals, duration};
-use crate::report::figures::{count, dollars, number, roughly};
+use crate::report::figures::{count, dollars, duration as words, number};
 use crate::report::printable::one_line;
 use crate::run::{Folder, Project, with_causes};
 use crate::store::{LocalStore, Looked, Store};
@@ -144,13 +144,13 @@ impl<'a> Foreseen<'a> {
             latency,
         );
         if args.selection.json {
-            println!("{}", self.json(time, binding));
+            outln!("{}", self.json(time, binding));
         } else {
             self.print_text(
                 args,
                 time,
                 binding,
-                &format!("{} a call, {known}", roughly(latency)),
+                &format!("{} a call, {known}", words(latency)),
             );
         }
     }
@@ -177,49 +177,49 @@ impl<'a> Foreseen<'a> {
             true => " (simulated)",
             false => "",
         };
-        println!(
+        outln!(
             "personas  {} of {} have something to do",
             number(self.to_do as u64),
             number(self.personas as u64)
         );
-        println!(
+        outln!(
             "nodes     {} cached, {} to call, {} that depend on their answers",
             number(totals.hits as u64),
             number(totals.calls as u64),
             number(totals.depends as u64)
         );
         if self.failed > 0 {
-            println!(
+            outln!(
                 "failed    {} cannot be read or rendered: see `septet check`",
                 count(self.failed as u64, "persona")
             );
         }
         if totals.calls + totals.depends == 0 {
-            return println!("nothing to call");
+            return outln!("nothing to call");
         }
-        println!(
+        outln!(
             "calls     {} to {}",
             number(totals.calls as u64),
             number((totals.calls + totals.depends) as u64)
         );
-        println!(
+        outln!(
             "tokens    about {} input, {} output; at most {} output",
             number(totals.input),
             number(totals.output),
             most(totals.most_output)
         );
-        println!(
+        outln!(
             "cost      about {}, at most {}{simulated}",
             dollars(totals.cost),
             dollars(totals.most_cost)
         );
-        println!(
+        outln!(
             "time      about {} ({}; {latency})",
-            roughly(time),
+            words(time),
             bound_by(binding)
         );
         if !args.verbose {
-            println!("\n`septet plan -v` names the nodes, `septet run` does it");
+            outln!("\n`septet plan -v` names the nodes, `septet run` does it");
         }
     }
 }
@@ -235,12 +235,12 @@ fn bound_by(binding: Binding) -> &'static str {
 fn say_failure(persona: &PersonaId, failure: &Failure, args: &Plan) {
     let error = json!({ "kind": failure.kind, "message": failure.message, "http_status": null });
     if args.selection.json {
-        println!(
+        outln!(
             "{}",
             json!({ "event": "persona_planned", "persona": persona, "status": "failed", "error": error })
         );
     } else if !args.quiet {
-        println!("✗ {}  {}", one_line(persona.as_str()), one_line(&failure.message));
+        outln!("✗ {}  {}", one_line(persona.as_str()), one_line(&failure.message));
     }
 }
 
@@ -253,13 +253,13 @@ fn say_node(persona: &PersonaId, node: &str, outlook: &Outlook, args: &Plan) {
     if args.selection.json {
         let tokens =
             estimate.map(|e| json!({ "input": e.input, "output": e.output, "most_output": e.most_output }));
-        println!(
+        outln!(
             "{}",
             json!({ "event": "node_planned", "persona": persona, "node": node, "status": status, "tokens": tokens })
         );
     } else if let (true, Some(estimate)) = (args.verbose, estimate) {
         let tokens = number(estimate.input + estimate.output);
-        println!(
+        outln!(
             "{status:<8} {}/{}  about {tokens} tokens",
             one_line(persona.as_str()),
             one_line(node)

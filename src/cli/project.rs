@@ -30,11 +30,7 @@ impl Loaded {
     pub fn open(directory: Option<&Path>) -> Result<Self, CliError> {
         let root = directory.unwrap_or(Path::new(".")).to_owned();
         if !root.join(PIPELINE).exists() {
-            return Err(
-                Complaint::new(format!("there is no `{PIPELINE}` in `{}`", root.display()))
-                    .hint("`septet init DIR` makes a project, `septet -C DIR …` works in another folder")
-                    .into(),
-            );
+            return Err(no_pipeline(directory).into());
         }
         let files = files::Project::open(&root).map_err(|error| about_file(&error))?;
         let text = files.text(PIPELINE).map_err(|error| about_file(&error))?;
@@ -84,6 +80,20 @@ impl Loaded {
             self.graph.clone(),
             self.prompts.clone(),
         )
+    }
+}
+
+fn no_pipeline(directory: Option<&Path>) -> Complaint {
+    const HINT: &str = "`septet init DIR` makes a project, `septet -C DIR …` works in another folder";
+    match directory {
+        None => Complaint::new(format!("there is no `{PIPELINE}` in this folder")).hint(HINT),
+        Some(folder) if folder.is_dir() => {
+            Complaint::new(format!("there is no `{PIPELINE}` in `{}`", folder.display())).hint(HINT)
+        }
+        Some(folder) if folder.exists() => {
+            Complaint::new(format!("`-C {}` is not a folder", folder.display()))
+        }
+        Some(folder) => Complaint::new(format!("the folder `{}` does not exist", folder.display())),
     }
 }
 

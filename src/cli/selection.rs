@@ -29,7 +29,7 @@ impl Selection {
         if chosen.is_empty() {
             return Err(self.nobody(&all, folder));
         }
-        chosen.truncate(self.max.unwrap_or(usize::MAX));
+        chosen.truncate(self.max.map_or(usize::MAX, |max| max as usize));
         Ok(chosen)
     }
 

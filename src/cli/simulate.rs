@@ -1,6 +1,4 @@
 //! `septet simulate`: the built-in model as a server on loopback, until Ctrl+C.
-#![expect(clippy::print_stdout, reason = "prints the address, for people and programs")]
-#![expect(clippy::print_stderr, reason = "prints what the server has seen when it ends")]
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,6 +7,7 @@ use secrecy::SecretString;
 
 use crate::cli::args::Simulate;
 use crate::cli::failure::{CliError, Complaint, with_causes};
+use crate::cli::print::{errln, outln};
 use crate::cli::runtime;
 use crate::config::{Simulator, SimulatorFaults};
 use crate::provider::serve::{self, Options};
@@ -29,8 +28,8 @@ pub fn simulate(args: &Simulate) -> Result<ExitCode, CliError> {
         let address = listener
             .local_addr()
             .map_err(|error| Complaint::new(error.to_string()))?;
-        println!("http://{address}/v1");
-        eprintln!(
+        outln!("http://{address}/v1");
+        errln!(
             "an OpenAI-compatible server with the built-in model; `base_url = \"http://{address}/v1\"`\n\
              counters: http://{address}/stats · stop it with Ctrl+C"
         );
@@ -41,7 +40,7 @@ pub fn simulate(args: &Simulate) -> Result<ExitCode, CliError> {
             .await
             .map_err(|error| CliError::stopped(Complaint::new(with_causes(&error))))
     })?;
-    eprintln!("\n{counters}");
+    errln!("\n{counters}");
     Ok(ExitCode::SUCCESS)
 }
 

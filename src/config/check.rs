@@ -69,6 +69,7 @@ pub(super) fn check(source: &Source<'_>, file: File<'_>) -> Option<Config> {
         limits: file.limits.clone(),
         retry,
         prices: file.prices.clone(),
+        template_lines: template_lines(source, &file),
     })
 }
 
@@ -80,6 +81,20 @@ fn id(node: &file::Node<'_>) -> NodeId {
 fn template(own: &Option<Spanned<String>>, default: &Option<Spanned<String>>) -> Option<String> {
     let path = own.as_ref().or(default.as_ref())?.get_ref();
     (!path.is_empty()).then(|| path.clone())
+}
+
+/// The line that first names each template.
+fn template_lines(source: &Source<'_>, file: &File<'_>) -> BTreeMap<String, usize> {
+    let own = file
+        .nodes
+        .iter()
+        .flat_map(|node| [&node.system, &node.context, &node.prompt]);
+    let mut lines = BTreeMap::new();
+    for path in [&file.system, &file.context].into_iter().chain(own).flatten() {
+        let line = source.line(path.span().start);
+        lines.entry(path.get_ref().clone()).or_insert(line);
+    }
+    lines
 }
 
 /// Checks the names of the nodes and that there is one.

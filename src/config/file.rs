@@ -95,7 +95,8 @@ pub(super) struct Retry {
 /// One `[[node]]` that has an `id`.
 pub(super) struct Node<'a> {
     pub(super) id: Spanned<String>,
-    pub(super) needs: Vec<Spanned<String>>,
+    /// `None` where it cannot be read: that is an error already.
+    pub(super) needs: Option<Vec<Spanned<String>>>,
     pub(super) system: Option<Spanned<String>>,
     pub(super) context: Option<Spanned<String>>,
     pub(super) prompt: Option<Spanned<String>>,
@@ -299,10 +300,13 @@ fn limits(section: Section<'_>) -> Limits {
 
 fn retry(section: Section<'_>) -> Retry {
     let section = section.only(&["attempts", "base", "max", "rejected"]);
+    let (base, max) = (section.duration("base", TIMER), section.duration("max", TIMER));
+    // To compare one with the default of another that cannot be read would be a second error.
+    let readable = section.has("base") == base.is_some() && section.has("max") == max.is_some();
     Retry {
         attempts: section.whole("attempts", 1..=MOST_ATTEMPTS),
-        base: section.duration("base", TIMER),
-        max: section.duration("max", TIMER),
+        base: base.filter(|_| readable),
+        max: max.filter(|_| readable),
         rejected: section.whole("rejected", 0..=MOST_ATTEMPTS),
     }
 }
@@ -347,7 +351,10 @@ fn node(section: Section<'_>) -> Option<Node<'_>> {
     ]);
     let variant = section.text("variant").map(Spanned::into_inner);
     Some(Node {
-        needs: section.texts("needs").unwrap_or_default(),
+        needs: match section.has("needs") {
+            true => section.texts("needs"),
+            false => Some(Vec::new()),
+        },
         system: section.text("system"),
         context: section.text("context"),
         prompt: section.text("prompt"),

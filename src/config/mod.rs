@@ -44,6 +44,8 @@ pub struct Config {
     pub retry: Retry,
     /// Prices by model name.
     pub prices: BTreeMap<String, Price>,
+    /// The line that first names each template, from 1: for errors found later.
+    pub template_lines: BTreeMap<String, usize>,
     /// The nodes in the order of the file. `needs` is resolved, the graph has no cycle.
     pub nodes: Vec<Node>,
 }

@@ -35,7 +35,7 @@ fn needs_of(source: &Source<'_>, nodes: &[Node<'_>], index: usize) -> Option<Vec
     let node = &nodes[index];
     let mut chosen = vec![false; nodes.len()];
     let mut all_right = true;
-    for need in &node.needs {
+    for need in node.needs.as_ref()? {
         let found = if need.get_ref().contains(WILDCARDS) {
             matching(source, nodes, index, need)
         } else {
@@ -126,7 +126,10 @@ fn circle(needs: &[Vec<usize>]) -> Option<Vec<usize>> {
 }
 
 fn report_circle(source: &Source<'_>, nodes: &[Node<'_>], path: &[usize]) {
-    let Some((&first, at)) = path.first().map(|first| (first, nodes[*first].needs.first())) else {
+    let Some((&first, at)) = path
+        .first()
+        .map(|first| (first, nodes[*first].needs.iter().flatten().next()))
+    else {
         return;
     };
     let ids = path

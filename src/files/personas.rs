@@ -127,11 +127,13 @@ fn unreadable(config: &Config, folder: &str, refusal: Refusal) -> FileError {
         }
         _ => "`personas` in `[pipeline]` names the folder of the personas",
     };
-    FileError::new(
-        &config.file,
-        format!("the folder of the personas: {}", refusal.words(folder)),
-    )
-    .with_hint(Some(hint.to_owned()))
+    let words = match &refusal {
+        Refusal::Io(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            format!("`{folder}` is not a folder")
+        }
+        refusal => refusal.words(folder),
+    };
+    FileError::new(&config.file, format!("no personas: {words}")).with_hint(Some(hint.to_owned()))
 }
 
 /// The names in a folder, sorted.

@@ -22,13 +22,14 @@ impl Project {
         let mut read = BTreeMap::new();
         let mut errors: Vec<FileError> = Vec::new();
         let mut tried = BTreeSet::new();
-        for (node, name) in config.nodes.iter().flat_map(named) {
+        for path in config.nodes.iter().flat_map(named) {
+            let name = clean(path);
             if !tried.insert(name.clone()) {
                 continue;
             }
             match self.named_template(&name) {
                 Ok(text) => drop(read.insert(name, text)),
-                Err(error) => errors.push(error.of(config, node)),
+                Err(error) => errors.push(error.of(config, path)),
             }
         }
         if !errors.is_empty() {
@@ -126,10 +127,11 @@ struct Unreadable {
 }
 
 impl Unreadable {
-    fn of(self, config: &Config, node: &Node) -> FileError {
-        let message = format!("node `{}`: the template {}", node.id, self.words);
+    /// `path` is the template as it stands in the pipeline.
+    fn of(self, config: &Config, path: &str) -> FileError {
+        let message = format!("the template {}", self.words);
         FileError {
-            line: Some(node.line),
+            line: config.template_lines.get(path).copied(),
             ..FileError::new(&config.file, message).with_hint(self.hint)
         }
     }
@@ -139,12 +141,12 @@ fn folder_of(file: &Path) -> &Path {
     file.parent().unwrap_or(Path::new(""))
 }
 
-/// The templates of a node.
-fn named(node: &Node) -> impl Iterator<Item = (&Node, String)> {
+/// The templates of a node, as they stand in the pipeline.
+fn named(node: &Node) -> impl Iterator<Item = &str> {
     let paths = [
         node.system.as_deref(),
         node.context.as_deref(),
         Some(&*node.prompt),
     ];
-    paths.into_iter().flatten().map(move |path| (node, clean(path)))
+    paths.into_iter().flatten()
 }

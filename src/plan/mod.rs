@@ -85,7 +85,7 @@ impl<'a> Planner<'a> {
             let needs: Vec<(&NodeId, &str)> = graph
                 .needs(node)
                 .iter()
-                .map(|&need| (graph.id(need), texts[need].as_deref().unwrap_or_default()))
+                .map(|&need| (graph.id(need), texts[need].as_deref().unwrap_or("…")))
                 .collect();
             let request = request(node, &needs)?;
             let unknown = graph.needs(node).iter().filter(|&&need| texts[need].is_none());
@@ -232,7 +232,13 @@ pub fn duration(
     let calls = (totals.calls + totals.depends) as f64;
     let tokens = (totals.input + totals.output) as f64;
     let minutes = |amount: f64, rate: Option<u32>| rate.map_or(0.0, |rate| amount / f64::from(rate) * 60.0);
-    let waves = (calls / concurrency as f64).ceil() * latency.as_secs_f64();
+    // A node waits for those that it needs, however many slots are free.
+    let in_a_row = if totals.depends > 0 {
+        2.0
+    } else {
+        1.0_f64.min(calls)
+    };
+    let waves = (calls / concurrency as f64).ceil().max(in_a_row) * latency.as_secs_f64();
     let bounds = [
         (waves, Binding::Concurrency),
         (minutes(calls, requests_per_minute), Binding::Requests),

@@ -10,13 +10,16 @@ use minijinja::{Environment, Value};
 use super::builtins::{FILTERS, IMPLICIT, TESTS};
 use super::constant::{Constant, Known, is_default, is_guard};
 use super::error::{Finding, hint_for_path};
-use super::path::Path;
+use super::path::{Path, Step};
 use super::references;
-use super::walk::{argument, assigned, bodies};
+use super::walk::{argument, assigned, bodies, each_needs};
 use crate::wording::{nearest, suggest};
 
 /// What every template sees.
 const ROOTS: [&str; 3] = ["persona", "vars", "needs"];
+
+/// What a need has.
+const NEED: [&str; 2] = ["id", "text"];
 
 /// The templates of a project: name → syntax tree.
 pub(super) type Trees<'a> = BTreeMap<&'a str, &'a Stmt<'a>>;
@@ -29,17 +32,20 @@ pub(super) fn check<'a>(
     environment: &'a Environment<'static>,
 ) -> Vec<Finding> {
     let reachable = reachable(name, trees);
-    let mut names = BTreeSet::new();
-    reachable
-        .iter()
-        .filter_map(|name| trees.get(name))
-        .for_each(|tree| assigned(tree, &mut names));
+    let (mut others, mut each) = (BTreeSet::new(), BTreeSet::new());
+    for tree in reachable.iter().filter_map(|name| trees.get(name)) {
+        assigned(tree, &mut others);
+        each_needs(tree, &mut each);
+    }
+    let all = others.union(&each).copied().collect();
+    each.retain(|name| !others.contains(name) && !others.contains("needs"));
     let mut checker = Checker {
         known: Known {
             seen,
-            assigned: names,
+            assigned: all,
             environment,
         },
+        each_need: each,
         template: name,
         found: Vec::new(),
     };
@@ -79,6 +85,8 @@ fn reachable<'a>(name: &'a str, trees: &Trees<'a>) -> Vec<&'a str> {
 
 struct Checker<'a> {
     known: Known<'a>,
+    /// Names that stand for a need and for nothing else.
+    each_need: BTreeSet<&'a str>,
     template: &'a str,
     found: Vec<Finding>,
 }
@@ -293,6 +301,9 @@ impl<'a> Checker<'a> {
 
     /// Reports a path that leads nowhere for any persona.
     fn path(&mut self, path: &Path<'a>) {
+        if self.each_need.contains(path.root) {
+            return self.path_in_need(path);
+        }
         if self.known.assigned.contains(path.root) || IMPLICIT.contains(&path.root) {
             return;
         }
@@ -304,6 +315,18 @@ impl<'a> Checker<'a> {
                 let hint = self.meant(root);
                 self.report(path.line, format!("`{root}` is not defined"), Some(hint));
             }
+        }
+    }
+
+    fn path_in_need(&mut self, path: &Path<'a>) {
+        if let Some(Step::Name(name)) = path.steps.first()
+            && !NEED.contains(name)
+        {
+            let hint = match nearest(name, NEED) {
+                Some(near) => format!("did you mean `{}.{near}`?", path.root),
+                None => format!("it has `{0}.id` and `{0}.text`", path.root),
+            };
+            self.report(path.line, format!("`{}` is not defined", path.text()), Some(hint));
         }
     }
 

@@ -28,10 +28,10 @@ pub(super) fn bodies<'a>(stmt: &'a Stmt<'a>) -> Vec<&'a [Stmt<'a>]> {
     }
 }
 
-/// Adds every name that a statement, or one within it, gives a value to.
+/// Adds every name that a statement, or one within it, gives a value to; [`each_need`] apart.
 pub(super) fn assigned<'a>(stmt: &'a Stmt<'a>, names: &mut BTreeSet<&'a str>) {
     match stmt {
-        Stmt::ForLoop(s) => target(&s.target, names),
+        Stmt::ForLoop(s) if each_need(stmt).is_none() => target(&s.target, names),
         Stmt::WithBlock(s) => s.assignments.iter().for_each(|(name, _)| target(name, names)),
         Stmt::Set(s) => target(&s.target, names),
         Stmt::SetBlock(s) => target(&s.target, names),
@@ -51,6 +51,24 @@ pub(super) fn assigned<'a>(stmt: &'a Stmt<'a>, names: &mut BTreeSet<&'a str>) {
         .into_iter()
         .flatten()
         .for_each(|stmt| assigned(stmt, names));
+}
+
+/// Adds every name that stands for one need after the other, in a statement or within it.
+pub(super) fn each_needs<'a>(stmt: &'a Stmt<'a>, names: &mut BTreeSet<&'a str>) {
+    names.extend(each_need(stmt));
+    let inner = bodies(stmt).into_iter().flatten();
+    inner.for_each(|stmt| each_needs(stmt, names));
+}
+
+/// The `need` of `{% for need in needs %}`.
+fn each_need<'a>(stmt: &Stmt<'a>) -> Option<&'a str> {
+    let Stmt::ForLoop(s) = stmt else {
+        return None;
+    };
+    match (&s.iter, &s.target) {
+        (Expr::Var(over), Expr::Var(name)) if over.id == "needs" => Some(name.id),
+        _ => None,
+    }
 }
 
 fn target<'a>(expr: &Expr<'a>, names: &mut BTreeSet<&'a str>) {

@@ -305,7 +305,6 @@ fn advice(kind: &str) -> Option<&'static str> {
         "not_found" => "check `model.name` and `provider.base_url`",
         "no_credit" => "add credit or raise the spending limit at the provider",
         "bad_parameter" => "take the parameter out of `[model]`; many models refuse some",
-        "redirect" => "set `provider.base_url` to where it leads: redirects are not followed",
         "connection" => "check the network and `provider.base_url`",
         Failure::STORE => "free space on the disk or make the cache's folder writable",
         _ => return None,

@@ -53,7 +53,9 @@ impl Attempt {
             attempt: self.number,
         });
         let sent = Instant::now();
+        // An answer that is there is kept, also if the run is given up at the same moment.
         let called = tokio::select! {
+            biased;
             called = services.provider.call(&self.request, self.number) => Some(called),
             _ = self.abort.wait_for(|abort| *abort) => None,
         };

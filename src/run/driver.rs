@@ -393,15 +393,16 @@ impl Driver {
             Err(failure) => (PersonaStatus::Failed, Some(failure), None),
         };
         let failed = error.is_some();
-        let store_broke = error.clone().filter(|failure| failure.kind == "store");
+        let store_broke = error.clone().filter(|failure| failure.kind == Failure::STORE);
         self.teller.tell(Event::PersonaFinished {
             persona,
             status,
             error,
             path,
         });
-        inputs.push(Input::Closed { slot, failed });
+        // Before the persona is closed, which may be the end of the run.
         inputs.extend(store_broke.map(Input::Broken));
+        inputs.push(Input::Closed { slot, failed });
     }
 
     fn tell_start(&self) {
@@ -427,7 +428,7 @@ impl Driver {
 
 fn broken(message: String) -> Input {
     Input::Broken(Failure {
-        kind: "store",
+        kind: Failure::STORE,
         message,
         http_status: None,
     })

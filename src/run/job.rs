@@ -127,7 +127,7 @@ impl Reporter {
             let report = AssertUnwindSafe(task).catch_unwind().await;
             let message = "septet has a bug: this panicked; please report it".to_owned();
             let bug = Failure {
-                kind: "bug",
+                kind: Failure::BUG,
                 message,
                 http_status: None,
             };

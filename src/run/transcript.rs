@@ -58,7 +58,7 @@ pub async fn bring_up_to_date(
             persona,
             TranscriptNote {
                 written: digest,
-                before: found,
+                before: found.filter(|_| ours),
             },
         )
         .await?;
@@ -90,7 +90,7 @@ async fn remember(services: &Services, persona: &PersonaId, note: TranscriptNote
 
 fn store_failure(error: &crate::store::StoreError) -> Failure {
     Failure {
-        kind: "store",
+        kind: Failure::STORE,
         message: with_causes(error),
         http_status: None,
     }

@@ -144,7 +144,10 @@ impl Gate {
         if self.outage.is_some() || self.streak < self.threshold {
             return None;
         }
-        let pause = self.first_pause.min(LONGEST_PROBE_PAUSE);
+        let pause = self
+            .first_pause
+            .min(LONGEST_PROBE_PAUSE)
+            .max(fault.retry_after.unwrap_or_default());
         self.outage = Some(Outage {
             since: now,
             pause,

@@ -102,10 +102,13 @@ impl Schedule {
             failure.message = format!("{}, {} times", fault.message, node.faults);
             return self.fail(handle, failure, actions);
         }
+        // Each kind of trouble has a ceiling of its own: being told to slow down often must not
+        // make the first broken connection wait for a minute.
+        if node.trouble.replace(fault.kind) != Some(fault.kind) {
+            node.pauses = 0;
+        }
         node.pauses += 1;
-        let pause = self
-            .retry
-            .pause(self.states.node(handle).pauses, jitter, fault.retry_after);
+        let pause = self.retry.pause(node.pauses, jitter, fault.retry_after);
         self.pause(now, handle, fault.to_string(), pause, actions);
     }
 
@@ -126,6 +129,8 @@ impl Schedule {
 
     pub(super) fn server_works(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if let Some(Change::OutageEnded { lasted }) = self.gate.answered(now) {
+            // Whoever waits does so because of the outage, and that is over.
+            self.states.release();
             actions.push(Action::OutageEnded { lasted });
         }
     }

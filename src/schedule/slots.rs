@@ -71,7 +71,7 @@ impl Slots {
             *growth = Growth {
                 searching: false,
                 answers: 0,
-                cut_at: sent,
+                cut_at: sent + 1,
             };
             self.allowed = (self.allowed / 2).max(1);
         }
@@ -115,6 +115,8 @@ mod tests {
         slots.refused(29, 31);
         assert_eq!(slots.allowed(), 8);
         slots.refused(30, 31);
+        assert_eq!(slots.allowed(), 8, "sent before the cut");
+        slots.refused(31, 32);
         assert_eq!(slots.allowed(), 4, "sent after the cut: an episode of its own");
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::Key;
+use crate::call::{FaultKind, Key};
 use crate::events::Failure;
 use crate::graph::Graph;
 
@@ -73,7 +73,9 @@ pub struct Node {
     pub faults: u32,
     /// Bad answers.
     pub rejected: u32,
-    /// Pauses in a row: the exponent of the next one.
+    /// What its last attempt failed with.
+    pub trouble: Option<FaultKind>,
+    /// Pauses in a row because of that: the exponent of the next one.
     pub pauses: u32,
     /// The number of its newest call, counted over the run.
     pub call: u64,
@@ -107,6 +109,7 @@ pub struct States {
     tail: bool,
     in_flight: usize,
     jobs: usize,
+    twins: usize,
     opening: usize,
     writing: usize,
 }
@@ -126,6 +129,7 @@ impl States {
             tail: false,
             in_flight: 0,
             jobs: 0,
+            twins: 0,
             opening: 0,
             writing: 0,
         }
@@ -140,6 +144,7 @@ impl States {
             attempts: 0,
             faults: 0,
             rejected: 0,
+            trouble: None,
             pauses: 0,
             call: 0,
             answered_before: 0,
@@ -220,6 +225,8 @@ impl States {
             State::Backoff(until) => _ = self.timers.insert((until, handle)),
             _ => {}
         }
+        self.twins -= usize::from(from == State::Twin);
+        self.twins += usize::from(to == State::Twin);
         self.jobs -= usize::from(from.is_job());
         self.jobs += usize::from(to.is_job());
         self.at_mut(handle.slot).unfinished -= usize::from(to.is_final());
@@ -263,6 +270,13 @@ impl States {
             .min_by_key(|&handle| self.node(handle).attempts)
     }
 
+    /// Ends every pause.
+    pub fn release(&mut self) {
+        while let Some((_, handle)) = self.next_timer() {
+            self.set(handle, State::Queued);
+        }
+    }
+
     /// The earliest time that a node waits for.
     pub fn next_timer(&self) -> Option<(Duration, Handle)> {
         self.timers.first().copied()
@@ -277,9 +291,10 @@ impl States {
         self.queue.len() + self.timers.len()
     }
 
-    /// Nodes on their way to the queue, counting those of personas that are being read.
+    /// Nodes on their way to the queue, counting those of personas that are being read and those
+    /// that wait for a twin: what is open must be bounded, whatever it waits for.
     pub fn approaching(&self) -> usize {
-        self.jobs + self.opening * self.graph.roots().count()
+        self.jobs + self.twins + self.opening * self.graph.roots().count()
     }
 
     /// True while the driver owes an input.

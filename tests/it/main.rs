@@ -6,9 +6,12 @@
     reason = "tests reach the world and may fail loudly"
 )]
 
+mod faults;
 mod http;
 mod interrupt;
 mod layers;
 mod main_job;
 mod outputs;
 mod project;
+mod refused;
+mod wire;

@@ -76,38 +76,38 @@ fn templates_that_are_not_there() {
         .with("prompts/a.md", "a")
         .with("prompts/bb.md", "b")
         .with("prompts/system.md", b"\xff");
-    insta::assert_snapshot!(errors(&disk, ""), @r#"
-    node `b`: the template `prompts/b.md` does not exist
-      --> pipeline.toml:5
+    insta::assert_snapshot!(errors(&disk, ""), @r"
+    the template `prompts/b.md` does not exist
+      --> pipeline.toml:8
 
     hint: make it, or name another
-    "#);
-    insta::assert_snapshot!(errors(&disk.with("prompts/b.md", ""), "prompts = { system = \"prompts/system.md\", context = \"prompts\" }"), @r#"
-    node `a`: the template `prompts/system.md` is not UTF-8
-      --> pipeline.toml:2
+    ");
+    insta::assert_snapshot!(errors(&disk.with("prompts/b.md", ""), "prompts = { system = \"prompts/system.md\", context = \"prompts\" }"), @r"
+    the template `prompts/system.md` is not UTF-8
+      --> pipeline.toml:1
 
     hint: save it as UTF-8
 
-    node `a`: the template `prompts` is not a file
-      --> pipeline.toml:2
-    "#);
-    insta::assert_snapshot!(errors(&Disk::new().with("prompts/a.md", "").with("prompts/b.md", "").with("prompts/system.md", ""), "prompts.system = \"prompts/systm.md\""), @r#"
-    node `a`: the template `prompts/systm.md` does not exist
-      --> pipeline.toml:2
+    the template `prompts` is not a file
+      --> pipeline.toml:1
+    ");
+    insta::assert_snapshot!(errors(&Disk::new().with("prompts/a.md", "").with("prompts/b.md", "").with("prompts/system.md", ""), "prompts.system = \"prompts/systm.md\""), @r"
+    the template `prompts/systm.md` does not exist
+      --> pipeline.toml:1
 
     hint: did you mean `prompts/system.md`?
-    "#);
-    insta::assert_snapshot!(errors(&Disk::new(), ""), @r#"
-    node `a`: the template `prompts/a.md` does not exist
-      --> pipeline.toml:2
+    ");
+    insta::assert_snapshot!(errors(&Disk::new(), ""), @r"
+    the template `prompts/a.md` does not exist
+      --> pipeline.toml:4
 
     hint: make it, or name another
 
-    node `b`: the template `prompts/b.md` does not exist
-      --> pipeline.toml:5
+    the template `prompts/b.md` does not exist
+      --> pipeline.toml:8
 
     hint: make it, or name another
-    "#);
+    ");
 }
 
 /// Who writes `..` into the pipeline means it.
@@ -152,22 +152,17 @@ fn personas_are_folders_and_sorted() {
 #[test]
 fn personas_that_are_not_there() {
     let disk = Disk::new().with("file", "");
-    insta::assert_snapshot!(disk.project.personas(&config("")).unwrap_err(), @r#"
-    the folder of the personas: `personas` does not exist
+    insta::assert_snapshot!(disk.project.personas(&config("")).unwrap_err(), @r"
+    no personas: `personas` does not exist
       --> pipeline.toml
 
     hint: make it, with one folder for each persona, or name another as `personas` in `[pipeline]`
-    "#);
+    ");
     let error = disk
         .project
         .personas(&config("pipeline.personas = \"file\""))
         .unwrap_err();
-    assert!(
-        error
-            .message
-            .starts_with("the folder of the personas: cannot read `file`: "),
-        "{error}"
-    );
+    assert!(error.message.starts_with("no personas: `file` "), "{error}");
     assert!(
         disk.persona("ann").contains("`personas` does not exist")
             || disk.persona("ann").contains("`personas/ann` does not exist")
@@ -314,12 +309,12 @@ mod unix {
 
         hint: a symlink is followed only within the project: put the file itself there
         "#);
-        insta::assert_snapshot!(disk.project.templates(&config("prompts.system = \"prompts/system.md\"")).unwrap_err()[0], @r#"
-        node `a`: the template `prompts/system.md` leads out of the project
-          --> pipeline.toml:2
+        insta::assert_snapshot!(disk.project.templates(&config("prompts.system = \"prompts/system.md\"")).unwrap_err()[0], @r"
+        the template `prompts/system.md` leads out of the project
+          --> pipeline.toml:1
 
         hint: a symlink is followed only within the project: put the file itself there
-        "#);
+        ");
         insta::assert_snapshot!(disk.project.read("out.md").unwrap_err(), @r#"
         `out.md` leads out of the project
           --> out.md
@@ -333,12 +328,12 @@ mod unix {
     fn a_folder_of_personas_that_leads_out_must_be_named() {
         let disk = Disk::new();
         symlink(&disk.beside, disk.root.join("personas")).unwrap();
-        insta::assert_snapshot!(disk.project.personas(&config("")).unwrap_err(), @r#"
-        the folder of the personas: `personas` leads out of the project
+        insta::assert_snapshot!(disk.project.personas(&config("")).unwrap_err(), @r"
+        no personas: `personas` leads out of the project
           --> pipeline.toml
 
         hint: write the path that it leads to as `personas` in `[pipeline]`
-        "#);
+        ");
     }
 
     #[test]
