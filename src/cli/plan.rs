@@ -165,7 +165,11 @@ impl<'a> Foreseen<'a> {
             "cost_usd": totals.cost.map(crate::call::Money::usd),
             "most_cost_usd": totals.most_cost.map(crate::call::Money::usd),
             "seconds": time.as_secs_f64(),
-            "bound_by": bound_by(binding),
+            "bound_by": match binding {
+                Binding::Requests => "requests_per_minute",
+                Binding::Tokens => "tokens_per_minute",
+                Binding::Concurrency => "concurrency",
+            },
             "simulated": crate::cli::provider::is_simulated(&self.project.config.provider),
         })
     }
