@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
-/// `println!` that does not panic where it cannot write: see [`line`].
+/// `println!` that does not panic where it cannot write: see [`line()`].
 macro_rules! outln {
     ($($text:tt)*) => { $crate::cli::print::line(format_args!($($text)*)) };
 }
@@ -23,7 +23,7 @@ pub fn line(text: impl Display) {
     tell_failure(printed);
 }
 
-/// Prints text as it is on standard output, as [`line`] does.
+/// Prints text as it is on standard output, as [`line()`] does.
 pub fn whole(text: &[u8]) {
     let mut out = io::stdout();
     let printed = out.write_all(text).and_then(|()| out.flush());
