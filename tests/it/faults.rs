@@ -522,7 +522,6 @@ fn a_person_reads_what_ended_the_run() {
 
     stopped early: 0 of 1 persona up to date, 1 left
     error: the server at `[server]` redirects to `https://elsewhere.example/v1/chat/completions`: redirects are not followed, so that the key goes nowhere else; set `provider.base_url` to the right address (HTTP 308)
-    hint: set `provider.base_url` to where it leads: redirects are not followed
     hint: `septet run` goes on from here; what was paid for is stored and not paid twice
     ");
 }

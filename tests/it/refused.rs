@@ -122,17 +122,17 @@ fn a_missing_model() {
         .with("name = \"gpt-6-luna\"\n", "");
     insta::assert_snapshot!(refused(&project), @r#"
     error: node `chunk-1` has no model
-      --> pipeline.toml:31
+      --> pipeline.toml:30
 
     hint: name one for all nodes: `name = "…"` in `[model]`
 
     error: node `chunk-2` has no model
-      --> pipeline.toml:36
+      --> pipeline.toml:35
 
     hint: name one for all nodes: `name = "…"` in `[model]`
 
     error: node `combine` has no model
-      --> pipeline.toml:41
+      --> pipeline.toml:40
 
     hint: name one for all nodes: `name = "…"` in `[model]`
     "#);
