@@ -88,7 +88,7 @@ fn attempt(n: u64) -> Entry {
 }
 
 fn look(store: &LocalStore, n: u64) -> Result<Looked, StoreError> {
-    store.look(&instance(n), &key(n))
+    store.look(&instance(n), &key(n), None)
 }
 
 #[track_caller]

@@ -125,7 +125,7 @@ impl Answer {
 
 impl Rejection {
     /// The word for it in `--json` and in the store.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Rejection::Truncated => "truncated",
             Rejection::Filtered => "filtered",

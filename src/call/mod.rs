@@ -2,12 +2,14 @@
 //! what it costs. Nothing here knows how a call is made.
 
 pub mod answer;
+pub mod cut;
 pub mod fault;
 pub mod key;
 pub mod price;
 pub mod request;
 
 pub use answer::{Answer, Finish, Rejection, Usage};
+pub use cut::Cut;
 pub use fault::{Fault, FaultKind, Scope};
 pub use key::Key;
 pub use price::{Money, Price};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::call::Rejection;
 use crate::cli::args::Plan;
 use crate::cli::cache;
 use crate::cli::failure::{CliError, Complaint};
@@ -15,11 +16,11 @@ use crate::cli::refresh::Refresh;
 use crate::config::{Limits, ProviderKind};
 use crate::events::Failure;
 use crate::names::{Instance, PersonaId};
-use crate::plan::{Binding, Outlook, Planner, Stored, Totals, duration};
+use crate::plan::{Binding, Estimate, Found, Outlook, Planner, Reason, Stored, Totals, duration};
 use crate::report::figures::{count, dollars, duration as words, number};
 use crate::report::printable::one_line;
 use crate::run::{Folder, Project, with_causes};
-use crate::store::{LocalStore, Looked, Store};
+use crate::store::{LocalStore, Looked, Miss, Store};
 
 /// What one call is taken to last where nothing is known of it.
 const UNKNOWN_LATENCY: Duration = Duration::from_secs(10);
@@ -63,24 +64,19 @@ fn outlooks(
     let mut broken = None;
     let outlooks = planner.persona(
         |node, needs| requests.request(node, needs),
-        |node, key| {
+        |node, key, limit| {
             let instance = Instance {
                 persona: persona.clone(),
                 node: project.graph.id(node).clone(),
             };
             if refresh.wants(&instance) {
-                return Ok(None);
+                return Ok(Found::Missing(Reason::Refreshed));
             }
-            match store.look(&instance, key) {
-                Ok(Looked::Hit(record)) => Ok(Some(Stored {
-                    output: record.answer.usage.output,
-                    latency: Duration::from_millis(record.latency_ms),
-                    text: record.answer.text,
-                })),
-                Ok(Looked::Miss(_)) => Ok(None),
+            match store.look(&instance, key, limit) {
+                Ok(looked) => Ok(found(looked, limit)),
                 Err(error) => {
                     broken = Some(with_causes(&error));
-                    Ok(None)
+                    Ok(Found::Missing(Reason::New))
                 }
             }
         },
@@ -89,6 +85,29 @@ fn outlooks(
         Some(message) => Err(CliError::stopped(Complaint::new(message))),
         None => Ok(outlooks),
     }
+}
+
+/// A look-up as the planner takes it; `limit` is the output limit that was asked with.
+fn found(looked: Looked, limit: Option<u64>) -> Found {
+    let reason = match looked {
+        Looked::Hit(record) => {
+            return Found::Stored(Stored {
+                output: record.answer.usage.output,
+                latency: Duration::from_millis(record.latency_ms),
+                text: record.answer.text,
+            });
+        }
+        Looked::CutOff(cut_off) => return Found::CutOff(cut_off.cut),
+        Looked::Miss(Miss::Absent) => Reason::New,
+        Looked::Miss(Miss::Refreshed) => Reason::Refreshed,
+        Looked::Miss(Miss::Damaged(reason)) => Reason::Damaged(reason),
+        Looked::Miss(Miss::TooLong { output }) => Reason::TooLong { output, limit },
+        Looked::Miss(Miss::CutOff(cut_off)) => Reason::CutOff {
+            cut: cut_off.cut,
+            limit,
+        },
+    };
+    Found::Missing(reason)
 }
 
 /// What has been foreseen so far; what there is to say of a node is said at once.
@@ -120,7 +139,7 @@ impl<'a> Foreseen<'a> {
                 return say_failure(persona, &failure, args);
             }
         };
-        let called = |outlook: &Outlook| matches!(outlook, Outlook::Call(_) | Outlook::Depends(_));
+        let called = |outlook: &Outlook| matches!(outlook, Outlook::Call(..) | Outlook::Depends(_));
         self.to_do += usize::from(outlooks.iter().any(called));
         let prices = self.project.prices();
         for (node, outlook) in outlooks.iter().enumerate() {
@@ -160,7 +179,10 @@ impl<'a> Foreseen<'a> {
         json!({
             "event": "plan_finished",
             "personas": { "total": self.personas, "to_do": self.to_do, "failed": self.failed },
-            "nodes": { "cached": totals.hits, "call": totals.calls, "depends": totals.depends },
+            "nodes": {
+                "cached": totals.hits, "call": totals.calls, "depends": totals.depends,
+                "failed": totals.failed, "skipped": totals.skipped,
+            },
             "tokens": { "input": totals.input, "output": totals.output, "most_output": totals.most_output },
             "cost_usd": totals.cost.map(crate::call::Money::usd),
             "most_cost_usd": totals.most_cost.map(crate::call::Money::usd),
@@ -198,6 +220,7 @@ impl<'a> Foreseen<'a> {
                 count(self.failed as u64, "persona")
             );
         }
+        self.print_cut_off();
         if totals.calls + totals.depends == 0 {
             return outln!("nothing to call");
         }
@@ -206,6 +229,7 @@ impl<'a> Foreseen<'a> {
             number(totals.calls as u64),
             number((totals.calls + totals.depends) as u64)
         );
+        self.print_reasons();
         outln!(
             "tokens    about {} input, {} output; at most {} output",
             number(totals.input),
@@ -224,6 +248,37 @@ impl<'a> Foreseen<'a> {
         );
         if !args.verbose {
             outln!("\n`septet plan -v` names the nodes, `septet run` does it");
+        }
+    }
+
+    /// Nodes that fail at once, and those that need them.
+    fn print_cut_off(&self) {
+        let Totals { failed, skipped, .. } = self.totals;
+        if failed == 0 {
+            return;
+        }
+        let (are, them) = if failed == 1 {
+            ("is", "it")
+        } else {
+            ("are", "them")
+        };
+        outln!(
+            "cut off   {}, which {are} not called again at this limit, and {} skipped; \
+             raise `max_output_tokens`, or `--refresh` {them}",
+            count(failed as u64, "node"),
+            number(skipped as u64),
+        );
+    }
+
+    /// Why there are calls, unless all of them are simply new.
+    fn print_reasons(&self) {
+        let reasons = &self.totals.reasons;
+        if reasons.keys().all(|reason| *reason == Reason::New.summary()) {
+            return;
+        }
+        for (at, (reason, calls)) in reasons.iter().enumerate() {
+            let label = if at == 0 { "because" } else { "" };
+            outln!("{label:<9} {} {reason}", number(*calls as u64));
         }
     }
 }
@@ -249,24 +304,51 @@ fn say_failure(persona: &PersonaId, failure: &Failure, args: &Plan) {
 }
 
 fn say_node(persona: &PersonaId, node: &str, outlook: &Outlook, args: &Plan) {
-    let (status, estimate) = match outlook {
-        Outlook::Hit | Outlook::Twin => ("cached", None),
-        Outlook::Call(estimate) => ("call", Some(estimate)),
-        Outlook::Depends(estimate) => ("depends", Some(estimate)),
+    let (status, estimate, reason) = match outlook {
+        Outlook::Hit | Outlook::Twin => ("cached", None, None),
+        Outlook::Call(estimate, reason) => ("call", Some(estimate), Some(reason)),
+        Outlook::Depends(estimate) => ("depends", Some(estimate), None),
+        Outlook::CutOff(_) => ("failed", None, None),
+        Outlook::Skipped => ("skipped", None, None),
     };
     if args.selection.json {
         let tokens =
             estimate.map(|e| json!({ "input": e.input, "output": e.output, "most_output": e.most_output }));
-        outln!(
+        let reason = reason.map(|reason| json!({ "kind": reason.kind(), "message": reason.to_string() }));
+        let error = match outlook {
+            Outlook::CutOff(cut) => json!({
+                "kind": Rejection::Truncated.as_str(), "message": cut.to_string(), "http_status": null
+            }),
+            _ => Value::Null,
+        };
+        return outln!(
             "{}",
-            json!({ "event": "node_planned", "persona": persona, "node": node, "status": status, "tokens": tokens })
-        );
-    } else if let (true, Some(estimate)) = (args.verbose, estimate) {
-        let tokens = number(estimate.input + estimate.output);
-        outln!(
-            "{status:<8} {}/{}  about {tokens} tokens",
-            one_line(persona.as_str()),
-            one_line(node)
+            json!({
+                "event": "node_planned", "persona": persona, "node": node, "status": status,
+                "tokens": tokens, "reason": reason, "error": error,
+            })
         );
     }
+    if !args.verbose {
+        return;
+    }
+    let about = match (outlook, estimate, reason) {
+        (_, Some(estimate), Some(reason)) if *reason != Reason::New => {
+            format!("{}, {reason}", about(estimate))
+        }
+        (_, Some(estimate), _) => about(estimate),
+        (Outlook::CutOff(cut), ..) => cut.to_string(),
+        (Outlook::Skipped, ..) => "needs one that fails".to_owned(),
+        _ => return,
+    };
+    outln!(
+        "{status:<8} {}/{}  {}",
+        one_line(persona.as_str()),
+        one_line(node),
+        one_line(&about)
+    );
+}
+
+fn about(estimate: &Estimate) -> String {
+    format!("about {} tokens", number(estimate.input + estimate.output))
 }

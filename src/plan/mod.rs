@@ -1,24 +1,42 @@
 //! What a run would do, decided the way a run decides it: the same requests, the same keys, the
 //! same look-ups, up to the call. Nothing here reads or calls anything; both are handed in.
 
-use std::collections::HashSet;
+mod reason;
+
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use crate::call::{Key, Money, Price, Request, Usage};
+use crate::call::{Cut, Key, Money, Price, Request, Usage};
 use crate::graph::Graph;
 use crate::names::NodeId;
+
+pub use reason::Reason;
 
 /// What is known of one node before a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outlook {
     /// Its answer is in the store.
     Hit,
-    /// It would be called.
-    Call(Estimate),
+    /// It would be called, and why.
+    Call(Estimate, Reason),
     /// Another node asks the same and would be called for both.
     Twin,
     /// Its request is known only once a node that it needs has been called.
     Depends(Estimate),
+    /// It would fail without a call: its answer was cut off at this limit before.
+    CutOff(Cut),
+    /// A node that it needs would fail.
+    Skipped,
+}
+
+/// What a look-up found.
+pub enum Found {
+    /// An answer that serves.
+    Stored(Stored),
+    /// Only one that was cut off, and would be again.
+    CutOff(Cut),
+    /// Nothing that serves.
+    Missing(Reason),
 }
 
 /// Tokens of a call that was not made.
@@ -76,7 +94,7 @@ impl<'a> Planner<'a> {
     pub fn persona<E>(
         &mut self,
         mut request: impl FnMut(usize, &[(&NodeId, &str)]) -> Result<Request, E>,
-        mut look: impl FnMut(usize, &Key) -> Result<Option<Stored>, E>,
+        mut look: impl FnMut(usize, &Key, Option<u64>) -> Result<Found, E>,
     ) -> Result<Vec<Outlook>, E> {
         let graph = self.graph;
         let mut texts: Vec<Option<String>> = vec![None; graph.len()];
@@ -88,6 +106,11 @@ impl<'a> Planner<'a> {
                 .map(|&need| (graph.id(need), texts[need].as_deref().unwrap_or("…")))
                 .collect();
             let request = request(node, &needs)?;
+            let fails = |&need: &usize| matches!(outlooks[need], Outlook::CutOff(_) | Outlook::Skipped);
+            if graph.needs(node).iter().any(fails) {
+                outlooks[node] = Outlook::Skipped;
+                continue;
+            }
             let unknown = graph.needs(node).iter().filter(|&&need| texts[need].is_none());
             let unknown: Vec<usize> = unknown.copied().collect();
             if !unknown.is_empty() {
@@ -100,14 +123,17 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let key = Key::of(&request);
-            outlooks[node] = match look(node, &key)? {
-                Some(stored) => {
+            outlooks[node] = match look(node, &key, request.delivery.max_output_tokens)? {
+                Found::Stored(stored) => {
                     self.learn(node, &stored);
                     texts[node] = Some(stored.text);
                     Outlook::Hit
                 }
-                None if self.called.insert(key) => Outlook::Call(self.estimate(node, &request)),
-                None => Outlook::Twin,
+                Found::CutOff(cut) => Outlook::CutOff(cut),
+                Found::Missing(reason) if self.called.insert(key) => {
+                    Outlook::Call(self.estimate(node, &request), reason)
+                }
+                Found::Missing(_) => Outlook::Twin,
             };
         }
         Ok(outlooks)
@@ -145,7 +171,7 @@ impl<'a> Planner<'a> {
 }
 
 /// All calls of a plan.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
     /// Nodes whose answer is in the store, twins included.
     pub hits: usize,
@@ -153,6 +179,12 @@ pub struct Totals {
     pub calls: usize,
     /// Nodes that may be called: it depends on the answers of others.
     pub depends: usize,
+    /// Nodes that would fail without a call.
+    pub failed: usize,
+    /// Nodes that need one that would fail.
+    pub skipped: usize,
+    /// How many calls for which reason, in its words.
+    pub reasons: BTreeMap<String, usize>,
     /// Tokens if all that depends is called.
     pub input: u64,
     /// Likely output tokens.
@@ -183,8 +215,17 @@ impl Totals {
                 self.hits += 1;
                 return;
             }
-            Outlook::Call(estimate) => {
+            Outlook::CutOff(_) => {
+                self.failed += 1;
+                return;
+            }
+            Outlook::Skipped => {
+                self.skipped += 1;
+                return;
+            }
+            Outlook::Call(estimate, reason) => {
                 self.calls += 1;
+                *self.reasons.entry(reason.summary()).or_default() += 1;
                 estimate
             }
             Outlook::Depends(estimate) => {

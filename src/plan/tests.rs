@@ -21,6 +21,19 @@ fn request(text: &str, cap: Option<u64>) -> Request {
     }
 }
 
+/// In place of an answer: one that was cut off.
+const CUT_OFF: &str = "cut o";
+
+fn cut() -> Cut {
+    Cut {
+        limit: Some(100),
+        usage: Usage {
+            output: 100,
+            ..Usage::default()
+        },
+    }
+}
+
 /// Plans personas of the pipeline `a, b, c: a b`; `store` answers by the text of the request.
 fn plan(personas: &[&str], store: &HashMap<String, &str>) -> Vec<Vec<Outlook>> {
     let graph = graph(&["a", "b", "c: a b"]);
@@ -36,13 +49,18 @@ fn plan(personas: &[&str], store: &HashMap<String, &str>) -> Vec<Vec<Outlook>> {
             texts.borrow_mut().insert(Key::of(&request), text);
             Ok::<_, ()>(request)
         };
-        let look = |_: usize, key: &Key| {
+        let look = |_: usize, key: &Key, limit: Option<u64>| {
+            assert_eq!(limit, Some(100));
             let text = texts.borrow()[key].clone();
-            Ok(store.get(&text).map(|answer| Stored {
-                text: (*answer).to_owned(),
-                output: 10,
-                latency: Duration::from_secs(2),
-            }))
+            Ok(match store.get(&text) {
+                Some(&CUT_OFF) => Found::CutOff(cut()),
+                Some(answer) => Found::Stored(Stored {
+                    text: (*answer).to_owned(),
+                    output: 10,
+                    latency: Duration::from_secs(2),
+                }),
+                None => Found::Missing(Reason::New),
+            })
         };
         outlooks.push(planner.persona(request, look).unwrap());
         rendered.extend(texts.into_inner());
@@ -56,17 +74,17 @@ fn a_node_depends_until_all_its_needs_are_stored() {
     let outlooks = plan(&["p"], &empty);
     assert!(matches!(
         outlooks[0][..],
-        [Outlook::Call(_), Outlook::Call(_), Outlook::Depends(_)]
+        [Outlook::Call(..), Outlook::Call(..), Outlook::Depends(_)]
     ));
     let one = HashMap::from([("p 0 ".to_owned(), "A")]);
     assert!(matches!(
         plan(&["p"], &one)[0][..],
-        [Outlook::Hit, Outlook::Call(_), Outlook::Depends(_)]
+        [Outlook::Hit, Outlook::Call(..), Outlook::Depends(_)]
     ));
     let both = HashMap::from([("p 0 ".to_owned(), "A"), ("p 1 ".to_owned(), "B")]);
     assert!(matches!(
         plan(&["p"], &both)[0][..],
-        [Outlook::Hit, Outlook::Hit, Outlook::Call(_)]
+        [Outlook::Hit, Outlook::Hit, Outlook::Call(..)]
     ));
     let all = HashMap::from([
         ("p 0 ".to_owned(), "A"),
@@ -90,7 +108,7 @@ fn output_is_what_the_same_node_produced_before_else_its_limit() {
     let store = HashMap::from([("p 0 ".to_owned(), "A")]);
     let outlooks = plan(&["p", "q"], &store);
     let output = |outlook: &Outlook| match outlook {
-        Outlook::Call(estimate) | Outlook::Depends(estimate) => estimate.output,
+        Outlook::Call(estimate, _) | Outlook::Depends(estimate) => estimate.output,
         other => panic!("{other:?}"),
     };
     assert_eq!(output(&outlooks[1][0]), 10);
@@ -106,10 +124,10 @@ fn a_model_without_a_price_makes_the_cost_unknown_and_not_nothing() {
     };
     let price = Price::per_million(1.0, None, None, 2.0);
     let mut totals = Totals::new();
-    totals.add(&Outlook::Call(estimate), Some(&price));
+    totals.add(&Outlook::Call(estimate, Reason::New), Some(&price));
     assert_eq!(totals.cost, Some(Money::from_usd(1.2)));
     assert_eq!(totals.most_cost, Some(Money::from_usd(3.0)));
-    totals.add(&Outlook::Call(estimate), None);
+    totals.add(&Outlook::Call(estimate, Reason::New), None);
     assert_eq!((totals.cost, totals.most_cost), (None, None));
     assert_eq!(totals.calls, 2);
 }
@@ -132,4 +150,65 @@ fn the_slowest_bound_binds() {
         let (time, bound) = duration(&totals, rpm, tpm, concurrency, second);
         assert_eq!((time.as_secs(), bound), (seconds, binding));
     }
+}
+
+#[test]
+fn what_was_cut_off_at_this_limit_fails_and_what_needs_it_is_skipped() {
+    let store = HashMap::from([("p 0 ".to_owned(), "A"), ("p 1 ".to_owned(), CUT_OFF)]);
+    let outlooks = plan(&["p"], &store).remove(0);
+    assert_eq!(outlooks, [Outlook::Hit, Outlook::CutOff(cut()), Outlook::Skipped]);
+    let mut totals = Totals::new();
+    outlooks.iter().for_each(|outlook| totals.add(outlook, None));
+    assert_eq!(
+        (
+            totals.hits,
+            totals.failed,
+            totals.skipped,
+            totals.calls,
+            totals.cost
+        ),
+        (1, 1, 1, 0, Some(Money::ZERO))
+    );
+}
+
+#[test]
+fn reasons_are_counted_by_their_words() {
+    let reasons = [
+        Reason::New,
+        Reason::Refreshed,
+        Reason::Damaged("checksum does not match".to_owned()),
+        Reason::Damaged("it is no answer".to_owned()),
+        Reason::TooLong {
+            output: 700,
+            limit: Some(500),
+        },
+        Reason::TooLong {
+            output: 600,
+            limit: Some(500),
+        },
+        Reason::CutOff {
+            cut: cut(),
+            limit: Some(200),
+        },
+        Reason::CutOff {
+            cut: cut(),
+            limit: None,
+        },
+    ];
+    let mut totals = Totals::new();
+    for reason in reasons {
+        totals.add(&Outlook::Call(Estimate::default(), reason), None);
+    }
+    let told = totals
+        .reasons
+        .iter()
+        .map(|(reason, calls)| format!("{calls} {reason}"));
+    insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"), @r"
+    1 asked for by `--refresh`
+    1 cut off at 100 tokens; the limit is now 200
+    1 cut off at 100 tokens; there is no limit now
+    2 damaged records
+    1 new
+    2 stored answers longer than the limit; the limit is now 500
+    ");
 }

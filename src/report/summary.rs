@@ -1,6 +1,7 @@
 //! The end of a run in words: what was done, what it cost, what failed, what is left and how to go
 //! on.
 
+use crate::call::Rejection;
 use crate::events::{Cause, Failure, FailureGroup, Outcome, Tally};
 use crate::report::figures::{count, dollars, duration, number};
 use crate::report::printable::one_line;
@@ -8,6 +9,8 @@ use crate::report::style::{Palette, pad_before, wrap};
 
 /// The width of the first column.
 const LABEL: usize = 10;
+/// The kind of failures that a larger output limit cures.
+const TRUNCATED: &str = Rejection::Truncated.as_str();
 /// Groups of failures that are shown; the rest is counted.
 const MOST_GROUPS: usize = 10;
 
@@ -260,6 +263,9 @@ impl Summary<'_> {
         let mut hints = Vec::new();
         match outcome {
             Outcome::Complete => {}
+            Outcome::Partial if self.tally.personas.pending == 0 && self.only_cut_off() => {
+                hints.push("`septet run` calls what was cut off again once `max_output_tokens` is larger");
+            }
             Outcome::Partial if self.tally.personas.pending == 0 => {
                 hints.push(
                     "`septet run` tries what failed again; what was paid for is stored and not paid twice",
@@ -273,6 +279,10 @@ impl Summary<'_> {
             hints.push("`septet run --overwrite` replaces transcripts that were edited by hand");
         }
         hints.into_iter().flat_map(|hint| self.hint("", hint)).collect()
+    }
+
+    fn only_cut_off(&self) -> bool {
+        self.tally.failures.keys().all(|cause| cause.kind == TRUNCATED)
     }
 
     fn hint(&self, indent: &str, text: &str) -> Vec<String> {
@@ -297,7 +307,9 @@ impl Summary<'_> {
 /// What a person can do about failures of a kind, where it is the same for all of them.
 fn advice(kind: &str) -> Option<&'static str> {
     Some(match kind {
-        "truncated" => "raise `max_output_tokens`, or ask for a shorter answer",
+        TRUNCATED => {
+            "raise `max_output_tokens`, or ask for a shorter answer; at this limit only `--refresh` asks again"
+        }
         "context_too_long" => "shorten the prompt or the persona, or choose a model with a longer context",
         "request_too_large" => "raise `tokens_per_minute` to what the provider allows, or shorten the prompt",
         "authentication" => "check the key in the variable that `api_key_env` names",

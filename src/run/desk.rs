@@ -167,9 +167,16 @@ impl Work {
     }
 
     pub fn key(&self) -> Key {
-        self.rendered
-            .as_ref()
-            .expect("BUG: the key of what is not rendered")
-            .key
+        self.rendered().key
+    }
+
+    /// The `max_output_tokens` of its request.
+    pub fn limit(&self) -> Option<u64> {
+        self.rendered().request.delivery.max_output_tokens
+    }
+
+    fn rendered(&self) -> &Rendered {
+        let rendered = self.rendered.as_ref();
+        rendered.expect("BUG: asked for the request of what is not rendered")
     }
 }

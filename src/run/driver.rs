@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::call::{Fault, FaultKind};
+use crate::call::{Fault, FaultKind, Rejection};
 use crate::events::{Event, Failure, NodeStatus, Outcome, PersonaStatus, RunStarted};
 use crate::limit::Limits;
 use crate::names::{PersonaId, Stop};
@@ -19,7 +19,7 @@ use crate::run::job::{self, Found, Opened, Report, Reporter};
 use crate::run::transcript::{Written, bring_up_to_date};
 use crate::run::{Services, Task, Teller};
 use crate::schedule::{Action, Halt, Handle, Input, Schedule};
-use crate::store::Record;
+use crate::store::{CutOff, Record};
 
 pub struct Driver {
     task: Task,
@@ -201,12 +201,16 @@ impl Driver {
     }
 
     fn look(&mut self, handles: Vec<Handle>) {
-        let what = |&handle: &Handle| (handle, self.desk.instance(handle), self.desk.work(handle).key());
+        let what = |&handle: &Handle| {
+            let work = self.desk.work(handle);
+            (handle, self.desk.instance(handle), work.key(), work.limit())
+        };
         let wanted: Vec<_> = handles.iter().map(what).collect();
         let store = self.services.store.clone();
         self.reporter.work(
             move || {
-                let look = |(handle, instance, key)| (handle, job::look(&*store, &instance, &key));
+                let look =
+                    |(handle, instance, key, limit)| (handle, job::look(&*store, &instance, &key, limit));
                 Report::Looked {
                     looked: wanted.into_iter().map(look).collect(),
                 }
@@ -314,6 +318,7 @@ impl Driver {
                 work.served = cost;
                 return inputs.push(Input::Looked { handle, hit: true });
             }
+            Found::CutOff(cut_off) => return inputs.push(self.cut_off(handle, &cut_off)),
             Found::Broken(message) => inputs.push(broken(message)),
             Found::Miss {
                 damaged: Some(reason),
@@ -328,6 +333,19 @@ impl Driver {
             Some(most) if self.desk.work(handle).reserved > most => self.too_large(handle, most),
             _ => Input::Looked { handle, hit: false },
         });
+    }
+
+    /// What was cut off at this limit in an earlier run is not paid for again.
+    fn cut_off(&self, handle: Handle, cut_off: &CutOff) -> Input {
+        let instance = self.desk.instance(handle);
+        Input::Unrenderable {
+            handle,
+            failure: Failure {
+                kind: Rejection::Truncated.as_str(),
+                message: cut_off.refusal(&instance),
+                http_status: None,
+            },
+        }
     }
 
     /// Such a call would wait for ever.
@@ -357,6 +375,7 @@ impl Driver {
                 Input::Rejected {
                     handle,
                     rejection,
+                    cut: record.cut(rejection),
                     jitter,
                 }
             }

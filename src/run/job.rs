@@ -16,7 +16,7 @@ use crate::run::desk::Rendered;
 use crate::run::transcript::Written;
 use crate::run::{Jobs, Project, Requests};
 use crate::schedule::Handle;
-use crate::store::{Looked, Miss, Store};
+use crate::store::{CutOff, Looked, Miss, Store};
 
 /// What a job reports back.
 pub enum Report {
@@ -56,6 +56,8 @@ pub enum Found {
     Miss {
         damaged: Option<String>,
     },
+    /// A call would pay for an answer that is cut off again.
+    CutOff(CutOff),
     /// The store does not work.
     Broken(String),
 }
@@ -80,17 +82,18 @@ pub fn render(
     requests.request(node, &needs).map(Rendered::new)
 }
 
-/// Looks one node up.
-pub fn look(store: &dyn Store, instance: &Instance, key: &Key) -> Found {
-    match store.look(instance, key) {
+/// Looks one node up, under the limit that its request has.
+pub fn look(store: &dyn Store, instance: &Instance, key: &Key, limit: Option<u64>) -> Found {
+    match store.look(instance, key, limit) {
         Ok(Looked::Hit(record)) => Found::Hit {
             cost: record.cost,
             text: record.answer.text.into(),
         },
+        Ok(Looked::CutOff(cut_off)) => Found::CutOff(cut_off),
         Ok(Looked::Miss(Miss::Damaged(reason))) => Found::Miss {
             damaged: Some(reason),
         },
-        Ok(Looked::Miss(Miss::Absent | Miss::Refreshed)) => Found::Miss { damaged: None },
+        Ok(Looked::Miss(_)) => Found::Miss { damaged: None },
         Err(error) => Found::Broken(with_causes(&error)),
     }
 }

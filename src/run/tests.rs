@@ -2,7 +2,7 @@
 //! seeded world of latencies, faults, outages, rate limits, stops and crashes. What must never
 //! happen is checked over everything that was sent and told.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -40,6 +40,9 @@ struct World {
     /// Good answers that were delivered, by key.
     paid: Mutex<HashMap<Key, u32>>,
     in_flight: Mutex<HashMap<Key, u32>>,
+    /// What earlier runs have answers to, good or cut off: not to be called any more.
+    known: Mutex<HashSet<Key>>,
+    called_again: Mutex<u32>,
     transcripts: Mutex<BTreeMap<PersonaId, String>>,
     writes: Mutex<u32>,
 }
@@ -70,6 +73,8 @@ impl World {
             sent: Mutex::default(),
             paid: Mutex::default(),
             in_flight: Mutex::default(),
+            known: Mutex::default(),
+            called_again: Mutex::new(0),
             transcripts: Mutex::default(),
             writes: Mutex::new(0),
         }
@@ -109,6 +114,7 @@ impl Provider for World {
     async fn call(&self, request: &Request, _: u32) -> Result<Answer, Fault> {
         let key = Key::of(request);
         self.sent.lock().unwrap().push(self.start.elapsed());
+        *self.called_again.lock().unwrap() += u32::from(self.known.lock().unwrap().contains(&key));
         *self.in_flight.lock().unwrap().entry(key).or_default() += 1;
         let _guard = InFlight(self, key);
         let latency = 0.2 + self.draw() * 20.0;
@@ -246,6 +252,7 @@ async fn replay(
     kill: Option<Duration>,
     stops: Vec<(Duration, Stop)>,
 ) -> Told {
+    *world.known.lock().unwrap() = store.entries().iter().filter_map(key_of_answer).collect();
     let (sender, mut receiver) = unbounded_channel();
     let (ask, asked) = unbounded_channel();
     tokio::spawn(async move {
@@ -272,6 +279,13 @@ async fn replay(
         events.push(event);
     }
     Told { outcome, events }
+}
+
+fn key_of_answer(entry: &Entry) -> Option<Key> {
+    match entry {
+        Entry::Answer(record) | Entry::Rejected { record, .. } => Some(record.key),
+        _ => None,
+    }
 }
 
 fn paused<T>(test: impl Future<Output = T>) -> T {
@@ -395,13 +409,18 @@ fn night(seed: u64) {
         for (key, paid) in world.paid.lock().unwrap().iter() {
             let excuse = lost.get(key).copied().unwrap_or(0);
             assert!(*paid <= 1 + excuse, "{} was paid {paid} times", key.short());
-            let looked = store.look(&Instance::new("any", "any"), key).unwrap();
+            let looked = store.look(&Instance::new("any", "any"), key, None).unwrap();
             assert!(
                 matches!(looked, Looked::Hit(_)),
                 "{} was paid and is lost",
                 key.short()
             );
         }
+        assert_eq!(
+            *world.called_again.lock().unwrap(),
+            0,
+            "what is known is not asked for again"
+        );
         if let Some(rpm) = night.rpm {
             // Each run begins with a burst of its own.
             let burst = (rpm / 600).max(1) as usize * 5;

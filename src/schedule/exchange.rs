@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::call::{Fault, Key, Rejection};
+use crate::call::{Cut, Fault, Key, Rejection};
 use crate::config::Retry;
 use crate::events::{Failure, NodeStatus};
 use crate::names::{PersonaId, Stop};
@@ -43,6 +43,8 @@ pub enum Input {
     Rejected {
         handle: Handle,
         rejection: Rejection,
+        /// Where, if it was cut off.
+        cut: Option<Cut>,
         jitter: f64,
     },
     /// The call failed.

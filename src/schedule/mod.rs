@@ -136,8 +136,9 @@ impl Schedule {
             Input::Rejected {
                 handle,
                 rejection,
+                cut,
                 jitter,
-            } => self.rejected(now, handle, rejection, jitter, actions),
+            } => self.rejected(now, handle, rejection, cut, jitter, actions),
             Input::Faulted {
                 handle,
                 fault,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::call::{Fault, FaultKind, Rejection, Scope};
+use crate::call::{Cut, Fault, FaultKind, Rejection, Scope};
 use crate::config::Retry;
 use crate::events::{Failure, NodeStatus, Outcome};
 use crate::schedule::halt::Change;
@@ -24,19 +24,22 @@ impl Schedule {
         now: Duration,
         handle: Handle,
         rejection: Rejection,
+        cut: Option<Cut>,
         jitter: f64,
         actions: &mut Vec<Action>,
     ) {
         self.server_works(now, actions);
+        let cause = cut.map_or_else(|| rejection.to_string(), |cut| cut.to_string());
+        let advice = cut.map_or_else(String::new, |cut| format!("; {}", cut.advice()));
         let node = self.states.node_mut(handle);
         node.rejected += 1;
         if node.rejected > self.retry.rejected {
             let mut failure = Failure::from(rejection);
-            failure.message = format!("{rejection}, {} times", node.rejected);
+            failure.message = format!("{cause}, {} times{advice}", node.rejected);
             self.fail(handle, failure, actions);
         } else {
             let pause = self.retry.base.mul_f64(jitter);
-            self.pause(now, handle, rejection.to_string(), pause, actions);
+            self.pause(now, handle, cause, pause, actions);
         }
     }
 

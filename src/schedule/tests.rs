@@ -199,6 +199,7 @@ impl World {
             Reply::Bad(rejection) => Input::Rejected {
                 handle,
                 rejection,
+                cut: None,
                 jitter: 0.5,
             },
             Reply::Fault(kind, retry_after) => {

@@ -16,6 +16,7 @@ use crate::store::backlog::Backlog;
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::filler::Filler;
 use crate::store::lock::Lock;
+use crate::store::looked::{self, CutOff, Numbered};
 use crate::store::mend::{Mended, Search};
 use crate::store::notice::{Notice, Progress};
 use crate::store::open::{self, JOURNAL, STORE};
@@ -249,21 +250,21 @@ impl LocalStore {
 
 #[async_trait]
 impl Store for LocalStore {
-    fn look(&self, instance: &Instance, key: &Key) -> Result<Looked, StoreError> {
+    fn look(&self, instance: &Instance, key: &Key, limit: Option<u64>) -> Result<Looked, StoreError> {
         // The mark first: it ends only after its new answer can be seen.
         let mark = self.view.mark(instance)?;
-        let Some(value) = self.view.get(Shelf::Answers, key.as_bytes())? else {
-            return Ok(Looked::Miss(Miss::Absent));
+        let found = match self.view.get(Shelf::Answers, key.as_bytes())? {
+            None => None,
+            Some(value) => Some(match answer(&value, key) {
+                Ok(found) => Ok(found),
+                Err(reason) => self.mend(key, reason)?,
+            }),
         };
-        let found = match answer(&value, key) {
-            Ok(found) => Ok(found),
-            Err(reason) => self.mend(key, reason)?,
+        let answer = match found.transpose() {
+            Ok(answer) => answer,
+            Err(miss) => return Ok(Looked::Miss(miss)),
         };
-        Ok(match found {
-            Ok((seq, _)) if mark.is_some_and(|mark| seq < mark) => Looked::Miss(Miss::Refreshed),
-            Ok((_, record)) => Looked::Hit(Box::new(record)),
-            Err(miss) => Looked::Miss(miss),
-        })
+        looked::decide(answer, mark, limit, || self.view.cut_offs(key))
     }
 
     fn transcript(&self, persona: &PersonaId) -> Result<Option<TranscriptNote>, StoreError> {
@@ -319,6 +320,22 @@ impl View {
         };
         let frame = frame::parse_whole(&value).map_err(|reason| self.wrong(&reason))?;
         Ok((!frame.is_empty()).then_some(frame.seq))
+    }
+
+    /// The truncated answers to a request. A record of the trees that cannot be read is passed
+    /// over: it is evidence and no answer, and the next open builds it again.
+    fn cut_offs(&self, key: &Key) -> Result<Vec<Numbered<CutOff>>, StoreError> {
+        let mut cut_offs = Vec::new();
+        for value in self.with_prefix(Shelf::Rejected, key.as_bytes())?.values() {
+            let read = frame::parse_whole(value).and_then(|frame| Ok((frame.seq, frame.entry()?)));
+            match read {
+                Ok((seq, Entry::Rejected { record, rejection })) => {
+                    cut_offs.extend(CutOff::of(&record, rejection).map(|cut_off| (seq, cut_off)));
+                }
+                Ok(_) | Err(_) => self.trees.distrust(),
+            }
+        }
+        Ok(cut_offs)
     }
 
     /// An entry of the trees that is no answer. Damage to one is damage to the trees, since

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 
 use crate::call::{Key, Rejection};
 use crate::names::{Instance, PersonaId};
+use crate::store::looked::{self, CutOffs, Numbered};
 use crate::store::record::{Entry, Record, TranscriptNote};
-use crate::store::{Looked, Miss, Store, StoreError};
+use crate::store::{Looked, Store, StoreError};
 
 /// A store in memory that behaves as the local one does.
 #[derive(Debug, Default)]
@@ -23,8 +24,9 @@ struct State {
     entries: Vec<Entry>,
     /// So many of them survive a power cut.
     synced: usize,
-    answers: HashMap<Key, (usize, Record)>,
-    marks: HashMap<Instance, usize>,
+    answers: HashMap<Key, Numbered<Record>>,
+    marks: HashMap<Instance, u64>,
+    cut_offs: CutOffs,
     notes: HashMap<PersonaId, TranscriptNote>,
     /// How many more entries find room.
     room: Option<usize>,
@@ -110,7 +112,8 @@ impl State {
     }
 
     fn take(&mut self, entry: Entry) {
-        let number = self.entries.len();
+        let number = self.entries.len() as u64;
+        self.cut_offs.follow(number, &entry);
         match &entry {
             Entry::Answer(record) => {
                 self.answers.insert(record.key, (number, record.clone()));
@@ -130,14 +133,11 @@ impl State {
 
 #[async_trait]
 impl Store for MemoryStore {
-    fn look(&self, instance: &Instance, key: &Key) -> Result<Looked, StoreError> {
+    fn look(&self, instance: &Instance, key: &Key, limit: Option<u64>) -> Result<Looked, StoreError> {
         let state = self.state();
-        let mark = state.marks.get(instance);
-        Ok(match state.answers.get(key) {
-            None => Looked::Miss(Miss::Absent),
-            Some((number, _)) if mark.is_some_and(|mark| number < mark) => Looked::Miss(Miss::Refreshed),
-            Some((_, record)) => Looked::Hit(Box::new(record.clone())),
-        })
+        let answer = state.answers.get(key).cloned();
+        let mark = state.marks.get(instance).copied();
+        looked::decide(answer, mark, limit, || Ok(state.cut_offs.of(key)))
     }
 
     fn transcript(&self, persona: &PersonaId) -> Result<Option<TranscriptNote>, StoreError> {

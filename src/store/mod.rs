@@ -19,6 +19,7 @@ mod guard;
 mod journal;
 mod local;
 mod lock;
+mod looked;
 mod memory;
 mod mend;
 mod notice;
@@ -44,6 +45,7 @@ use crate::names::{Instance, PersonaId};
 
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use local::{LocalStore, Settings, Stats};
+pub use looked::{CutOff, Looked, Miss};
 pub use memory::MemoryStore;
 pub use notice::{Notice, Phase, Progress};
 pub use reader::{Damage, Entries, Line, Logged};
@@ -54,11 +56,12 @@ pub use segment::Position;
 /// one in memory, and a shared one over PostgreSQL has the same face.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Looks for the answer that serves `key` for `instance`. Blocking, some ten microseconds.
+    /// Looks for the answer that serves `key` for `instance` under the `max_output_tokens` that
+    /// is asked for now (`limit`; `None`: none). Blocking, some ten microseconds.
     ///
     /// # Errors
     /// Only if the store as a whole does not work; one unreadable record is a [`Miss::Damaged`].
-    fn look(&self, instance: &Instance, key: &Key) -> Result<Looked, StoreError>;
+    fn look(&self, instance: &Instance, key: &Key, limit: Option<u64>) -> Result<Looked, StoreError>;
 
     /// What septet last wrote as the transcript of a persona.
     ///
@@ -79,26 +82,6 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// As for [`Store::keep`].
     async fn note(&self, entry: Entry) -> Result<(), StoreError>;
-}
-
-/// The result of a look-up.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Looked {
-    /// An answer that may be served.
-    Hit(Box<Record>),
-    /// None, and why.
-    Miss(Miss),
-}
-
-/// Why there is no answer to serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Miss {
-    /// Never stored.
-    Absent,
-    /// `--refresh` asked for a new one, and it has not come yet.
-    Refreshed,
-    /// The stored record is damaged: what is wrong with it.
-    Damaged(String),
 }
 
 /// A store that does not work, or cannot be opened.

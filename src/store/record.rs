@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::call::{Answer, FaultKind, Key, Money, Rejection};
+use crate::call::{Answer, Cut, FaultKind, Key, Money, Rejection};
 use crate::names::{Instance, PersonaId, RunId};
 
 /// One line of the book.
@@ -95,6 +95,16 @@ pub struct Record {
     pub cost: Option<Money>,
     /// What came, whole.
     pub answer: Answer,
+}
+
+impl Record {
+    /// Where it was cut off, if `rejection` says that it was.
+    pub fn cut(&self, rejection: Rejection) -> Option<Cut> {
+        (rejection == Rejection::Truncated).then_some(Cut {
+            limit: self.max_output_tokens,
+            usage: self.answer.usage,
+        })
+    }
 }
 
 /// What septet knows of a transcript's file: the blake3 of the text it last wrote, and of the one

@@ -228,7 +228,7 @@ fn a_plan_says_what_a_run_does() {
     };
     assert_eq!(
         plan(&[]),
-        serde_json::json!({ "cached": 0, "call": 8, "depends": 4 })
+        serde_json::json!({ "cached": 0, "call": 8, "depends": 4, "failed": 0, "skipped": 0 })
     );
     assert_eq!(
         project.names("transcripts").len(),
@@ -238,12 +238,12 @@ fn a_plan_says_what_a_run_does() {
     project.json(&[]).code(0);
     assert_eq!(
         plan(&[]),
-        serde_json::json!({ "cached": 12, "call": 0, "depends": 0 })
+        serde_json::json!({ "cached": 12, "call": 0, "depends": 0, "failed": 0, "skipped": 0 })
     );
     project.edit("pipeline.toml", "Leaving", "Staying");
     assert_eq!(
         plan(&["--max", "3"]),
-        serde_json::json!({ "cached": 3, "call": 3, "depends": 3 })
+        serde_json::json!({ "cached": 3, "call": 3, "depends": 3, "failed": 0, "skipped": 0 })
     );
     assert_eq!(project.json(&["--max", "3"]).code(0).figure("calls.sent"), 6);
     assert_eq!(plan(&["--refresh", "p00/chunk-1", "--max", "1"])["call"], 1);

@@ -29,7 +29,7 @@ fn open_on(cache: &Path, disk: &FaultyDisk) -> LocalStore {
 }
 
 fn look(store: &impl Store, n: u64) -> Looked {
-    store.look(&samples::instance(n), &samples::key(n)).unwrap()
+    store.look(&samples::instance(n), &samples::key(n), None).unwrap()
 }
 
 fn hit(entry: Entry) -> Looked {
@@ -37,6 +37,22 @@ fn hit(entry: Entry) -> Looked {
         Entry::Answer(record) => Looked::Hit(Box::new(record)),
         _ => panic!("no answer"),
     }
+}
+
+/// An answer to request `n` that was cut off under this limit.
+fn cut_off(n: u64, limit: Option<u64>) -> Entry {
+    let mut record = samples::record(n, "cut o");
+    record.max_output_tokens = limit;
+    Entry::Rejected {
+        record,
+        rejection: Rejection::Truncated,
+    }
+}
+
+/// What is found where only [`samples::rejected`] is stored, under a larger limit.
+fn was_cut_off(n: u64) -> Looked {
+    let cut_off = CutOff::of(&samples::record(n, ""), Rejection::Truncated);
+    Looked::Miss(Miss::CutOff(cut_off.unwrap()))
 }
 
 const ABSENT: Looked = Looked::Miss(Miss::Absent);
@@ -55,10 +71,12 @@ fn journaled(store: &LocalStore) -> Vec<Entry> {
 }
 
 /// What a store says to everything that the tests ask.
-fn all(store: &impl Store) -> Vec<(Looked, Option<TranscriptNote>)> {
+fn all(store: &impl Store) -> Vec<([Looked; 4], Option<TranscriptNote>)> {
     let one = |n| {
+        let (instance, key) = (samples::instance(n), samples::key(n));
+        let look = |limit| store.look(&instance, &key, limit).unwrap();
         (
-            look(store, n),
+            [None, Some(4000), Some(701), Some(400)].map(look),
             store.transcript(&samples::instance(n).persona).unwrap(),
         )
     };
@@ -72,7 +90,9 @@ async fn an_answer_is_found_at_once_and_after_a_restart() {
     assert_eq!(look(&store, 1), ABSENT);
     store.keep(samples::answer(1)).await.unwrap();
     assert_eq!(look(&store, 1), hit(samples::answer(1)));
-    let other = store.look(&samples::instance(99), &samples::key(1)).unwrap();
+    let other = store
+        .look(&samples::instance(99), &samples::key(1), None)
+        .unwrap();
     assert_eq!(other, hit(samples::answer(1)), "a twin is served too");
     store.close().unwrap();
     assert_eq!(look(&open(cache.path()), 1), hit(samples::answer(1)));
@@ -101,12 +121,11 @@ async fn a_refresh_lasts_until_its_new_answer() {
             store = open(cache.path());
         }
         assert_eq!(look(&store, 1), REFRESHED);
-        let other = store.look(&samples::instance(2), &samples::key(1)).unwrap();
+        let other = store.look(&samples::instance(2), &samples::key(1), None).unwrap();
         assert_eq!(other, hit(samples::answer(1)), "nobody asked for that one again");
     }
-    store.keep(samples::rejected(1)).await.unwrap();
     store.keep(samples::fault(1)).await.unwrap();
-    assert_eq!(look(&store, 1), REFRESHED, "neither is an answer");
+    assert_eq!(look(&store, 1), REFRESHED, "it is no answer");
     store.keep(answer_for(1, 1, "new")).await.unwrap();
     assert_eq!(look(&store, 1), hit(answer_for(1, 1, "new")));
     store.close().unwrap();
@@ -117,7 +136,7 @@ async fn a_refresh_lasts_until_its_new_answer() {
 async fn twins_that_are_refreshed_together_pay_once() {
     let cache = tempfile::tempdir().unwrap();
     let store = open(cache.path());
-    let look = |n| store.look(&samples::instance(n), &samples::key(1)).unwrap();
+    let look = |n| store.look(&samples::instance(n), &samples::key(1), None).unwrap();
     store.keep(answer_for(1, 1, "old")).await.unwrap();
     store.keep(samples::refresh(1)).await.unwrap();
     store.keep(samples::refresh(2)).await.unwrap();
@@ -143,7 +162,7 @@ async fn rejected_answers_are_evidence() {
     for n in [1, 2, 1] {
         store.keep(samples::rejected(n)).await.unwrap();
     }
-    assert_eq!(look(&store, 1), ABSENT);
+    assert_eq!(look(&store, 1), was_cut_off(1));
     let expected = vec![(samples::record(1, "cut o"), Rejection::Truncated); 2];
     assert_eq!(store.rejected(&samples::key(1)).unwrap(), expected);
     store.close().unwrap();
@@ -155,6 +174,72 @@ async fn rejected_answers_are_evidence() {
         2,
         "one of them in the backlog"
     );
+}
+
+#[tokio::test]
+async fn what_was_cut_off_is_known_at_once_and_after_a_restart() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut store = open(cache.path());
+    store.keep(cut_off(1, Some(4000))).await.unwrap();
+    for restart in [false, true] {
+        if restart {
+            store.close().unwrap();
+            store = open(cache.path());
+        }
+        let look = |limit| {
+            store
+                .look(&samples::instance(1), &samples::key(1), limit)
+                .unwrap()
+        };
+        assert!(matches!(look(Some(4000)), Looked::CutOff(_)));
+        assert_eq!(look(Some(4001)), was_cut_off(1));
+        let other = store
+            .look(&samples::instance(2), &samples::key(2), Some(4000))
+            .unwrap();
+        assert_eq!(other, ABSENT, "another request");
+    }
+    store.keep(samples::refresh(1)).await.unwrap();
+    let look = |limit| {
+        store
+            .look(&samples::instance(1), &samples::key(1), limit)
+            .unwrap()
+    };
+    assert_eq!(look(Some(4000)), REFRESHED);
+    store.keep(cut_off(1, Some(4000))).await.unwrap();
+    assert!(
+        matches!(look(Some(4000)), Looked::CutOff(_)),
+        "asked again, and paid for once"
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_truncated_answer_is_passed_over_and_built_again() {
+    let cache = tempfile::tempdir().unwrap();
+    let store = open(cache.path());
+    store.keep(samples::rejected(1)).await.unwrap();
+    store.close().unwrap();
+    let store = open(cache.path());
+    let (place, value) = store
+        .view
+        .with_prefix(Shelf::Rejected, &[])
+        .unwrap()
+        .pop_first()
+        .unwrap();
+    let frame = flipped(value.to_vec()).into();
+    let (shelf, seq) = (Shelf::Rejected, 0);
+    store
+        .view
+        .trees
+        .put(&put::Put {
+            shelf,
+            key: place,
+            seq,
+            frame,
+        })
+        .unwrap();
+    assert_eq!(look(&store, 1), ABSENT);
+    store.close().unwrap();
+    assert_eq!(look(&open(cache.path()), 1), was_cut_off(1));
 }
 
 #[tokio::test]
@@ -616,7 +701,7 @@ async fn too_many_damaged_answers_are_left_to_the_next_open() {
     for n in 0..count - 1 {
         assert_eq!(look(&store, n), hit(samples::answer(n)));
     }
-    let look_up = |n| store.look(&samples::instance(n), &samples::key(n));
+    let look_up = |n| store.look(&samples::instance(n), &samples::key(n), None);
     assert!(matches!(look_up(count - 1), Err(StoreError::Tree { .. })));
     assert!(
         matches!(look_up(0), Err(StoreError::Tree { .. })),
@@ -636,7 +721,9 @@ async fn when_the_trees_fail_the_journal_goes_on() {
     store.keep(samples::answer(1)).await.unwrap();
     drop(store.view.trees.give_up("page 7 is gone".to_owned()));
     store.keep(samples::answer(2)).await.unwrap();
-    let error = store.look(&samples::instance(2), &samples::key(2)).unwrap_err();
+    let error = store
+        .look(&samples::instance(2), &samples::key(2), None)
+        .unwrap_err();
     assert!(matches!(error, StoreError::Tree { .. }), "{error:?}");
     for n in 3..600 {
         store.keep(samples::answer(n)).await.unwrap();
@@ -698,7 +785,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             let text = format!("{} {}", TEXT.fetch_add(1, Relaxed), samples::prose(request, len));
             answer_for(request, payer, &text)
         }),
-        1 => n.clone().prop_map(samples::rejected),
+        2 => (n.clone(), prop::option::of(1..6_u64)).prop_map(|(n, limit)| cut_off(n, limit.map(|n| n * 350))),
         2 => n.clone().prop_map(samples::refresh),
         1 => n.clone().prop_map(samples::attempt),
         1 => n.clone().prop_map(samples::fault),

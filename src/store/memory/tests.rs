@@ -1,8 +1,8 @@
 use super::*;
-use crate::store::samples;
+use crate::store::{Miss, samples};
 
 fn look(store: &MemoryStore, n: u64) -> Looked {
-    store.look(&samples::instance(n), &samples::key(n)).unwrap()
+    store.look(&samples::instance(n), &samples::key(n), None).unwrap()
 }
 
 #[tokio::test]
@@ -39,7 +39,13 @@ async fn a_full_store_fails_and_keeps_what_it_has() {
 async fn rejected_answers_are_kept_and_never_served() {
     let store = MemoryStore::new();
     store.keep(samples::rejected(1)).await.unwrap();
-    assert_eq!(look(&store, 1), Looked::Miss(Miss::Absent));
+    assert!(matches!(look(&store, 1), Looked::Miss(Miss::CutOff(_))));
+    let look = |limit| {
+        store
+            .look(&samples::instance(1), &samples::key(1), limit)
+            .unwrap()
+    };
+    assert!(matches!(look(Some(4000)), Looked::CutOff(_)));
     assert_eq!(
         store.rejected(&samples::key(1)),
         [(samples::record(1, "cut o"), Rejection::Truncated)]

@@ -1,0 +1,76 @@
+//! Why a node would be called, in words and as a value.
+
+use std::fmt;
+
+use crate::call::Cut;
+
+/// Why there is no answer that serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// This request was never answered.
+    New,
+    /// `--refresh` asks for another answer.
+    Refreshed,
+    /// The stored answer cannot be read, and why.
+    Damaged(String),
+    /// The stored answer has more tokens than the limit allows now.
+    TooLong {
+        /// Its output tokens.
+        output: u64,
+        /// The limit now.
+        limit: Option<u64>,
+    },
+    /// The answer was cut off, and the limit is larger now.
+    CutOff {
+        /// Where.
+        cut: Cut,
+        /// The limit now.
+        limit: Option<u64>,
+    },
+}
+
+impl Reason {
+    /// The word for it in `--json`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Reason::New => "new",
+            Reason::Refreshed => "refreshed",
+            Reason::Damaged(_) => "damaged",
+            Reason::TooLong { .. } => "too_long",
+            Reason::CutOff { .. } => "cut_off",
+        }
+    }
+
+    /// The words under which many are counted together: without what differs from one to the next.
+    pub fn summary(&self) -> String {
+        match self {
+            Reason::Damaged(_) => "damaged records".to_owned(),
+            Reason::TooLong { limit, .. } => format!("stored answers longer than the limit; {}", now(*limit)),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::New => f.write_str("new"),
+            Reason::Refreshed => f.write_str("asked for by `--refresh`"),
+            Reason::Damaged(reason) => write!(f, "stored answer is damaged ({reason})"),
+            Reason::TooLong { output, limit } => {
+                write!(f, "stored answer has {output} tokens; {}", now(*limit))
+            }
+            Reason::CutOff { cut, limit } => {
+                let at = cut.limit.unwrap_or(cut.usage.output);
+                write!(f, "cut off at {at} tokens; {}", now(*limit))
+            }
+        }
+    }
+}
+
+fn now(limit: Option<u64>) -> String {
+    limit.map_or_else(
+        || "there is no limit now".to_owned(),
+        |limit| format!("the limit is now {limit}"),
+    )
+}
