@@ -35,6 +35,9 @@ pub enum Command {
     Plan(Plan),
     /// Read everything and render every prompt; calls nothing
     Check(Check),
+    /// Look after what was paid for
+    #[command(subcommand)]
+    Cache(crate::cli::cache::args::Cache),
     /// Make a new project that runs as it is
     Init(Init),
     /// Serve the built-in model as an OpenAI-compatible server on loopback

@@ -1,23 +1,84 @@
 //! Opens and closes the project's cache, and says what is wrong with it.
 #![expect(clippy::disallowed_methods, reason = "makes the folder of the cache")]
 
+pub mod args;
+mod gc;
+mod ls;
+mod out;
+mod reach;
+mod stats;
+mod words;
+
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use console::style;
 
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::print::errln;
+use crate::cli::project;
 use crate::report::printable::one_line;
-use crate::store::{LocalStore, StoreError};
+use crate::store::{Damage, LocalStore, StoreError};
+
+/// The name of the cache in the folder of a project.
+const FOLDER: &str = "cache";
+
+/// So many damaged places are named one by one.
+const NAMED: usize = 10;
 
 /// The folder's own ignore file: a clone has the folder and never its contents.
 const GITIGNORE: &str = "*\n!.gitignore\n";
 
+/// `septet cache`.
+pub fn command(directory: Option<&Path>, command: &args::Cache) -> Result<ExitCode, CliError> {
+    match command {
+        args::Cache::Stats(args) => stats::stats(directory, args),
+        args::Cache::Ls(args) => ls::ls(directory, args),
+    }
+}
+
+/// The cache of a folder.
+struct Opened {
+    /// The folder of the project.
+    root: PathBuf,
+    /// `None`: nothing was paid for yet.
+    store: Option<LocalStore>,
+}
+
+/// Opens the cache if there is one. What is looked after needs no good `pipeline.toml`.
+fn existing(directory: Option<&Path>) -> Result<Opened, CliError> {
+    let root = project::root(directory);
+    let store = match root.join(FOLDER).is_dir() {
+        true => Some(open(&root)?),
+        false if root.join(project::PIPELINE).exists() => None,
+        false => return Err(project::no_pipeline(directory).into()),
+    };
+    Ok(Opened { root, store })
+}
+
+/// Prints a text for people.
+fn print(text: &str) -> Result<(), CliError> {
+    let mut out = out::Out::new();
+    out.line(text)?;
+    out.finish()
+}
+
+/// Names places that cannot be read.
+fn warn_of_damage(damaged: &[Damage]) {
+    let warning = style("warning:").for_stderr().yellow().bold();
+    for damage in damaged.iter().take(NAMED) {
+        errln!("{warning} {}", one_line(&damage.to_string()));
+    }
+    if let Some(others) = damaged.len().checked_sub(NAMED).filter(|others| *others > 0) {
+        errln!("{warning} and {others} other places");
+    }
+}
+
 /// Opens the store in `cache/`; tells what was mended.
 pub fn open(root: &Path) -> Result<LocalStore, CliError> {
-    let folder = root.join("cache");
+    let folder = root.join(FOLDER);
     if !folder.exists() {
         let made = fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(".gitignore"), GITIGNORE));
         made.map_err(|source| {

@@ -75,6 +75,15 @@ impl CliError {
         }
     }
 
+    /// All that is wrong, in one line and without advice.
+    pub fn in_a_line(&self) -> String {
+        let line = |complaint: &Complaint| match &complaint.place {
+            Some(place) => format!("{} ({place})", complaint.message),
+            None => complaint.message.clone(),
+        };
+        self.complaints.iter().map(line).collect::<Vec<_>>().join("; ")
+    }
+
     /// Prints it and returns its exit code.
     pub fn report(&self) -> ExitCode {
         let complaints: Vec<String> = self.complaints.iter().map(Complaint::to_string).collect();

@@ -43,6 +43,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, CliError> {
         Command::Run(args) => run::run(directory, args, cli.color),
         Command::Plan(args) => plan::plan(directory, args),
         Command::Check(args) => check::check(directory, args),
+        Command::Cache(command) => cache::command(directory, command),
         Command::Init(args) => init::init(directory, args),
         Command::Simulate(args) => simulate::simulate(args),
         Command::Completions(args) => completions::completions(args),

@@ -13,7 +13,7 @@ use crate::names::PersonaId;
 use crate::prompt::{PromptError, Prompts};
 use crate::run::Folder;
 
-const PIPELINE: &str = "pipeline.toml";
+pub const PIPELINE: &str = "pipeline.toml";
 
 /// A project whose pipeline and templates are good.
 pub struct Loaded {
@@ -28,7 +28,7 @@ pub struct Loaded {
 impl Loaded {
     /// Reads the project in a folder; `None`: the current one.
     pub fn open(directory: Option<&Path>) -> Result<Self, CliError> {
-        let root = directory.unwrap_or(Path::new(".")).to_owned();
+        let root = root(directory);
         if !root.join(PIPELINE).exists() {
             return Err(no_pipeline(directory).into());
         }
@@ -83,7 +83,13 @@ impl Loaded {
     }
 }
 
-fn no_pipeline(directory: Option<&Path>) -> Complaint {
+/// The folder of the project: `-C`, or the current one.
+pub fn root(directory: Option<&Path>) -> PathBuf {
+    directory.unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Says that a folder is no project.
+pub fn no_pipeline(directory: Option<&Path>) -> Complaint {
     const HINT: &str = "`septet init DIR` makes a project, `septet -C DIR …` works in another folder";
     match directory {
         None => Complaint::new(format!("there is no `{PIPELINE}` in this folder")).hint(HINT),

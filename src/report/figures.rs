@@ -22,6 +22,22 @@ pub fn count(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", number(n), if n == 1 { "" } else { "s" })
 }
 
+/// Returns a size in bytes: `512 B`, `1.5 kB`, `2.4 MB`.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if n < 1000 {
+        return format!("{n} B");
+    }
+    let mut size = n as f64 / 1000.0;
+    let mut unit = 0;
+    // Rounded to a tenth it may be a thousand.
+    while size >= 999.95 && unit + 1 < UNITS.len() {
+        size /= 1000.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", UNITS[unit])
+}
+
 /// Returns a duration: `4.2s`, `3m 09s`, `1h 05m`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -91,6 +107,22 @@ mod tests {
             (count(1, "call"), count(0, "call")),
             ("1 call".into(), "0 calls".into())
         );
+    }
+
+    #[test]
+    fn sizes_have_the_unit_that_fits() {
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (999_949, "999.9 kB"),
+            (999_950, "1.0 MB"),
+            (2_440_000_000, "2.4 GB"),
+            (u64::MAX, "18446744.1 TB"),
+        ];
+        for (n, expected) in cases {
+            assert_eq!(bytes(n), expected);
+        }
     }
 
     #[test]

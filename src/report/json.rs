@@ -60,7 +60,7 @@ impl Json {
 
 /// JSON lets one-byte escape sequences (C1) and DEL through as they are; a terminal would obey
 /// them. Outside of strings JSON has only ASCII, so that escaping them changes no value.
-fn escape(json: &str) -> String {
+pub fn escape(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
         match c {

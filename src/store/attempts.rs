@@ -26,7 +26,7 @@ impl Attempts {
                 let call = (run.clone(), instance.clone(), *attempt);
                 self.open.insert(call, entry.clone());
             }
-            Entry::Answer(record) | Entry::Rejected { record, .. } => {
+            Entry::Answer(record) | Entry::Rejected { record, .. } | Entry::Retired { record, .. } => {
                 self.end(&record.run, &record.instance, record.attempt);
             }
             Entry::Fault {

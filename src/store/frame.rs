@@ -246,7 +246,9 @@ fn header(bytes: &[u8]) -> Result<Header, Flaw> {
 /// The key that stands in the header of an entry's frame.
 fn key_bytes(entry: &Entry) -> [u8; 32] {
     match entry {
-        Entry::Answer(record) | Entry::Rejected { record, .. } => *record.key.as_bytes(),
+        Entry::Answer(record) | Entry::Rejected { record, .. } | Entry::Retired { record, .. } => {
+            *record.key.as_bytes()
+        }
         Entry::Attempt { key, .. } => *key.as_bytes(),
         Entry::Fault { .. } | Entry::Refresh { .. } | Entry::Transcript { .. } | Entry::Run { .. } => NO_KEY,
     }

@@ -66,7 +66,7 @@ impl Default for Settings {
 }
 
 /// How much there is in a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Answers that may be served; replaced ones are not counted.
     pub answers: u64,
@@ -158,6 +158,30 @@ impl LocalStore {
             Some(trees) => trees.close(checkpoint?),
             None => checkpoint.map(drop),
         }
+    }
+
+    /// The answer that was stored last under a key, whatever a refresh says.
+    ///
+    /// # Errors
+    /// If the store does not work.
+    pub fn stored(&self, key: &Key) -> Result<Option<Record>, StoreError> {
+        let Some(value) = self.view.get(Shelf::Answers, key.as_bytes())? else {
+            return Ok(None);
+        };
+        match answer(&value, key) {
+            Ok((_, record)) => Ok(Some(record)),
+            Err(reason) => Ok(self.mend(key, reason)?.ok().map(|(_, record)| record)),
+        }
+    }
+
+    /// The number of the entry that was stored last as the answer to a request, if there is one
+    /// that can be read.
+    ///
+    /// # Errors
+    /// If the store does not work.
+    pub fn newest(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+        let value = self.view.get(Shelf::Answers, key.as_bytes())?;
+        Ok(value.and_then(|value| frame::parse_whole(&value).ok().map(|frame| frame.seq)))
     }
 
     /// Rejected answers to a request, oldest first: evidence, never served.

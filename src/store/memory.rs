@@ -119,6 +119,9 @@ impl State {
                 self.answers.insert(record.key, (number, record.clone()));
                 self.marks.remove(&record.instance);
             }
+            Entry::Retired { record, .. } => {
+                self.marks.remove(&record.instance);
+            }
             Entry::Refresh { instance } => {
                 self.marks.insert(instance.clone(), number);
             }

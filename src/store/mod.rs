@@ -17,6 +17,7 @@ mod frame;
 mod generations;
 mod guard;
 mod journal;
+mod keep;
 mod local;
 mod lock;
 mod looked;
@@ -44,12 +45,13 @@ use crate::call::Key;
 use crate::names::{Instance, PersonaId};
 
 pub use disk::{Disk, DiskFile, RealDisk};
+pub use keep::{Held, Sum, Survey};
 pub use local::{LocalStore, Settings, Stats};
 pub use looked::{CutOff, Looked, Miss};
 pub use memory::MemoryStore;
 pub use notice::{Notice, Phase, Progress};
 pub use reader::{Damage, Entries, Line, Logged};
-pub use record::{Entry, Record, TranscriptNote};
+pub use record::{Entry, Record, Retirement, TranscriptNote};
 pub use segment::Position;
 
 /// Holds answers by the key of their request. The local one is the journal with sled; tests use

@@ -80,16 +80,18 @@ impl Written {
             seq,
             frame: self.frame.clone(),
         };
+        let end_of_mark = |instance| Put {
+            shelf: Shelf::Marks,
+            key: mark_key(instance),
+            seq,
+            frame: frame::empty(seq).into(),
+        };
         match &self.entry {
             Entry::Answer(record) => vec![
                 put(Shelf::Answers, record.key.as_bytes()),
-                Put {
-                    shelf: Shelf::Marks,
-                    key: mark_key(&record.instance),
-                    seq,
-                    frame: frame::empty(seq).into(),
-                },
+                end_of_mark(&record.instance),
             ],
+            Entry::Retired { record, .. } => vec![end_of_mark(&record.instance)],
             Entry::Rejected { record, .. } => {
                 vec![put(
                     Shelf::Rejected,

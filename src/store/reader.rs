@@ -153,6 +153,8 @@ pub struct Logged {
     pub at: Position,
     /// Counts up over the whole life of a store; numbers may be left out.
     pub seq: u64,
+    /// How many bytes it takes up.
+    pub len: u64,
     /// What it says.
     pub entry: Entry,
 }
@@ -218,6 +220,7 @@ impl Place<'_> {
                     return Ok(Logged {
                         at: self.at,
                         seq: frame.seq,
+                        len: self.len(),
                         entry,
                     });
                 }

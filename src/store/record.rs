@@ -20,6 +20,14 @@ pub enum Entry {
         /// Why it is not served.
         rejection: Rejection,
     },
+    /// An answer that was paid for and is not served any more. It stays in the book for what it
+    /// cost, and ends a refresh and an attempt as the answer did.
+    Retired {
+        /// What came; without its text where that was removed.
+        record: Record,
+        /// Why it is not served.
+        why: Retirement,
+    },
     /// A call that is about to be sent. One without an end (an answer, a rejection or a fault
     /// with the same run, instance and number) may have been billed.
     Attempt {
@@ -70,6 +78,16 @@ pub enum Entry {
         /// The object.
         summary: serde_json::Value,
     },
+}
+
+/// Why an answer is not served any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retirement {
+    /// `cache gc` removed its text: no request of the project led to it.
+    Collected,
+    /// An import brought it when another answer to the same request was to be kept.
+    Outdated,
 }
 
 /// An answer and where it came from.

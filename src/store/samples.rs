@@ -2,7 +2,7 @@
 
 use crate::call::{Answer, FaultKind, Finish, Key, Rejection, Usage};
 use crate::names::Instance;
-use crate::store::record::{Entry, Record, TranscriptNote};
+use crate::store::record::{Entry, Record, Retirement, TranscriptNote};
 
 pub(super) fn key(n: u64) -> Key {
     Key::from(*blake3::hash(&n.to_le_bytes()).as_bytes())
@@ -48,6 +48,13 @@ pub(super) fn rejected(n: u64) -> Entry {
     Entry::Rejected {
         record: record(n, "cut o"),
         rejection: Rejection::Truncated,
+    }
+}
+
+pub(super) fn retired(n: u64) -> Entry {
+    Entry::Retired {
+        record: record(n, ""),
+        why: Retirement::Collected,
     }
 }
 
@@ -106,6 +113,7 @@ pub(super) fn one_of_each() -> Vec<Entry> {
         refresh(4),
         transcript(5, "aa"),
         run(6),
+        retired(7),
     ]
 }
 
