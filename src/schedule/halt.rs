@@ -9,7 +9,7 @@ use crate::names::Stop;
 
 /// The longest pause between two probes of an outage (design, rule 7).
 const LONGEST_PROBE_PAUSE: Duration = Duration::from_secs(5 * 60);
-/// Without any answer in this run: give up after this time (design, rule 7).
+/// Without any answer in this run: give up when faults have lasted so long (design, rule 7).
 const NEVER_ANSWERED: Duration = Duration::from_secs(5 * 60);
 /// After a whole day without an answer the run ends and leaves the rest for the next one. Nothing
 /// is failed by that; it only keeps a forgotten run from waiting for ever.
@@ -32,7 +32,8 @@ pub struct Gate {
     answered: u64,
     /// Outage faults since the last answer.
     streak: usize,
-    first_sent: Option<Duration>,
+    /// When the first of them came.
+    failing_since: Option<Duration>,
     paused_until: Duration,
     outage: Option<Outage>,
     stop: Option<Stop>,
@@ -64,7 +65,7 @@ impl Gate {
             threshold: concurrency.max(8),
             answered: 0,
             streak: 0,
-            first_sent: None,
+            failing_since: None,
             paused_until: Duration::ZERO,
             outage: None,
             stop: None,
@@ -113,8 +114,7 @@ impl Gate {
     }
 
     /// The call with this number is sent. In an outage it is the probe.
-    pub fn sent(&mut self, now: Duration, call: u64) {
-        self.first_sent.get_or_insert(now);
+    pub fn sent(&mut self, call: u64) {
         if let Some(outage) = &mut self.outage {
             outage.probe = Some(call);
         }
@@ -124,14 +124,15 @@ impl Gate {
     pub fn answered(&mut self, now: Duration) -> Option<Change> {
         self.answered += 1;
         self.streak = 0;
+        self.failing_since = None;
         let outage = self.outage.take()?;
         Some(Change::OutageEnded {
             lasted: now.saturating_sub(outage.since),
         })
     }
 
-    /// The call with this number failed in a way that may pass.
-    pub fn faulted(&mut self, now: Duration, call: u64, fault: &Fault) -> Option<Change> {
+    /// The call with this number failed in a way that may pass, while so many others are in flight.
+    pub fn faulted(&mut self, now: Duration, call: u64, fault: &Fault, others: usize) -> Option<Change> {
         self.probe_failed(now, call, fault);
         if fault.kind == FaultKind::RateLimited {
             return self.pause(now, fault.retry_after?);
@@ -140,7 +141,8 @@ impl Gate {
             return None;
         }
         self.streak += 1;
-        self.give_up_if_hopeless(now, fault);
+        self.failing_since.get_or_insert(now);
+        self.give_up_if_hopeless(now, fault, others);
         if self.outage.is_some() || self.streak < self.threshold {
             return None;
         }
@@ -176,13 +178,15 @@ impl Gate {
         (news && !pause.is_zero()).then_some(Change::Paused { pause })
     }
 
-    fn give_up_if_hopeless(&mut self, now: Duration, fault: &Fault) {
-        let since = match (&self.outage, self.first_sent) {
-            (_, Some(first)) if self.answered == 0 => (first, NEVER_ANSWERED),
+    /// Slow calls that have not answered yet are no silence: while any is in flight, a run that has
+    /// no answer yet is not given up. The provider's timeout bounds that.
+    fn give_up_if_hopeless(&mut self, now: Duration, fault: &Fault, others: usize) {
+        let (since, patience) = match (&self.outage, self.failing_since) {
+            (_, Some(since)) if self.answered == 0 && others == 0 => (since, NEVER_ANSWERED),
             (Some(outage), _) => (outage.since, LONGEST_OUTAGE),
             _ => return,
         };
-        if now.saturating_sub(since.0) >= since.1 {
+        if now.saturating_sub(since) >= patience {
             self.end(Outcome::Fatal, Some(Failure::from(fault)));
         }
     }

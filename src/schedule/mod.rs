@@ -131,7 +131,7 @@ impl Schedule {
             Input::Unrenderable { handle, failure } => self.fail(handle, failure, actions),
             Input::Looked { handle, hit: true } => self.done(handle, NodeStatus::Cached, actions),
             Input::Looked { handle, hit: false } => self.states.set(handle, State::Queued),
-            Input::Granted { handle } => self.send(now, handle, actions),
+            Input::Granted { handle } => self.send(handle, actions),
             Input::Answered { handle } => self.answered(now, handle, actions),
             Input::Rejected {
                 handle,
@@ -191,7 +191,7 @@ impl Schedule {
         }
     }
 
-    fn send(&mut self, now: Duration, handle: Handle, actions: &mut Vec<Action>) {
+    fn send(&mut self, handle: Handle, actions: &mut Vec<Action>) {
         if matches!(self.states.node(handle).state, State::Backoff(_)) {
             self.states.set(handle, State::Queued);
         }
@@ -208,7 +208,7 @@ impl Schedule {
             handle,
             attempt: node.attempts,
         });
-        self.gate.sent(now, call);
+        self.gate.sent(call);
     }
 
     fn stop(&mut self, stop: Stop, actions: &mut Vec<Action>) {

@@ -79,7 +79,8 @@ impl Schedule {
             self.slots.refused(call, self.sent);
             self.tell_concurrency(before, actions);
         }
-        match self.gate.faulted(now, call, fault) {
+        let others = self.states.in_flight() - 1;
+        match self.gate.faulted(now, call, fault, others) {
             Some(Change::OutageBegan) => actions.push(Action::OutageBegan {
                 cause: fault.to_string(),
             }),

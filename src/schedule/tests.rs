@@ -487,6 +487,51 @@ fn a_provider_that_never_answers_is_given_up_after_five_minutes() {
 }
 
 #[test]
+fn slow_calls_are_no_silence_because_one_of_them_fails_late() {
+    // Sixteen slow answers and one broken connection in minute seven, before any of them is there.
+    let mut world = World::new(&["a"], 16, settings(16));
+    world.latency = Box::new(|persona, _| Duration::from_secs(if persona == "p003" { 420 } else { 480 }));
+    let mut first = true;
+    world.answer = Box::new(move |_, _, _| match std::mem::take(&mut first) {
+        true => Reply::Fault(FaultKind::Connection, None),
+        false => Reply::Good,
+    });
+    assert_eq!(world.run(), Outcome::Complete);
+    assert_eq!(world.count(NodeStatus::Called), 16);
+}
+
+#[test]
+fn what_is_in_flight_may_still_answer_before_a_run_without_answers_is_given_up() {
+    // One node is refused again and again from the first second on; the others take nine minutes.
+    let mut world = World::new(&["a"], 16, settings(16));
+    world.latency = Box::new(|persona, _| Duration::from_secs(if persona == "p003" { 1 } else { 540 }));
+    let mut sent_again = 0;
+    world.answer = Box::new(move |persona, _, _| {
+        sent_again += usize::from(persona == "p003");
+        match persona {
+            "p003" if sent_again < 20 => Reply::Fault(FaultKind::Connection, None),
+            _ => Reply::Good,
+        }
+    });
+    assert_eq!(world.run(), Outcome::Complete);
+}
+
+#[test]
+fn five_minutes_without_an_answer_count_from_the_first_fault() {
+    // Each call hangs for ten minutes: one fault is no five minutes of faults.
+    let mut world = World::new(&["a"], 8, settings(8));
+    world.latency = Box::new(|_, _| Duration::from_secs(600));
+    world.answer = Box::new(|_, _, _| Reply::Fault(FaultKind::Timeout, None));
+    assert_eq!(world.run(), Outcome::Fatal);
+    assert_eq!(
+        world.sent.len(),
+        9,
+        "eight that time out, and the probe after them"
+    );
+    assert_eq!(world.now.as_secs(), 1201);
+}
+
+#[test]
 fn a_node_that_always_fails_does_not_look_like_an_outage_to_the_others() {
     let mut world = World::new(SEVEN_AND_ONE, 30, settings(8));
     world.answer = Box::new(|persona, node, _| match (persona, node) {
