@@ -316,6 +316,7 @@ fn advice(kind: &str) -> Option<&'static str> {
         "permission" => "check that the key may use this model, from this place",
         "not_found" => "check `model.name` and `provider.base_url`",
         "no_credit" => "add credit or raise the spending limit at the provider",
+        "rate_limited" => "look at what the account may use; `--workers` and `--rpm` ask for less at once",
         "bad_parameter" => "take the parameter out of `[model]`; many models refuse some",
         "connection" => "check the network and `provider.base_url`",
         Failure::STORE => "free space on the disk or make the cache's folder writable",

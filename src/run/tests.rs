@@ -29,12 +29,16 @@ const NODES: &[&str] = &[
 ];
 const MINUTE: Duration = Duration::from_secs(60);
 
+type Poison = fn(&Request) -> Option<Fault>;
+
 /// The world outside, and the witness of what was really paid.
 struct World {
     start: Instant,
     chance: Mutex<fastrand::Rng>,
     faults: f64,
     outage: std::ops::Range<Duration>,
+    /// What some requests always meet.
+    poison: Poison,
     /// When each call was sent.
     sent: Mutex<Vec<Duration>>,
     /// Good answers that were delivered, by key.
@@ -70,6 +74,7 @@ impl World {
             } else {
                 Duration::ZERO..Duration::ZERO
             },
+            poison: |_| None,
             sent: Mutex::default(),
             paid: Mutex::default(),
             in_flight: Mutex::default(),
@@ -119,6 +124,9 @@ impl Provider for World {
         let _guard = InFlight(self, key);
         let latency = 0.2 + self.draw() * 20.0;
         tokio::time::sleep(Duration::from_secs_f64(latency)).await;
+        if let Some(fault) = (self.poison)(request) {
+            return Err(fault);
+        }
         let finish = self.fate()?;
         if finish == Finish::Stop {
             *self.paid.lock().unwrap().entry(key).or_default() += 1;
@@ -496,6 +504,75 @@ fn a_quiet_night_takes_as_long_as_its_limit_says() {
             last.as_secs_f64() < calls as f64 / 10.0 + 21.0,
             "{calls} calls took {last:?}"
         );
+    });
+}
+
+/// Replays a night of ten personas in a world where some requests always meet the same.
+async fn poisoned(poison: Poison) -> (Told, Duration) {
+    let night = Night {
+        personas: 10,
+        concurrency: Some(16),
+        rpm: None,
+        tpm: None,
+        seed: 1,
+    };
+    let world = Arc::new(World {
+        poison,
+        ..World::new(1, 0.0)
+    });
+    let told = replay(&night, &world, &Arc::new(MemoryStore::new()), None, vec![]).await;
+    check_events(&night, &told);
+    (told, world.start.elapsed())
+}
+
+#[test]
+fn a_request_that_always_meets_a_500_is_given_up_when_nothing_else_is_left() {
+    paused(async {
+        let (told, took) = poisoned(|request| {
+            let poisoned = request.messages[0].content.starts_with("p009 7");
+            poisoned.then(|| Fault::new(FaultKind::ServerError, "internal error"))
+        })
+        .await;
+        assert_eq!(told.outcome, Some(Outcome::Partial));
+        let failures: Vec<_> = told
+            .events
+            .iter()
+            .filter_map(|stamped| match &stamped.event {
+                Event::NodeFinished(node) => Some((node.instance.to_string(), node.error.clone()?)),
+                _ => None,
+            })
+            .collect();
+        let [(name, failure)] = failures.as_slice() else {
+            panic!("{failures:?}")
+        };
+        assert_eq!((name.as_str(), failure.kind), ("p009/combine", "server_error"));
+        // It had failed before, while others were answered.
+        assert_eq!(
+            failure.message,
+            "internal error, for 30 minutes, and nothing else was left to try"
+        );
+        assert!(took < Duration::from_secs(45 * 60), "{took:?}");
+    });
+}
+
+#[test]
+fn a_run_that_is_never_let_in_ends_with_a_word_about_it() {
+    paused(async {
+        let (told, took) = poisoned(|_| Some(Fault::new(FaultKind::RateLimited, "slow down"))).await;
+        assert_eq!(told.outcome, Some(Outcome::Fatal));
+        let Some(Event::RunFinished {
+            cause: Some(cause), ..
+        }) = told.events.last().map(|last| &last.event)
+        else {
+            panic!("{:?}", told.events.last())
+        };
+        assert_eq!(cause.kind, "rate_limited");
+        assert!(
+            cause.message.contains("no word how long to wait"),
+            "{}",
+            cause.message
+        );
+        assert!(took < Duration::from_secs(65 * 60), "{took:?}");
     });
 }
 

@@ -11,6 +11,10 @@ use crate::names::Stop;
 const LONGEST_PROBE_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// Without any answer in this run: give up when faults have lasted so long (design, rule 7).
 const NEVER_ANSWERED: Duration = Duration::from_secs(5 * 60);
+/// A run that never had an answer and gets nothing but 429s without a word how long to wait ends
+/// after this time: an hour is longer than every window but a day's that limits are counted in, so
+/// the account allows nothing at all, and a person has to look.
+const NEVER_LET_IN: Duration = Duration::from_secs(60 * 60);
 /// After a whole day without an answer the run ends and leaves the rest for the next one. Nothing
 /// is failed by that; it only keeps a forgotten run from waiting for ever.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -35,6 +39,8 @@ pub struct Gate {
     /// When the first of them came.
     failing_since: Option<Duration>,
     paused_until: Duration,
+    /// 429s since the last answer.
+    refusals: Option<Refusals>,
     outage: Option<Outage>,
     stop: Option<Stop>,
     halt: Option<Halt>,
@@ -47,6 +53,15 @@ struct Outage {
     next_probe: Duration,
     /// The number of the call that probes, while it is in flight.
     probe: Option<u64>,
+    /// Probing has come to an end without an answer: what is left gets its last try, all at once.
+    last_tries: bool,
+}
+
+#[derive(Debug)]
+struct Refusals {
+    since: Duration,
+    /// One of them said how long to wait.
+    told: bool,
 }
 
 /// What a fault or an answer changed for everybody.
@@ -67,6 +82,7 @@ impl Gate {
             streak: 0,
             failing_since: None,
             paused_until: Duration::ZERO,
+            refusals: None,
             outage: None,
             stop: None,
             halt: None,
@@ -80,12 +96,12 @@ impl Gate {
             && self
                 .outage
                 .as_ref()
-                .is_none_or(|outage| outage.probe.is_none() && now >= outage.next_probe)
+                .is_none_or(|outage| outage.last_tries || outage.probe.is_none() && now >= outage.next_probe)
     }
 
     /// True in an outage: the next call is a probe.
     pub fn is_probing(&self) -> bool {
-        self.outage.is_some()
+        self.outage.as_ref().is_some_and(|outage| !outage.last_tries)
     }
 
     /// True once nothing new is to be sent.
@@ -97,6 +113,7 @@ impl Gate {
     pub fn reopens_at(&self) -> Option<Duration> {
         match &self.outage {
             _ if self.is_closing() => None,
+            Some(outage) if outage.last_tries => Some(self.paused_until),
             Some(Outage { probe: Some(_), .. }) => None,
             Some(outage) => Some(outage.next_probe.max(self.paused_until)),
             None => Some(self.paused_until),
@@ -106,6 +123,19 @@ impl Gate {
     /// How many calls were answered so far.
     pub fn answered_calls(&self) -> u64 {
         self.answered
+    }
+
+    /// For how long nothing but outage faults has come; none since the last answer: nothing.
+    pub fn failing_for(&self, now: Duration) -> Duration {
+        self.failing_since
+            .map_or(Duration::ZERO, |since| now.saturating_sub(since))
+    }
+
+    /// Ends the probing of an outage without an answer: what is left may be sent all at once.
+    pub fn let_last_tries_go(&mut self) {
+        if let Some(outage) = &mut self.outage {
+            outage.last_tries = true;
+        }
     }
 
     /// Why nothing more is sent, once that is so.
@@ -125,6 +155,7 @@ impl Gate {
         self.answered += 1;
         self.streak = 0;
         self.failing_since = None;
+        self.refusals = None;
         let outage = self.outage.take()?;
         Some(Change::OutageEnded {
             lasted: now.saturating_sub(outage.since),
@@ -135,6 +166,7 @@ impl Gate {
     pub fn faulted(&mut self, now: Duration, call: u64, fault: &Fault, others: usize) -> Option<Change> {
         self.probe_failed(now, call, fault);
         if fault.kind == FaultKind::RateLimited {
+            self.refused(now, fault);
             return self.pause(now, fault.retry_after?);
         }
         if !fault.kind.is_outage() {
@@ -155,6 +187,7 @@ impl Gate {
             pause,
             next_probe: now + pause,
             probe: None,
+            last_tries: false,
         });
         Some(Change::OutageBegan)
     }
@@ -168,6 +201,27 @@ impl Gate {
         outage.probe = None;
         outage.pause = (outage.pause * 2).min(LONGEST_PROBE_PAUSE);
         outage.next_probe = now + outage.pause.max(fault.retry_after.unwrap_or_default());
+    }
+
+    /// A 429 is waited out for as long as the server says, and without a word for a day; only a run
+    /// that was never let in and never told how long to wait ends sooner.
+    fn refused(&mut self, now: Duration, fault: &Fault) {
+        let refusals = self.refusals.get_or_insert(Refusals {
+            since: now,
+            told: false,
+        });
+        refusals.told |= fault.retry_after.is_some_and(|pause| !pause.is_zero());
+        let (patience, wordless) = match self.answered == 0 && !refusals.told {
+            true => (NEVER_LET_IN, ", and no word how long to wait"),
+            false => (LONGEST_OUTAGE, ""),
+        };
+        let lasted = now.saturating_sub(refusals.since);
+        if lasted >= patience {
+            let mut cause = Failure::from(fault);
+            let lasted = in_words(lasted);
+            cause.message = format!("nothing but refusals for {lasted}{wordless}: {}", fault.message);
+            self.end(Outcome::Fatal, Some(cause));
+        }
     }
 
     /// Everyone waits for what one was told, once: a shorter pause inside it changes nothing.
@@ -206,5 +260,13 @@ impl Gate {
             self.end(Outcome::Interrupted, None);
         }
         news
+    }
+}
+
+/// A long time, as a message tells it: `61 minutes`, `3 hours`.
+pub fn in_words(time: Duration) -> String {
+    match time.as_secs() / 60 {
+        minutes @ 0..120 => format!("{minutes} minutes"),
+        minutes => format!("{} hours", minutes / 60),
     }
 }

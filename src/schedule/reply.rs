@@ -6,9 +6,18 @@ use std::time::Duration;
 use crate::call::{Cut, Fault, FaultKind, Rejection, Scope};
 use crate::config::Retry;
 use crate::events::{Failure, NodeStatus, Outcome};
-use crate::schedule::halt::Change;
+use crate::schedule::halt::{Change, in_words};
 use crate::schedule::states::State;
 use crate::schedule::{Action, Handle, Schedule};
+
+/// So many faults while others were answered make a node a suspect. One tells nothing: an outage
+/// meets everyone in flight when it begins, and others were answered since they were sent.
+const SUSPECT: u32 = 2;
+/// How long only faults must come before they are held against the last nodes, where each of them
+/// is a suspect: much longer than a provider's hiccup, and what is known speaks against them.
+const PATIENCE_WITH_SUSPECTS: Duration = Duration::from_secs(30 * 60);
+/// The same for one last node of which nothing is known: an outage of two hours costs no node.
+const PATIENCE_WITH_THE_LAST: Duration = Duration::from_secs(3 * 60 * 60);
 
 impl Schedule {
     pub(super) fn answered(&mut self, now: Duration, handle: Handle, actions: &mut Vec<Action>) {
@@ -106,6 +115,20 @@ impl Schedule {
             failure.message = format!("{}, {} times", fault.message, node.faults);
             return self.fail(handle, failure, actions);
         }
+        if fault.kind.is_outage()
+            && let Some(lasted) = self.hopeless_for(now)
+        {
+            let mut failure = Failure::from(fault);
+            let lasted = in_words(lasted);
+            failure.message = format!(
+                "{}, for {lasted}, and nothing else was left to try",
+                fault.message
+            );
+            self.gate.let_last_tries_go();
+            self.states.release();
+            return self.fail(handle, failure, actions);
+        }
+        let node = self.states.node_mut(handle);
         // Each kind of trouble has a ceiling of its own: being told to slow down often must not
         // make the first broken connection wait for a minute.
         if node.trouble.replace(fault.kind) != Some(fault.kind) {
@@ -114,6 +137,28 @@ impl Schedule {
         node.pauses += 1;
         let pause = self.retry.pause(node.pauses, jitter, fault.retry_after);
         self.pause(now, handle, fault.to_string(), pause, actions);
+    }
+
+    /// For how long faults have come and nothing else, once that is too long for the nodes that are
+    /// left: nobody else can show that the provider works, so an outage and requests that fail
+    /// every time look the same, and only time can tell.
+    fn hopeless_for(&self, now: Duration) -> Option<Duration> {
+        let failing = self.gate.failing_for(now);
+        // Without any answer the run as a whole is given up, long before this.
+        if failing < PATIENCE_WITH_SUSPECTS || self.gate.answered_calls() == 0 || !self.waiting.is_empty() {
+            return None;
+        }
+        let (mut nodes, mut suspects) = (0, 0);
+        for node in self.states.left()? {
+            nodes += 1;
+            suspects += usize::from(node.faults >= SUSPECT);
+        }
+        let patience = match nodes {
+            _ if nodes == suspects => PATIENCE_WITH_SUSPECTS,
+            1 => PATIENCE_WITH_THE_LAST,
+            _ => return None,
+        };
+        (failing >= patience).then_some(failing)
     }
 
     /// A node waits and is sent again, unless the run is about to end anyway.

@@ -270,6 +270,14 @@ impl States {
             .min_by_key(|&handle| self.node(handle).attempts)
     }
 
+    /// The nodes of which something can still be heard: in flight, or to be sent now or after a
+    /// pause. `None` while others are on their way there.
+    pub fn left(&self) -> Option<impl Iterator<Item = &Node>> {
+        let left = |node: &&Node| matches!(node.state, State::InFlight | State::Queued | State::Backoff(_));
+        let nodes = self.slots.iter().flatten().flat_map(|open| &open.nodes);
+        (self.jobs + self.opening == 0).then(|| nodes.filter(left))
+    }
+
     /// Ends every pause.
     pub fn release(&mut self) {
         while let Some((_, handle)) = self.next_timer() {

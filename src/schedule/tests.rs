@@ -423,13 +423,150 @@ fn a_rate_limit_uses_up_no_attempt_and_pauses_everybody_once() {
 }
 
 #[test]
-fn a_rate_limit_without_end_fails_nobody() {
-    let mut world = World::new(&["a"], 4, settings(4));
+fn a_rate_limit_of_hours_fails_nobody_once_something_was_answered() {
+    let mut world = World::new(&["a"], 8, settings(4));
     world.answer = Box::new(|_, _, sent| match sent {
-        0..1_000 => Reply::Fault(FaultKind::RateLimited, None),
+        5..1_000 => Reply::Fault(FaultKind::RateLimited, None),
         _ => Reply::Good,
     });
     assert_eq!(world.run(), Outcome::Complete);
+    assert!(world.now > Duration::from_secs(3600));
+}
+
+#[test]
+fn nothing_but_rate_limits_ends_a_run_after_an_hour_if_nobody_says_how_long() {
+    let mut world = World::new(SEVEN_AND_ONE, 4, settings(4));
+    world.answer = Box::new(|_, _, _| Reply::Fault(FaultKind::RateLimited, None));
+    assert_eq!(world.run(), Outcome::Fatal);
+    let minutes = world.now.as_secs_f64() / 60.0;
+    assert!((60.0..62.0).contains(&minutes), "{minutes}");
+    assert_eq!(world.count(NodeStatus::Failed), 0, "it is left, not failed");
+    let cause = world.end.unwrap().cause.unwrap();
+    assert_eq!((cause.kind, cause.http_status), ("rate_limited", None));
+    assert_eq!(
+        cause.message,
+        "nothing but refusals for 60 minutes, and no word how long to wait: broken"
+    );
+}
+
+#[test]
+fn a_server_that_says_how_long_is_obeyed_for_longer_than_an_hour() {
+    let mut world = World::new(&["a"], 4, settings(4));
+    let mut refused = 0;
+    world.answer = Box::new(move |_, _, _| {
+        refused += 1;
+        match refused {
+            1..=4 => Reply::Fault(FaultKind::RateLimited, Some(3 * 3600)),
+            5..=20 => Reply::Fault(FaultKind::RateLimited, None),
+            _ => Reply::Good,
+        }
+    });
+    assert_eq!(world.run(), Outcome::Complete);
+    assert!(world.now >= Duration::from_secs(3 * 3600));
+}
+
+#[test]
+fn nothing_but_rate_limits_for_a_day_ends_the_run_whatever_it_had_before() {
+    let mut world = World::new(&["a"], 40, settings(4));
+    world.answer = Box::new(|_, _, sent| match sent {
+        0..=8 => Reply::Good,
+        _ => Reply::Fault(FaultKind::RateLimited, Some(30)),
+    });
+    assert_eq!(world.run(), Outcome::Fatal);
+    let hours = world.now.as_secs_f64() / 3600.0;
+    assert!((24.0..24.1).contains(&hours), "{hours}");
+    assert_eq!(world.count(NodeStatus::Failed), 0);
+}
+
+#[test]
+fn the_last_node_that_failed_while_others_were_answered_is_given_up_after_half_an_hour() {
+    let mut world = World::new(SEVEN_AND_ONE, 10, settings(16));
+    world.answer = Box::new(|persona, node, _| match (persona, node) {
+        ("p005", 3) => Reply::Fault(FaultKind::ServerError, None),
+        _ => Reply::Good,
+    });
+    assert_eq!(world.run(), Outcome::Partial);
+    assert_eq!(world.finished["p005/c4"], NodeStatus::Failed);
+    assert_eq!(
+        (world.count(NodeStatus::Failed), world.count(NodeStatus::Called)),
+        (1, 78)
+    );
+    let minutes = world.now.as_secs_f64() / 60.0;
+    assert!((30.0..36.0).contains(&minutes), "{minutes}");
+}
+
+#[test]
+fn the_last_ones_that_all_failed_while_others_were_answered_are_given_up_together() {
+    let mut world = World::new(SEVEN_AND_ONE, 10, settings(16));
+    world.answer = Box::new(|persona, node, _| match (persona, node) {
+        ("p003" | "p004" | "p005", 3) => Reply::Fault(FaultKind::Connection, None),
+        _ => Reply::Good,
+    });
+    assert_eq!(world.run(), Outcome::Partial);
+    assert_eq!(
+        (world.count(NodeStatus::Failed), world.count(NodeStatus::Called)),
+        (3, 74)
+    );
+    assert!(world.now < Duration::from_secs(60 * 60), "{:?}", world.now);
+}
+
+#[test]
+fn the_last_node_of_which_nothing_is_known_outlasts_an_outage_of_two_hours() {
+    // The combine of the last persona: an outage and a poisoned request look the same from here.
+    for (hours, outcome) in [(2, Outcome::Complete), (20, Outcome::Partial)] {
+        let mut world = World::new(SEVEN_AND_ONE, 1, settings(16));
+        let clock = std::rc::Rc::new(std::cell::Cell::new(Duration::ZERO));
+        let seen = clock.clone();
+        world.answer = Box::new(
+            move |_, node, _| match seen.get() < Duration::from_secs(hours * 3600) {
+                true if node == 7 => Reply::Fault(FaultKind::ServerError, None),
+                _ => Reply::Good,
+            },
+        );
+        world.give(Input::Start);
+        while world.end.is_none() {
+            world.send();
+            world.step();
+            clock.set(world.now);
+        }
+        assert_eq!(world.end.as_ref().unwrap().outcome, outcome, "{hours} hours");
+        assert!(
+            world.now < Duration::from_secs(3 * 3600 + 6 * 60),
+            "{:?}",
+            world.now
+        );
+    }
+}
+
+#[test]
+fn an_outage_that_begins_at_the_end_of_a_run_costs_no_node() {
+    // What is in flight then fails while others have just been answered: no reason to suspect it.
+    for left in 2..=16 {
+        let mut world = World::new(&["a"], 60, settings(16));
+        let clock = std::rc::Rc::new(std::cell::Cell::new(Duration::ZERO));
+        let seen = clock.clone();
+        let up = Duration::from_secs(12 * 3600);
+        let mut answered = 0;
+        world.answer = Box::new(move |_, _, _| {
+            if answered >= 60 - left && seen.get() < up {
+                return Reply::Fault(FaultKind::Connection, None);
+            }
+            answered += 1;
+            Reply::Good
+        });
+        world.latency = Box::new(|persona, _| Duration::from_secs(1 + u64::from(persona.as_bytes()[3] % 7)));
+        world.give(Input::Start);
+        while world.end.is_none() {
+            world.send();
+            world.step();
+            clock.set(world.now);
+        }
+        assert_eq!(
+            world.end.as_ref().unwrap().outcome,
+            Outcome::Complete,
+            "{left} left"
+        );
+    }
 }
 
 #[test]
