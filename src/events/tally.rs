@@ -11,7 +11,7 @@ use crate::events::{
     CallOutcome, Event, Failure, NodeFinished, NodeStatus, Outcome, PersonaFigures, PersonaStatus,
     RunStarted, RunSummary, Stamped, TokenCounts,
 };
-use crate::names::{PersonaId, RunId, Stop};
+use crate::names::{Instance, PersonaId, RunId, Stop};
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +44,8 @@ pub struct Tally {
     pub saved_by_septet: Option<Money>,
     /// Failed personas by their cause.
     pub failures: BTreeMap<Cause, FailureGroup>,
+    /// The first node that failed: the one at which `--fail-fast` stops.
+    pub first_failed: Option<Instance>,
     /// Calls in flight that are allowed; `None`: not known.
     pub concurrency: Option<usize>,
     /// Until when everyone waits because a server asked for it.
@@ -97,6 +99,7 @@ impl Default for Tally {
             saved_by_provider: Some(Money::ZERO),
             saved_by_septet: Some(Money::ZERO),
             failures: BTreeMap::new(),
+            first_failed: None,
             concurrency: None,
             paused_until: None,
             outage: None,
@@ -199,7 +202,10 @@ impl Tally {
                 self.nodes.cached += 1;
                 add(&mut self.saved_by_septet, node.saved);
             }
-            NodeStatus::Failed => self.nodes.failed += 1,
+            NodeStatus::Failed => {
+                self.nodes.failed += 1;
+                self.first_failed.get_or_insert_with(|| node.instance.clone());
+            }
             NodeStatus::Skipped => self.nodes.skipped += 1,
         }
         self.nodes.pending = self.nodes.pending.saturating_sub(1);

@@ -9,6 +9,7 @@ use crate::events::{
 use crate::names::{Instance, NodeId, RunId};
 
 /// Events in their order, each at its time.
+#[derive(Clone)]
 pub struct Script {
     at: Duration,
     start: RunStarted,

@@ -233,21 +233,25 @@ impl Summary<'_> {
             Outcome::Fatal => palette.bad("stopped early"),
         };
         let mut lines = vec![format!("{word}: {}", parts.join(", "))];
-        if outcome == Outcome::Fatal {
-            lines.extend(self.cause());
-        }
+        lines.extend(self.cause(outcome));
         lines
     }
 
-    /// What ended the run, as an error.
-    fn cause(&self) -> Vec<String> {
+    /// What ended the run before its time, as an error: what would meet every call, or the first
+    /// failure with `--fail-fast`. That node's persona has no line of its own if others of its
+    /// nodes were not sent any more.
+    fn cause(&self, outcome: Outcome) -> Vec<String> {
         let Some(cause) = &self.tally.cause else {
             return Vec::new();
         };
-        let status = cause
-            .http_status
-            .map_or_else(String::new, |status| format!(" (HTTP {status})"));
-        let mut lines = self.wrapped("", &format!("error: {}{status}", one_line(&cause.message)));
+        let mut message = one_line(&cause.message);
+        if let (Outcome::Partial, Some(instance)) = (outcome, &self.tally.first_failed) {
+            message = format!("{}: {message}", one_line(&instance.to_string()));
+        }
+        if let Some(status) = cause.http_status {
+            message.push_str(&format!(" (HTTP {status})"));
+        }
+        let mut lines = self.wrapped("", &format!("error: {message}"));
         if let Some(first) = lines.first_mut() {
             *first = first.replacen("error:", &self.palette.bad("error:"), 1);
         }
@@ -271,7 +275,12 @@ impl Summary<'_> {
                     "`septet run` tries what failed again; what was paid for is stored and not paid twice",
                 );
             }
-            Outcome::Partial | Outcome::Fatal | Outcome::Interrupted => {
+            Outcome::Partial => {
+                hints.push(
+                    "`septet run` goes on from here, and without `--fail-fast` past failures; what was paid for is stored and not paid twice",
+                );
+            }
+            Outcome::Fatal | Outcome::Interrupted => {
                 hints.push("`septet run` goes on from here; what was paid for is stored and not paid twice");
             }
         }

@@ -145,6 +145,7 @@ fn partial_with_failures_in_groups() {
     failures
       2 x rate_limited (HTTP 429): such as young_couple_01_daniel_mary/chunk-3
           rate limit reached: limit 500, used 500, requested 1
+          hint: look at what the account may use; `--workers` and `--rpm` ask for less at once
       1 x context_too_long (HTTP 400): old_man_01_tom/chunk-3
           the prompt has 131072 tokens, the model takes 128000
           hint: shorten the prompt or the persona, or choose a model with a longer context
@@ -279,9 +280,42 @@ fn stopped_at_the_first_failure() {
     failures
       1 x rate_limited (HTTP 429): farmer_01_bo/chunk-3
           rate limit reached: limit 500, used 500, requested 1
+          hint: look at what the account may use; `--workers` and `--rpm` ask for less at once
 
     stopped at a failure: 0 of 3 personas up to date, 1 failed, 2 left
-    hint: `septet run` goes on from here; what was paid for is stored and not paid twice
+    error: farmer_01_bo/chunk-3: rate limit reached: limit 500, used 500, requested 1 (HTTP 429)
+    hint: look at what the account may use; `--workers` and `--rpm` ask for less at once
+    hint: `septet run` goes on from here, and without `--fail-fast` past failures; what was paid for is stored and not paid twice
+    ");
+}
+
+#[test]
+fn what_fail_fast_stopped_at_is_named_though_its_persona_never_ended() {
+    // The other chunks of the persona are not sent any more, so the persona itself has no line.
+    let failure = Failure::from(&too_long());
+    let script = Script::real(3)
+        .send("farmer_01_bo", "chunk-3", 1)
+        .end("farmer_01_bo", "chunk-3", 1, CallOutcome::Faulted(too_long()))
+        .node(
+            "farmer_01_bo",
+            "chunk-3",
+            NodeStatus::Failed,
+            Some(failure.clone()),
+        )
+        .finished(Outcome::Partial, Some(failure));
+    let text = quiet(script.clone());
+    insta::assert_snapshot!(text, @"
+    stopped at a failure: 0 of 3 personas up to date, 3 left
+    error: farmer_01_bo/chunk-3: the prompt has 131072 tokens, the model takes 128000 (HTTP 400)
+    hint: shorten the prompt or the persona, or choose a model with a longer context
+    ");
+    let text = log(script);
+    let end = text.find("stopped at").expect("an ending");
+    insta::assert_snapshot!(text[end..], @"
+    stopped at a failure: 0 of 3 personas up to date, 3 left
+    error: farmer_01_bo/chunk-3: the prompt has 131072 tokens, the model takes 128000 (HTTP 400)
+    hint: shorten the prompt or the persona, or choose a model with a longer context
+    hint: `septet run` goes on from here, and without `--fail-fast` past failures; what was paid for is stored and not paid twice
     ");
 }
 
