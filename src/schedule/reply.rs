@@ -44,7 +44,7 @@ impl Schedule {
         node.rejected += 1;
         if node.rejected > self.retry.rejected {
             let mut failure = Failure::from(rejection);
-            failure.message = format!("{cause}, {} times{advice}", node.rejected);
+            failure.message = times(cause, node.rejected) + &advice;
             self.fail(handle, failure, actions);
         } else {
             let pause = self.retry.base.mul_f64(jitter);
@@ -112,7 +112,7 @@ impl Schedule {
         node.faults += u32::from(counts);
         if node.faults >= limit {
             let mut failure = Failure::from(fault);
-            failure.message = format!("{}, {} times", fault.message, node.faults);
+            failure.message = times(failure.message, node.faults);
             return self.fail(handle, failure, actions);
         }
         if fault.kind.is_outage()
@@ -188,6 +188,14 @@ impl Schedule {
         if before != self.slots.allowed() {
             actions.push(Action::Concurrency(self.slots.allowed()));
         }
+    }
+}
+
+/// A message that came so often.
+fn times(message: String, count: u32) -> String {
+    match count {
+        1 => message,
+        count => format!("{message}, {count} times"),
     }
 }
 
