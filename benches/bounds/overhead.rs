@@ -80,8 +80,9 @@ fn cpu(work: impl FnOnce()) -> f64 {
     now() - before
 }
 
+/// As `septet run` has it, for septet and for the bare loop alike.
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap()

@@ -69,14 +69,21 @@ fn paint(color: args::Color) {
     console::set_colors_enabled_stderr(on);
 }
 
-/// A runtime for a command that waits.
+/// A runtime for a command that waits: one thread, beside those for blocking work. What is to be
+/// done for a call is so little that handing it from thread to thread would cost more than it.
 fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            CliError::stopped(failure::Complaint::new(format!(
-                "cannot start the runtime: {error}"
-            )))
-        })
+    started(tokio::runtime::Builder::new_current_thread())
+}
+
+/// A runtime for a command that serves: a thread for each processor.
+fn server_runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    started(tokio::runtime::Builder::new_multi_thread())
+}
+
+fn started(mut builder: tokio::runtime::Builder) -> Result<tokio::runtime::Runtime, CliError> {
+    builder.enable_all().build().map_err(|error| {
+        CliError::stopped(failure::Complaint::new(format!(
+            "cannot start the runtime: {error}"
+        )))
+    })
 }

@@ -65,8 +65,6 @@ async fn go(
     let run = task.run.clone();
     let (events, told) = unbounded_channel();
     let reporter = report::spawn(told, report::sinks(shown));
-    // On a worker thread, where what wakes it is at hand: the main thread would be parked and
-    // woken by the system for each report.
     let running = tokio::spawn(crate::run::run(task, services, events, stops));
     running
         .await

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use crate::cli::args::Simulate;
 use crate::cli::failure::{CliError, Complaint, with_causes};
 use crate::cli::print::{errln, outln};
-use crate::cli::runtime;
+use crate::cli::server_runtime;
 use crate::config::{Simulator, SimulatorFaults};
 use crate::provider::serve::{self, Options};
 use crate::signals;
@@ -20,7 +20,7 @@ pub fn simulate(args: &Simulate) -> Result<ExitCode, CliError> {
     options
         .check()
         .map_err(|error| Complaint::new(with_causes(&error)))?;
-    let counters = runtime()?.block_on(async {
+    let counters = server_runtime()?.block_on(async {
         let listener = serve::bind(args.port).await.map_err(|error| {
             Complaint::new(format!("cannot listen on port {}: {error}", args.port))
                 .hint("`--port 0` takes a free one")

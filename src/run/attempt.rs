@@ -1,4 +1,4 @@
-//! One attempt: noted, sent, stored, judged. What it returns has happened for good: an answer is
+//! One attempt: noted, sent, stored, judged. What it tells has happened for good: an answer is
 //! durable before anybody hears of it (design, rule 3).
 
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::call::{Fault, Key, Price, Rejection, Request};
+use crate::call::{Answer, Cut, Fault, Key, Money, Price, Rejection, Request, Usage};
 use crate::events::{CallOutcome, Event};
 use crate::names::{Instance, RunId};
 use crate::run::{Services, Teller};
-use crate::store::{Entry, Record, StoreError};
+use crate::store::{Done, Entry, Record, Safety, StoreError};
 
 /// What an attempt is made of.
 pub struct Attempt {
@@ -29,25 +29,42 @@ pub struct Attempt {
 /// How an attempt ended.
 #[derive(Debug)]
 pub enum Ended {
-    Answered(Box<Record>),
-    Rejected(Box<Record>, Rejection),
+    Answered(Paid, Arc<str>),
+    Rejected(Paid, Rejection, Option<Cut>),
     Faulted(Fault),
     Abandoned,
     /// The store cannot be written, or septet has a bug: the run must end.
     Broken(String),
 }
 
+/// What an answer used and cost, good or bad.
+#[derive(Clone, Copy, Debug)]
+pub struct Paid {
+    pub usage: Usage,
+    /// `None`: no price.
+    pub cost: Option<Money>,
+}
+
 impl Attempt {
-    /// Makes the attempt.
-    pub async fn make(self, services: &Services, teller: &Teller) -> Ended {
-        match self.note_send_store(services, teller).await {
-            Ok(ended) => ended,
-            Err(error) => Ended::Broken(with_causes(&error)),
+    /// What is noted before it is sent: without an end it may have been billed.
+    pub fn note(&self, at_ms: u64) -> Entry {
+        Entry::Attempt {
+            run: self.run.clone(),
+            instance: self.instance.clone(),
+            key: self.key,
+            attempt: self.number,
+            at_ms,
         }
     }
 
-    async fn note_send_store(mut self, services: &Services, teller: &Teller) -> Result<Ended, StoreError> {
-        services.store.note(self.entry((services.unix_ms)())).await?;
+    /// Sends what has been noted, and hands what came to the store. The store tells the end as an
+    /// event and to `tell`, once it is durable: nothing here is woken for that.
+    pub async fn make(
+        mut self,
+        services: Services,
+        teller: Teller,
+        tell: impl FnOnce(Ended) + Send + 'static,
+    ) {
         teller.tell(Event::CallStarted {
             instance: self.instance.clone(),
             attempt: self.number,
@@ -60,80 +77,76 @@ impl Attempt {
             _ = self.abort.wait_for(|abort| *abort) => None,
         };
         let latency = sent.elapsed();
-        let (ended, outcome) = match called {
-            Some(Ok(answer)) => {
-                let record = Record {
-                    key: self.key,
-                    instance: self.instance.clone(),
-                    run: self.run.clone(),
-                    attempt: self.number,
-                    at_ms: (services.unix_ms)(),
-                    latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
-                    max_output_tokens: self.request.delivery.max_output_tokens,
-                    cost: self.price.map(|price| price.cost(&answer.usage)),
-                    answer,
-                };
-                self.store(services, record).await?
-            }
-            Some(Err(fault)) => {
-                services
-                    .store
-                    .note(self.fault_entry((services.unix_ms)(), Some(&fault)))
-                    .await?;
-                (Ended::Faulted(fault.clone()), CallOutcome::Faulted(fault))
-            }
-            None => {
-                services
-                    .store
-                    .note(self.fault_entry((services.unix_ms)(), None))
-                    .await?;
-                (Ended::Abandoned, CallOutcome::Abandoned)
-            }
+        let at_ms = (services.unix_ms)();
+        let (entry, safety, ended, outcome) = match called {
+            Some(Ok(answer)) => self.judged(answer, at_ms, latency),
+            Some(Err(fault)) => (
+                self.fault_entry(at_ms, Some(&fault)),
+                Safety::Written,
+                Ended::Faulted(fault.clone()),
+                CallOutcome::Faulted(fault),
+            ),
+            None => (
+                self.fault_entry(at_ms, None),
+                Safety::Written,
+                Ended::Abandoned,
+                CallOutcome::Abandoned,
+            ),
         };
-        self.tell_end(teller, latency, outcome);
-        Ok(ended)
+        let (instance, attempt) = (self.instance, self.number);
+        let done = Done::new(move |stored| {
+            if let Err(error) = stored {
+                return tell(Ended::broken(&error));
+            }
+            teller.tell(Event::CallEnded {
+                instance,
+                attempt,
+                latency,
+                outcome,
+            });
+            tell(ended);
+        });
+        services.store.append(&[entry], safety, done);
     }
 
-    /// Stores what came, good or bad, and returns when it is durable.
-    async fn store(&self, services: &Services, record: Record) -> Result<(Ended, CallOutcome), StoreError> {
-        let usage = record.answer.usage;
-        let cost = record.cost;
+    /// What is stored of an answer, good or bad, and what it is once it is stored.
+    fn judged(&self, answer: Answer, at_ms: u64, latency: Duration) -> (Entry, Safety, Ended, CallOutcome) {
+        let usage = answer.usage;
+        let cost = self.price.map(|price| price.cost(&usage));
         let saved = self.price.map(|price| price.saved_by_provider_cache(&usage));
-        match record.answer.judge() {
-            Ok(()) => {
-                services.store.keep(Entry::Answer(record.clone())).await?;
-                Ok((
-                    Ended::Answered(Box::new(record)),
-                    CallOutcome::Ok { usage, cost, saved },
-                ))
-            }
-            Err(rejection) => {
-                services
-                    .store
-                    .keep(Entry::Rejected {
-                        record: record.clone(),
-                        rejection,
-                    })
-                    .await?;
-                let outcome = CallOutcome::Rejected {
+        let paid = Paid { usage, cost };
+        let judgement = answer.judge();
+        let text = Arc::from(answer.text.as_str());
+        let record = Record {
+            key: self.key,
+            instance: self.instance.clone(),
+            run: self.run.clone(),
+            attempt: self.number,
+            at_ms,
+            latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
+            max_output_tokens: self.request.delivery.max_output_tokens,
+            cost,
+            answer,
+        };
+        let cut = judgement.err().and_then(|rejection| record.cut(rejection));
+        let (entry, ended, outcome) = match judgement {
+            Ok(()) => (
+                Entry::Answer(record),
+                Ended::Answered(paid, text),
+                CallOutcome::Ok { usage, cost, saved },
+            ),
+            Err(rejection) => (
+                Entry::Rejected { record, rejection },
+                Ended::Rejected(paid, rejection, cut),
+                CallOutcome::Rejected {
                     rejection,
                     usage,
                     cost,
                     saved,
-                };
-                Ok((Ended::Rejected(Box::new(record), rejection), outcome))
-            }
-        }
-    }
-
-    fn entry(&self, at_ms: u64) -> Entry {
-        Entry::Attempt {
-            run: self.run.clone(),
-            instance: self.instance.clone(),
-            key: self.key,
-            attempt: self.number,
-            at_ms,
-        }
+                },
+            ),
+        };
+        (entry, Safety::Durable, ended, outcome)
     }
 
     fn fault_entry(&self, at_ms: u64, fault: Option<&Fault>) -> Entry {
@@ -146,15 +159,12 @@ impl Attempt {
             at_ms,
         }
     }
+}
 
-    fn tell_end(&self, teller: &Teller, latency: Duration, outcome: CallOutcome) {
-        let (instance, attempt) = (self.instance.clone(), self.number);
-        teller.tell(Event::CallEnded {
-            instance,
-            attempt,
-            latency,
-            outcome,
-        });
+impl Ended {
+    /// The end of an attempt that could not be stored.
+    pub fn broken(error: &StoreError) -> Self {
+        Ended::Broken(with_causes(error))
     }
 }
 

@@ -9,8 +9,8 @@ use crate::events::{Failure, NodeFinished, NodeStatus};
 use crate::graph::Graph;
 use crate::names::{Instance, PersonaId};
 use crate::run::Requests;
+use crate::run::attempt::Paid;
 use crate::schedule::Handle;
-use crate::store::Record;
 
 /// All open personas.
 pub struct Desk {
@@ -161,9 +161,9 @@ impl Work {
     }
 
     /// Books an answer, good or bad.
-    pub fn paid(&mut self, record: &Record) {
-        self.spent += &record.answer.usage;
-        self.cost = self.cost.zip(record.cost).map(|(sum, cost)| sum + cost);
+    pub fn paid(&mut self, paid: &Paid) {
+        self.spent += &paid.usage;
+        self.cost = self.cost.zip(paid.cost).map(|(sum, cost)| sum + cost);
     }
 
     pub fn key(&self) -> Key {

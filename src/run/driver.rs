@@ -12,14 +12,14 @@ use crate::call::{Fault, FaultKind, Rejection};
 use crate::events::{Event, Failure, NodeStatus, Outcome, PersonaStatus, RunStarted};
 use crate::limit::Limits;
 use crate::names::{PersonaId, Stop};
-use crate::run::attempt::{Attempt, Ended};
+use crate::run::attempt::{Attempt, Ended, Paid};
 use crate::run::desk::{Desk, Rendered};
 use crate::run::estimate::Estimates;
 use crate::run::job::{self, Found, Opened, Report, Reporter};
 use crate::run::transcript::{Written, bring_up_to_date};
 use crate::run::{Services, Task, Teller};
 use crate::schedule::{Action, Halt, Handle, Input, Schedule};
-use crate::store::{CutOff, Record};
+use crate::store::{CutOff, Done, Safety, StoreError};
 
 pub struct Driver {
     task: Task,
@@ -35,6 +35,8 @@ pub struct Driver {
     abort: watch::Sender<bool>,
     /// Nodes to look up, gathered until all actions of a turn are done.
     looks: Vec<Handle>,
+    /// Attempts to be noted and sent, gathered likewise.
+    sends: Vec<(Handle, Attempt)>,
     end: Option<Halt>,
 }
 
@@ -54,6 +56,7 @@ impl Driver {
             },
             abort: watch::Sender::new(false),
             looks: Vec::new(),
+            sends: Vec::new(),
             end: None,
             task,
             services,
@@ -67,6 +70,7 @@ impl Driver {
         self.turn([Input::Start]);
         let halt = loop {
             let wake = self.send_candidates();
+            self.note_sends();
             if let Some(halt) = self.end.take() {
                 break halt;
             }
@@ -238,14 +242,41 @@ impl Driver {
             price: self.task.prices[handle.node],
             abort: self.abort.subscribe(),
         };
-        let (services, teller) = (self.services.clone(), self.teller.clone());
-        self.reporter.wait(
-            async move {
-                Report::Ended {
-                    handle,
-                    ended: attempt.make(&services, &teller).await,
-                }
-            },
+        self.sends.push((handle, attempt));
+    }
+
+    /// Notes all attempts that are to be sent, as one: they go out once they are written.
+    fn note_sends(&mut self) {
+        let attempts = std::mem::take(&mut self.sends);
+        if attempts.is_empty() {
+            return;
+        }
+        let at_ms = (self.services.unix_ms)();
+        let notes: Vec<_> = attempts.iter().map(|(_, attempt)| attempt.note(at_ms)).collect();
+        let reports = self.reporter.reports.clone();
+        let done = Done::new(move |noted| _ = reports.send(Report::Noted { attempts, noted }));
+        self.services.store.append(&notes, Safety::Written, done);
+    }
+
+    fn noted(
+        &mut self,
+        attempts: Vec<(Handle, Attempt)>,
+        noted: Result<(), StoreError>,
+        inputs: &mut Vec<Input>,
+    ) {
+        for (handle, attempt) in attempts {
+            match &noted {
+                Ok(()) => self.make(handle, attempt),
+                Err(error) => self.ended(handle, Ended::broken(error), inputs),
+            }
+        }
+    }
+
+    fn make(&mut self, handle: Handle, attempt: Attempt) {
+        let reports = self.reporter.reports.clone();
+        let tell = move |ended| _ = reports.send(Report::Ended { handle, ended });
+        self.reporter.begin(
+            attempt.make(self.services.clone(), self.teller.clone(), tell),
             move |bug| Report::Ended {
                 handle,
                 ended: Ended::Broken(bug.message),
@@ -295,6 +326,7 @@ impl Driver {
                     self.looked(handle, found, inputs);
                 }
             }
+            Report::Noted { attempts, noted } => self.noted(attempts, noted, inputs),
             Report::Ended { handle, ended } => self.ended(handle, ended, inputs),
             Report::Closed { slot, written } => self.closed(slot, written, inputs),
         }
@@ -365,17 +397,17 @@ impl Driver {
     fn ended(&mut self, handle: Handle, ended: Ended, inputs: &mut Vec<Input>) {
         let jitter = self.chance.f64();
         let input = match ended {
-            Ended::Answered(record) => {
-                self.paid(handle, &record);
-                self.desk.work_mut(handle).text = Some(record.answer.text.into());
+            Ended::Answered(paid, text) => {
+                self.paid(handle, &paid);
+                self.desk.work_mut(handle).text = Some(text);
                 Input::Answered { handle }
             }
-            Ended::Rejected(record, rejection) => {
-                self.paid(handle, &record);
+            Ended::Rejected(paid, rejection, cut) => {
+                self.paid(handle, &paid);
                 Input::Rejected {
                     handle,
                     rejection,
-                    cut: record.cut(rejection),
+                    cut,
                     jitter,
                 }
             }
@@ -394,10 +426,10 @@ impl Driver {
     }
 
     /// Books what an answer cost, good or bad, and learns from it.
-    fn paid(&mut self, handle: Handle, record: &Record) {
-        let usage = &record.answer.usage;
+    fn paid(&mut self, handle: Handle, paid: &Paid) {
+        let usage = &paid.usage;
         let work = self.desk.work_mut(handle);
-        work.paid(record);
+        work.paid(paid);
         self.limits
             .settle(work.reserved, self.estimates.used(work.reserved, usage));
         if let Some(rendered) = &work.rendered {

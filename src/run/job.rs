@@ -11,12 +11,12 @@ use crate::call::{Key, Money};
 use crate::events::Failure;
 use crate::graph::Graph;
 use crate::names::{Instance, PersonaId};
-use crate::run::attempt::{Ended, with_causes};
+use crate::run::attempt::{Attempt, Ended, with_causes};
 use crate::run::desk::Rendered;
 use crate::run::transcript::Written;
 use crate::run::{Jobs, Project, Requests};
 use crate::schedule::Handle;
-use crate::store::{CutOff, Looked, Miss, Store};
+use crate::store::{CutOff, Looked, Miss, Store, StoreError};
 
 /// What a job reports back.
 pub enum Report {
@@ -30,6 +30,11 @@ pub enum Report {
     },
     Looked {
         looked: Vec<(Handle, Found)>,
+    },
+    /// These are noted and may be sent.
+    Noted {
+        attempts: Vec<(Handle, Attempt)>,
+        noted: Result<(), StoreError>,
     },
     Ended {
         handle: Handle,
@@ -126,15 +131,30 @@ impl Reporter {
         lost: impl FnOnce(Failure) -> Report + Send + 'static,
     ) {
         let reports = self.reports.clone();
+        self.begin(
+            async move {
+                _ = reports.send(task.await);
+            },
+            lost,
+        );
+    }
+
+    /// Starts what sees to its report itself, unless it panics.
+    pub fn begin(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+        lost: impl FnOnce(Failure) -> Report + Send + 'static,
+    ) {
+        let reports = self.reports.clone();
         tokio::spawn(async move {
-            let report = AssertUnwindSafe(task).catch_unwind().await;
-            let message = "septet has a bug: this panicked; please report it".to_owned();
-            let bug = Failure {
-                kind: Failure::BUG,
-                message,
-                http_status: None,
-            };
-            _ = reports.send(report.unwrap_or_else(|_| lost(bug)));
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                let message = "septet has a bug: this panicked; please report it".to_owned();
+                _ = reports.send(lost(Failure {
+                    kind: Failure::BUG,
+                    message,
+                    http_status: None,
+                }));
+            }
         });
     }
 }

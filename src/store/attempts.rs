@@ -3,44 +3,40 @@
 
 use std::collections::HashMap;
 
-use crate::names::{Instance, RunId};
+use crate::store::put::{Call, Gist};
 use crate::store::record::Entry;
 
 /// The calls without an end so far: a handful in a running program, and after a crash those that
 /// may have been billed though no answer was stored.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attempts {
-    open: HashMap<(RunId, Instance, u32), Entry>,
+    open: HashMap<Call, Entry>,
 }
 
 impl Attempts {
     /// Takes the next entry of the journal into account.
-    pub(super) fn follow(&mut self, entry: &Entry) {
-        match entry {
-            Entry::Attempt {
-                run,
-                instance,
-                attempt,
-                ..
-            } => {
-                let call = (run.clone(), instance.clone(), *attempt);
-                self.open.insert(call, entry.clone());
+    pub(super) fn follow(&mut self, gist: &Gist) {
+        match gist {
+            Gist::Attempt(entry) => {
+                if let Entry::Attempt {
+                    run,
+                    instance,
+                    attempt,
+                    ..
+                } = &**entry
+                {
+                    let call = Call::new(run, instance, *attempt);
+                    self.open.insert(call, Entry::clone(entry));
+                }
             }
-            Entry::Answer(record) | Entry::Rejected { record, .. } | Entry::Retired { record, .. } => {
-                self.end(&record.run, &record.instance, record.attempt);
+            Gist::Answer { call, .. }
+            | Gist::Rejected { call, .. }
+            | Gist::Retired(call)
+            | Gist::Fault(call) => {
+                self.open.remove(call);
             }
-            Entry::Fault {
-                run,
-                instance,
-                attempt,
-                ..
-            } => self.end(run, instance, *attempt),
-            Entry::Refresh { .. } | Entry::Transcript { .. } | Entry::Run { .. } => {}
+            Gist::Refresh(_) | Gist::Transcript(_) | Gist::Run(_) => {}
         }
-    }
-
-    fn end(&mut self, run: &RunId, instance: &Instance, attempt: u32) {
-        self.open.remove(&(run.clone(), instance.clone(), attempt));
     }
 
     /// The calls without an end as they were noted, sorted.
@@ -54,7 +50,9 @@ impl Attempts {
 impl FromIterator<Entry> for Attempts {
     fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
         let mut attempts = Self::default();
-        entries.into_iter().for_each(|entry| attempts.follow(&entry));
+        entries
+            .into_iter()
+            .for_each(|entry| attempts.follow(&Gist::from(&entry)));
         attempts
     }
 }

@@ -32,7 +32,7 @@ impl Level {
     /// If they fail.
     pub(super) fn fill(&mut self, trees: &Trees, written: &Written) -> Result<(), StoreError> {
         written.puts().iter().try_for_each(|put| trees.put(put))?;
-        self.attempts.follow(&written.entry);
+        self.attempts.follow(&written.gist);
         self.next_seq = self.next_seq.max(written.seq + 1);
         Ok(())
     }

@@ -20,14 +20,14 @@ use crate::store::looked::{self, CutOff, Numbered};
 use crate::store::mend::{Mended, Search};
 use crate::store::notice::{Notice, Progress};
 use crate::store::open::{self, JOURNAL, STORE};
-use crate::store::put::{self, Shelf};
+use crate::store::put::{self, Gist, Shelf};
 use crate::store::reader::{Entries, Reader};
 use crate::store::record::{Entry, Record, TranscriptNote};
 use crate::store::segment::{self, Position};
 use crate::store::shelves::Value;
 use crate::store::trees::Trees;
-use crate::store::writer::Writer;
-use crate::store::{Looked, Miss, Store, StoreError, frame};
+use crate::store::writer::{Piece, Writer};
+use crate::store::{Done, Looked, Miss, Safety, Store, StoreError, frame};
 
 /// The store in a cache folder. Dropped without [`LocalStore::close`] it loses nothing, but the
 /// next open takes longer.
@@ -248,12 +248,13 @@ impl LocalStore {
         })
     }
 
-    async fn append(&self, entry: Entry, durable: bool) -> Result<(), StoreError> {
-        let frame = frame::encode(&entry).map_err(|message| {
+    fn piece(&self, entry: &Entry) -> Result<Piece, StoreError> {
+        let frame = frame::encode(entry).map_err(|message| {
             let source = io::Error::new(io::ErrorKind::InvalidInput, format!("an entry {message}"));
             StoreError::io("write", &self.view.cache.join(JOURNAL), source)
         })?;
-        self.writer.append(entry, frame, durable).await
+        let gist = Gist::from(entry);
+        Ok(Piece { gist, frame })
     }
 
     /// Where the trees have a damaged record: the intact one of the journal, or the miss.
@@ -301,12 +302,11 @@ impl Store for LocalStore {
         }
     }
 
-    async fn keep(&self, entry: Entry) -> Result<(), StoreError> {
-        self.append(entry, true).await
-    }
-
-    async fn note(&self, entry: Entry) -> Result<(), StoreError> {
-        self.append(entry, false).await
+    fn append(&self, entries: &[Entry], safety: Safety, done: Done) {
+        match entries.iter().map(|entry| self.piece(entry)).collect() {
+            Ok(pieces) => self.writer.append(pieces, safety, done),
+            Err(error) => done.tell(Err(error)),
+        }
     }
 }
 

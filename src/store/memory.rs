@@ -10,7 +10,7 @@ use crate::call::{Key, Rejection};
 use crate::names::{Instance, PersonaId};
 use crate::store::looked::{self, CutOffs, Numbered};
 use crate::store::record::{Entry, Record, TranscriptNote};
-use crate::store::{Looked, Store, StoreError};
+use crate::store::{Done, Looked, Safety, Store, StoreError};
 
 /// A store in memory that behaves as the local one does.
 #[derive(Debug, Default)]
@@ -68,11 +68,13 @@ impl MemoryStore {
         rejected.collect()
     }
 
-    fn append(&self, entry: Entry, durable: bool) -> Result<(), StoreError> {
+    fn take(&self, entries: &[Entry], safety: Safety) -> Result<(), StoreError> {
         let mut state = self.state();
-        state.make_room()?;
-        state.take(entry);
-        if durable {
+        for entry in entries {
+            state.make_room()?;
+            state.take(entry.clone());
+        }
+        if safety == Safety::Durable {
             state.synced = state.entries.len();
         }
         Ok(())
@@ -147,12 +149,8 @@ impl Store for MemoryStore {
         Ok(self.state().notes.get(persona).cloned())
     }
 
-    async fn keep(&self, entry: Entry) -> Result<(), StoreError> {
-        self.append(entry, true)
-    }
-
-    async fn note(&self, entry: Entry) -> Result<(), StoreError> {
-        self.append(entry, false)
+    fn append(&self, entries: &[Entry], safety: Safety, done: Done) {
+        done.tell(self.take(entries, safety));
     }
 }
 

@@ -10,6 +10,7 @@ mod backlog;
 mod checkpoint;
 mod codec;
 mod disk;
+mod done;
 #[cfg(test)]
 mod faulty;
 mod filler;
@@ -45,6 +46,7 @@ use crate::call::Key;
 use crate::names::{Instance, PersonaId};
 
 pub use disk::{Disk, DiskFile, RealDisk};
+pub use done::Done;
 pub use keep::{Held, Sum, Survey};
 pub use local::{LocalStore, Settings, Stats};
 pub use looked::{CutOff, Looked, Miss};
@@ -71,19 +73,40 @@ pub trait Store: Send + Sync {
     /// If the store does not work.
     fn transcript(&self, persona: &PersonaId) -> Result<Option<TranscriptNote>, StoreError>;
 
-    /// Appends an entry and returns when it is durable: synced, not only written. Whoever looks
-    /// after that finds it.
+    /// Appends entries in their order, and calls `done` once they are as safe as `safety` says:
+    /// whoever looks after that finds them. `done` is called on a thread of the store, which waits
+    /// for it: it must only hand on. It is told of an error if the entries cannot be made so safe;
+    /// the run must end then, since the next answer would be lost too.
+    fn append(&self, entries: &[Entry], safety: Safety, done: Done);
+
+    /// Appends an entry and returns when it is durable.
     ///
     /// # Errors
     /// If it cannot be made durable. The run must end then: the next answer would be lost too.
-    async fn keep(&self, entry: Entry) -> Result<(), StoreError>;
+    async fn keep(&self, entry: Entry) -> Result<(), StoreError> {
+        let (done, told) = Done::wait();
+        self.append(&[entry], Safety::Durable, done);
+        told.await
+    }
 
-    /// Appends an entry and returns when it is written (it survives the process, not a power
-    /// cut). Its order with other entries is kept.
+    /// Appends an entry and returns when it is written. Its order with other entries is kept.
     ///
     /// # Errors
     /// As for [`Store::keep`].
-    async fn note(&self, entry: Entry) -> Result<(), StoreError>;
+    async fn note(&self, entry: Entry) -> Result<(), StoreError> {
+        let (done, told) = Done::wait();
+        self.append(&[entry], Safety::Written, done);
+        told.await
+    }
+}
+
+/// What an entry survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Safety {
+    /// The end of the process, but not a power cut: handed to the operating system.
+    Written,
+    /// A power cut: synced.
+    Durable,
 }
 
 /// A store that does not work, or cannot be opened.

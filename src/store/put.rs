@@ -1,11 +1,12 @@
-//! What an entry changes in the trees: which value is put under which key. It does not know how
-//! the trees keep them.
+//! What an entry means beyond its bytes: which value is put under which key of the trees, and
+//! which call it begins or ends. It does not know how the trees keep values.
 
 use std::sync::Arc;
 
-use crate::names::Instance;
+use crate::call::Key;
+use crate::names::{Instance, PersonaId, RunId};
 use crate::store::frame;
-use crate::store::record::Entry;
+use crate::store::record::{Entry, Record};
 
 /// The kinds of values that are looked up. Each is one tree of sled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,10 +62,79 @@ impl Put {
     }
 }
 
+/// What is needed of an entry once it is encoded. Its text is not: it lies in the frame, and a
+/// second copy would be made, kept and dropped for each answer.
+#[derive(Clone, Debug)]
+pub(super) enum Gist {
+    Answer {
+        key: Key,
+        call: Call,
+    },
+    Rejected {
+        key: Key,
+        call: Call,
+    },
+    Retired(Call),
+    /// [`Entry::Attempt`], whole: it is listed where it has no end.
+    Attempt(Box<Entry>),
+    Fault(Call),
+    Refresh(Instance),
+    Transcript(PersonaId),
+    Run(RunId),
+}
+
+/// What tells one call from all others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Call {
+    pub(super) run: RunId,
+    pub(super) instance: Instance,
+    pub(super) attempt: u32,
+}
+
+impl Call {
+    pub(super) fn new(run: &RunId, instance: &Instance, attempt: u32) -> Self {
+        Self {
+            run: run.clone(),
+            instance: instance.clone(),
+            attempt,
+        }
+    }
+
+    fn of(record: &Record) -> Self {
+        Self::new(&record.run, &record.instance, record.attempt)
+    }
+}
+
+impl From<&Entry> for Gist {
+    fn from(entry: &Entry) -> Self {
+        match entry {
+            Entry::Answer(record) => Gist::Answer {
+                key: record.key,
+                call: Call::of(record),
+            },
+            Entry::Rejected { record, .. } => Gist::Rejected {
+                key: record.key,
+                call: Call::of(record),
+            },
+            Entry::Retired { record, .. } => Gist::Retired(Call::of(record)),
+            Entry::Attempt { .. } => Gist::Attempt(Box::new(entry.clone())),
+            Entry::Fault {
+                run,
+                instance,
+                attempt,
+                ..
+            } => Gist::Fault(Call::new(run, instance, *attempt)),
+            Entry::Refresh { instance } => Gist::Refresh(instance.clone()),
+            Entry::Transcript { persona, .. } => Gist::Transcript(persona.clone()),
+            Entry::Run { run, .. } => Gist::Run(run.clone()),
+        }
+    }
+}
+
 /// An entry that has its place in the journal.
 #[derive(Clone, Debug)]
 pub(super) struct Written {
-    pub(super) entry: Entry,
+    pub(super) gist: Gist,
     pub(super) seq: u64,
     /// As it lies there.
     pub(super) frame: Arc<[u8]>,
@@ -86,22 +156,21 @@ impl Written {
             seq,
             frame: frame::empty(seq).into(),
         };
-        match &self.entry {
-            Entry::Answer(record) => vec![
-                put(Shelf::Answers, record.key.as_bytes()),
-                end_of_mark(&record.instance),
-            ],
-            Entry::Retired { record, .. } => vec![end_of_mark(&record.instance)],
-            Entry::Rejected { record, .. } => {
+        match &self.gist {
+            Gist::Answer { key, call } => {
+                vec![put(Shelf::Answers, key.as_bytes()), end_of_mark(&call.instance)]
+            }
+            Gist::Retired(call) => vec![end_of_mark(&call.instance)],
+            Gist::Rejected { key, .. } => {
                 vec![put(
                     Shelf::Rejected,
-                    &[&record.key.as_bytes()[..], &seq.to_be_bytes()].concat(),
+                    &[&key.as_bytes()[..], &seq.to_be_bytes()].concat(),
                 )]
             }
-            Entry::Refresh { instance } => vec![put(Shelf::Marks, &mark_key(instance))],
-            Entry::Transcript { persona, .. } => vec![put(Shelf::Notes, persona.as_str().as_bytes())],
-            Entry::Run { run, .. } => vec![put(Shelf::Runs, run.as_str().as_bytes())],
-            Entry::Attempt { .. } | Entry::Fault { .. } => Vec::new(),
+            Gist::Refresh(instance) => vec![put(Shelf::Marks, &mark_key(instance))],
+            Gist::Transcript(persona) => vec![put(Shelf::Notes, persona.as_str().as_bytes())],
+            Gist::Run(run) => vec![put(Shelf::Runs, run.as_str().as_bytes())],
+            Gist::Attempt(_) | Gist::Fault(_) => Vec::new(),
         }
     }
 }

@@ -4,7 +4,7 @@
 use crate::store::StoreError;
 use crate::store::filler::Level;
 use crate::store::notice::{Notice, Phase, Progress};
-use crate::store::put::Written;
+use crate::store::put::{Gist, Written};
 use crate::store::reader::{Damage, Place, Reader};
 use crate::store::segment::{Found, Position, Segment};
 use crate::store::trees::Trees;
@@ -110,7 +110,7 @@ impl Tail {
         match (place.line(), place.found) {
             (Ok(logged), Found::Frame { bytes, .. }) => {
                 return Some(Written {
-                    entry: logged.entry,
+                    gist: Gist::from(&logged.entry),
                     seq: logged.seq,
                     frame: bytes.into(),
                 });

@@ -337,7 +337,7 @@ pub(super) fn is_no_fault_of_sled(kind: io::ErrorKind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::put::Written;
+    use crate::store::put::{Gist, Written};
     use crate::store::record::Entry;
     use crate::store::samples;
 
@@ -348,8 +348,8 @@ mod tests {
         let entry = Entry::Answer(samples::record(1, &samples::prose(1, 600_000)));
         let mut frame = frame::encode(&entry).unwrap();
         frame::stamp(&mut frame, 7);
-        let (seq, frame) = (7, frame.into());
-        let written = Written { entry, seq, frame };
+        let (gist, seq, frame) = (Gist::from(&entry), 7, frame.into());
+        let written = Written { gist, seq, frame };
         shelves.put(&written.puts()[0]).unwrap();
         assert!(shelves.parts.tree.len() > 3);
         let whole = || {

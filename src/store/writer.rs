@@ -7,16 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-
-use crate::store::StoreError;
 use crate::store::backlog::{Backlog, Batch, End, Stuck};
 use crate::store::frame;
 use crate::store::journal::Journal;
-use crate::store::put::Written;
-use crate::store::record::Entry;
+use crate::store::put::{Gist, Written};
 use crate::store::segment::Position;
 use crate::store::trees::Trees;
+use crate::store::{Done, Safety, StoreError};
 
 /// The most entries in one batch.
 const BATCH_ENTRIES: usize = 256;
@@ -24,27 +21,27 @@ const BATCH_ENTRIES: usize = 256;
 /// A batch that has reached this many bytes takes no more.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// How many entries may wait for the writer.
-const QUEUE: usize = 1024;
-
 /// After this time without a single entry taken into the trees they count as hung.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An entry on its way into the journal.
-struct Job {
-    entry: Entry,
+pub(super) struct Piece {
+    pub(super) gist: Gist,
     /// Encoded, but for its sequence number.
-    frame: Vec<u8>,
-    durable: bool,
-    done: oneshot::Sender<Result<(), StoreError>>,
-    /// Its place in the queue.
-    _place: OwnedSemaphorePermit,
+    pub(super) frame: Vec<u8>,
+}
+
+/// Entries that were handed in together. Nothing bounds how many jobs wait: whoever hands one in
+/// waits for it before the next, so there are as many as calls in flight.
+struct Job {
+    pieces: Vec<Piece>,
+    safety: Safety,
+    done: Done,
 }
 
 /// The way to the running thread. Dropped, the thread writes what is queued, syncs and ends.
 pub(super) struct Writer {
     jobs: Option<Sender<Job>>,
-    places: Arc<Semaphore>,
     thread: Option<JoinHandle<Result<(), StoreError>>>,
     written: Arc<Mutex<Position>>,
 }
@@ -81,29 +78,19 @@ impl Writer {
             .spawn(move || work.run(&jobs))?;
         Ok(Self {
             jobs: Some(sender),
-            places: Arc::new(Semaphore::new(QUEUE)),
             thread: Some(thread),
             written,
         })
     }
 
-    /// Appends an entry; returns when it is written, or if `durable` synced.
-    ///
-    /// # Errors
-    /// If it is neither, or the writer has stopped.
-    pub(super) async fn append(&self, entry: Entry, frame: Vec<u8>, durable: bool) -> Result<(), StoreError> {
-        let place = self.places.clone().acquire_owned().await;
-        let (done, told) = oneshot::channel();
-        let job = Job {
-            entry,
-            frame,
-            durable,
-            done,
-            _place: place.map_err(|_| StoreError::Stopped)?,
-        };
-        let jobs = self.jobs.as_ref().ok_or(StoreError::Stopped)?;
-        jobs.send(job).map_err(|_| StoreError::Stopped)?;
-        told.await.unwrap_or(Err(StoreError::Stopped))
+    /// Appends entries, and tells `done` when they are as safe as asked, or that the writer has
+    /// stopped.
+    pub(super) fn append(&self, pieces: Vec<Piece>, safety: Safety, done: Done) {
+        let job = Job { pieces, safety, done };
+        // A job that nobody takes is dropped, and tells so itself.
+        if let Some(jobs) = &self.jobs {
+            _ = jobs.send(job);
+        }
     }
 
     /// The first byte of the journal that is not written yet.
@@ -182,12 +169,11 @@ impl Work {
     /// Writes a batch and tells those who wait for it. A batch that has to be durable is told of
     /// as one: if its sync fails, all of it is cut off again.
     fn take(&mut self, batch: Vec<Job>) {
-        let durable = batch.iter().any(|job| job.durable);
+        let durable = batch.iter().any(|job| job.safety == Safety::Durable);
         let (entries, waiting) = self.number(batch);
         let written = self.write(entries, durable);
         for done in waiting {
-            // Whoever gave up waiting is not told.
-            let _ = done.send(match &written {
+            done.tell(match &written {
                 Ok(()) => Ok(()),
                 Err(error) => Err(error.again()),
             });
@@ -198,22 +184,21 @@ impl Work {
     }
 
     /// Gives the entries their numbers, and gathers their bytes.
-    fn number(&mut self, batch: Vec<Job>) -> (Vec<Written>, Vec<oneshot::Sender<Result<(), StoreError>>>) {
+    fn number(&mut self, batch: Vec<Job>) -> (Vec<Written>, Vec<Done>) {
         self.bytes.clear();
         self.bytes.shrink_to(BATCH_BYTES);
         let mut waiting = Vec::with_capacity(batch.len());
-        let mut entries = Vec::with_capacity(batch.len());
-        for mut job in batch {
-            let seq = self.next_seq;
-            self.next_seq += 1;
-            frame::stamp(&mut job.frame, seq);
-            self.bytes.extend_from_slice(&job.frame);
+        let mut entries = Vec::with_capacity(batch.iter().map(|job| job.pieces.len()).sum());
+        for job in batch {
             waiting.push(job.done);
-            entries.push(Written {
-                entry: job.entry,
-                seq,
-                frame: job.frame.into(),
-            });
+            for Piece { gist, mut frame } in job.pieces {
+                let seq = self.next_seq;
+                self.next_seq += 1;
+                frame::stamp(&mut frame, seq);
+                self.bytes.extend_from_slice(&frame);
+                let frame = frame.into();
+                entries.push(Written { gist, seq, frame });
+            }
         }
         (entries, waiting)
     }
@@ -273,14 +258,21 @@ impl Work {
 
 /// The first job and what is pending behind it, up to the size of a batch.
 fn gather(first: Job, jobs: &Receiver<Job>) -> Vec<Job> {
-    let mut bytes = first.frame.len();
+    let (mut entries, mut bytes) = (first.pieces.len(), first.bytes());
     let mut batch = vec![first];
-    while batch.len() < BATCH_ENTRIES
+    while entries < BATCH_ENTRIES
         && bytes < BATCH_BYTES
         && let Ok(job) = jobs.try_recv()
     {
-        bytes += job.frame.len();
+        entries += job.pieces.len();
+        bytes += job.bytes();
         batch.push(job);
     }
     batch
+}
+
+impl Job {
+    fn bytes(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.frame.len()).sum()
+    }
 }

@@ -2,6 +2,7 @@ use std::thread;
 
 use super::*;
 use crate::store::frame;
+use crate::store::put::Gist;
 use crate::store::record::Entry;
 use crate::store::samples;
 
@@ -12,7 +13,7 @@ fn written(seq: u64, entry: Entry) -> Written {
     let mut bytes = frame::encode(&entry).unwrap();
     frame::stamp(&mut bytes, seq);
     Written {
-        entry,
+        gist: Gist::from(&entry),
         seq,
         frame: bytes.into(),
     }

@@ -1,7 +1,7 @@
 use std::io;
 
 use super::*;
-use crate::store::put::Written;
+use crate::store::put::{Gist, Written};
 use crate::store::record::Entry;
 use crate::store::{frame, samples};
 
@@ -11,7 +11,7 @@ fn written(seq: u64, entry: Entry) -> Written {
     let mut bytes = frame::encode(&entry).unwrap();
     frame::stamp(&mut bytes, seq);
     Written {
-        entry,
+        gist: Gist::from(&entry),
         seq,
         frame: bytes.into(),
     }
