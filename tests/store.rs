@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use septet::call::{Answer, Finish, Key, Usage};
 use septet::names::Instance;
-use septet::store::{Entry, LocalStore, Looked, Notice, Record, Settings, Store, StoreError};
+use septet::store::{Entry, LocalStore, Looked, Notice, Record, Sent, Settings, Store, StoreError};
 
 const ROLE: &str = "SEPTET_TEST_ROLE";
 const CACHE: &str = "SEPTET_TEST_CACHE";
@@ -78,13 +78,18 @@ fn record(n: u64) -> Record {
 }
 
 fn attempt(n: u64) -> Entry {
-    Entry::Attempt {
+    Entry::Attempt(Sent {
         run: "20261123-223015-4f2a".into(),
         instance: instance(n),
         key: key(n),
         attempt: 1,
         at_ms: n,
-    }
+        input: None,
+        most_cost: None,
+        pipeline: None,
+        persona_files: None,
+        needs: Vec::new(),
+    })
 }
 
 fn look(store: &LocalStore, n: u64) -> Result<Looked, StoreError> {

@@ -149,6 +149,7 @@ impl Loaded {
         Task {
             run: "bench".into(),
             graph: self.graph.clone(),
+            pipeline: None,
             personas: self.personas.clone(),
             settings: Settings {
                 concurrency: Some(IN_FLIGHT),

@@ -11,7 +11,7 @@ use crate::files::{self, FileError};
 use crate::graph::Graph;
 use crate::names::PersonaId;
 use crate::prompt::{PromptError, Prompts};
-use crate::run::Folder;
+use crate::run::{Folder, Snapshot};
 
 pub const PIPELINE: &str = "pipeline.toml";
 
@@ -23,6 +23,8 @@ pub struct Loaded {
     pub config: Arc<Config>,
     pub graph: Arc<Graph>,
     pub prompts: Arc<Prompts>,
+    /// What it was read from.
+    pub snapshot: Arc<Snapshot>,
 }
 
 impl Loaded {
@@ -48,6 +50,7 @@ impl Loaded {
             config: config.into(),
             graph: graph.into(),
             prompts: prompts.into(),
+            snapshot: Snapshot::pipeline(&text, &templates).into(),
         })
     }
 

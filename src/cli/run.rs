@@ -85,6 +85,7 @@ fn task(project: &Loaded, args: &Run, personas: Vec<PersonaId>) -> Task {
     Task {
         run: run_id(),
         graph: project.graph.clone(),
+        pipeline: Some(project.snapshot.clone()),
         personas,
         settings: Settings {
             concurrency: limits.concurrency,

@@ -43,11 +43,15 @@ impl Project {
         Ok(listed)
     }
 
-    /// Reads one persona and builds what templates see of it.
+    /// Reads one persona and builds what templates see of it; hands back its files too.
     ///
     /// # Errors
     /// Why this persona cannot be used; the others can.
-    pub fn persona(&self, config: &Config, id: &PersonaId) -> Result<Persona, PersonaError> {
+    pub fn persona(
+        &self,
+        config: &Config,
+        id: &PersonaId,
+    ) -> Result<(Persona, Vec<PersonaFile>), PersonaError> {
         let folder = format!("{}/{id}", config.personas.trim_end_matches('/'));
         if let Some(wrong) = wrong_name(id.as_str()) {
             return Err(refused_name(id, &folder, wrong));
@@ -67,7 +71,8 @@ impl Project {
                 files.push(file);
             }
         }
-        Persona::build(id, &folder, &files)
+        let persona = Persona::build(id, &folder, &files)?;
+        Ok((persona, files))
     }
 
     /// One file of a persona; `None` if it is none of its files.

@@ -60,7 +60,7 @@ impl Disk {
     /// What templates see of a persona, or why they do not.
     fn persona(&self, id: &str) -> String {
         match self.project.persona(&config(""), &PersonaId::from(id)) {
-            Ok(persona) => persona.value().to_string(),
+            Ok((persona, _)) => persona.value().to_string(),
             Err(error) => error.to_string(),
         }
     }

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use crate::call::{Answer, Cut, Fault, Key, Money, Price, Rejection, Request, Usage};
 use crate::events::{CallOutcome, Event};
 use crate::names::{Instance, RunId};
+use crate::run::snapshot::Snapshot;
 use crate::run::{Services, Teller};
-use crate::store::{Done, Entry, Record, Safety, StoreError};
+use crate::store::{Done, Entry, Record, Safety, Sent, Store, StoreError};
 
 /// What an attempt is made of.
 pub struct Attempt {
@@ -19,11 +20,22 @@ pub struct Attempt {
     pub instance: Instance,
     pub request: Arc<Request>,
     pub key: Key,
+    /// Input tokens as they were estimated.
+    pub input: u64,
+    pub inputs: Inputs,
     /// Counts from 1.
     pub number: u32,
     pub price: Option<Price>,
     /// Turns true when calls in flight are to be given up.
     pub abort: watch::Receiver<bool>,
+}
+
+/// What a request was made of.
+pub struct Inputs {
+    pub pipeline: Option<Arc<Snapshot>>,
+    pub persona: Option<Arc<Snapshot>>,
+    /// The answers it uses, in the order of the node's needs.
+    pub needs: Vec<Key>,
 }
 
 /// How an attempt ended.
@@ -48,13 +60,35 @@ pub struct Paid {
 impl Attempt {
     /// What is noted before it is sent: without an end it may have been billed.
     pub fn note(&self, at_ms: u64) -> Entry {
-        Entry::Attempt {
+        let id = |snapshot: &Arc<Snapshot>| snapshot.id();
+        Entry::Attempt(Sent {
             run: self.run.clone(),
             instance: self.instance.clone(),
             key: self.key,
             attempt: self.number,
             at_ms,
-        }
+            input: Some(self.input),
+            most_cost: self.most_cost(),
+            pipeline: self.inputs.pipeline.as_ref().map(id),
+            persona_files: self.inputs.persona.as_ref().map(id),
+            needs: self.inputs.needs.clone(),
+        })
+    }
+
+    /// What has to stand before that note: what its request was made of, where it is not kept yet.
+    pub fn sources(&self, store: &dyn Store, at_ms: u64) -> impl Iterator<Item = Entry> {
+        let snapshots = self.inputs.pipeline.iter().chain(&self.inputs.persona);
+        snapshots.filter_map(move |snapshot| snapshot.entry(store, at_ms))
+    }
+
+    /// What it can cost at the most, if its estimate holds; `None`: no price or no limit.
+    fn most_cost(&self) -> Option<Money> {
+        let usage = Usage {
+            input: self.input,
+            output: self.request.delivery.max_output_tokens?,
+            ..Usage::default()
+        };
+        Some(self.price?.cost(&usage))
     }
 
     /// Sends what has been noted, and hands what came to the store. The store tells the end as an

@@ -29,6 +29,8 @@ pub struct Persona {
 /// One node of an open persona.
 pub struct Work {
     pub rendered: Option<Rendered>,
+    /// There once it is rendered, and stays for those that need its answer.
+    pub key: Option<Key>,
     /// Its answer, for those that need it.
     pub text: Option<Arc<str>>,
     pub attempts: u32,
@@ -46,12 +48,15 @@ pub struct Work {
 pub struct Rendered {
     pub request: Arc<Request>,
     pub key: Key,
+    /// Input tokens as they are estimated.
+    pub input: u64,
 }
 
 impl Rendered {
     pub fn new(request: Request) -> Self {
         Self {
             key: Key::of(&request),
+            input: request.estimated_input_tokens(),
             request: Arc::new(request),
         }
     }
@@ -120,6 +125,15 @@ impl Desk {
             .collect()
     }
 
+    /// The keys of those answers.
+    pub fn need_keys(&self, handle: Handle) -> Vec<Key> {
+        let key = |&node: &usize| self.work(Handle { node, ..handle }).key;
+        let needs = self.graph.needs(handle.node).iter();
+        needs
+            .map(|need| key(need).expect("BUG: a need that is done was rendered"))
+            .collect()
+    }
+
     /// The text of the transcript, if the result is there.
     pub fn result(&self, slot: usize) -> Option<Arc<str>> {
         self.work(Handle {
@@ -151,6 +165,7 @@ impl Work {
     fn new() -> Self {
         Self {
             rendered: None,
+            key: None,
             text: None,
             attempts: 0,
             reserved: 0,
@@ -167,16 +182,16 @@ impl Work {
     }
 
     pub fn key(&self) -> Key {
-        self.rendered().key
+        self.key.expect("BUG: the key of what is not rendered")
     }
 
     /// The `max_output_tokens` of its request.
     pub fn limit(&self) -> Option<u64> {
-        self.rendered().request.delivery.max_output_tokens
-    }
-
-    fn rendered(&self) -> &Rendered {
         let rendered = self.rendered.as_ref();
-        rendered.expect("BUG: asked for the request of what is not rendered")
+        rendered
+            .expect("BUG: asked for the request of what is not rendered")
+            .request
+            .delivery
+            .max_output_tokens
     }
 }

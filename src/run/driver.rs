@@ -12,7 +12,7 @@ use crate::call::{Fault, FaultKind, Rejection};
 use crate::events::{Event, Failure, NodeStatus, Outcome, PersonaStatus, RunStarted};
 use crate::limit::Limits;
 use crate::names::{PersonaId, Stop};
-use crate::run::attempt::{Attempt, Ended, Paid};
+use crate::run::attempt::{Attempt, Ended, Inputs, Paid};
 use crate::run::desk::{Desk, Rendered};
 use crate::run::estimate::Estimates;
 use crate::run::job::{self, Found, Opened, Report, Reporter};
@@ -200,6 +200,7 @@ impl Driver {
         let key = rendered.key;
         let work = self.desk.work_mut(handle);
         work.reserved = tokens;
+        work.key = Some(key);
         work.rendered = Some(rendered);
         Input::Rendered { handle, key, tokens }
     }
@@ -230,6 +231,12 @@ impl Driver {
 
     fn send(&mut self, handle: Handle, number: u32) {
         let instance = self.desk.instance(handle);
+        let requests = self.desk.persona(handle.slot).requests.as_ref();
+        let inputs = Inputs {
+            pipeline: self.task.pipeline.clone(),
+            persona: requests.and_then(|requests| requests.files()),
+            needs: self.desk.need_keys(handle),
+        };
         let work = self.desk.work_mut(handle);
         work.attempts = number;
         let rendered = work.rendered.as_ref().expect("BUG: sent unrendered");
@@ -238,6 +245,8 @@ impl Driver {
             instance,
             request: rendered.request.clone(),
             key: rendered.key,
+            input: rendered.input,
+            inputs,
             number,
             price: self.task.prices[handle.node],
             abort: self.abort.subscribe(),
@@ -252,7 +261,11 @@ impl Driver {
             return;
         }
         let at_ms = (self.services.unix_ms)();
-        let notes: Vec<_> = attempts.iter().map(|(_, attempt)| attempt.note(at_ms)).collect();
+        let mut notes = Vec::with_capacity(attempts.len() + 1);
+        for (_, attempt) in &attempts {
+            notes.extend(attempt.sources(&*self.services.store, at_ms));
+            notes.push(attempt.note(at_ms));
+        }
         let reports = self.reporter.reports.clone();
         let done = Done::new(move |noted| _ = reports.send(Report::Noted { attempts, noted }));
         self.services.store.append(&notes, Safety::Written, done);

@@ -11,7 +11,7 @@ use crate::graph::Graph;
 use crate::names::{NodeId, PersonaId};
 use crate::persona::Persona;
 use crate::prompt::Prompts;
-use crate::run::{Project, Requests};
+use crate::run::{Project, Requests, Snapshot};
 
 /// What is appended to the name of a transcript for a new text beside one edited by hand.
 const BESIDE: &str = ".new";
@@ -41,10 +41,11 @@ impl Folder {
 
 impl Project for Folder {
     fn open(&self, persona: &PersonaId) -> Result<Box<dyn Requests>, Failure> {
-        let persona = self.files.persona(&self.config, persona);
-        let persona = persona.map_err(|error| failure(Failure::PERSONA, error.summary()))?;
+        let read = self.files.persona(&self.config, persona);
+        let (persona, files) = read.map_err(|error| failure(Failure::PERSONA, error.summary()))?;
         let rendered = Rendered {
             persona,
+            files: Arc::new(Snapshot::persona(files)),
             prompts: self.prompts.clone(),
         };
         for node in 0..self.graph.len() {
@@ -77,6 +78,7 @@ impl Project for Folder {
 /// A persona and the templates.
 struct Rendered {
     persona: Persona,
+    files: Arc<Snapshot>,
     prompts: Arc<Prompts>,
 }
 
@@ -84,6 +86,10 @@ impl Requests for Rendered {
     fn request(&self, node: usize, needs: &[(&NodeId, &str)]) -> Result<Request, Failure> {
         let request = self.prompts.request(node, &self.persona, needs);
         request.map_err(|error| failure(Failure::TEMPLATE, error.summary()))
+    }
+
+    fn files(&self) -> Option<Arc<Snapshot>> {
+        Some(self.files.clone())
     }
 }
 

@@ -7,6 +7,8 @@ mod driver;
 mod estimate;
 mod folder;
 mod job;
+mod past;
+mod snapshot;
 mod transcript;
 
 use std::sync::Arc;
@@ -25,6 +27,8 @@ use crate::store::{Entry, Store, StoreError};
 
 pub use attempt::with_causes;
 pub use folder::Folder;
+pub use past::{Lost, Past, PastNeed, PastPipeline, PastRequest};
+pub use snapshot::Snapshot;
 
 /// What a run works with. Each can be replaced, so that a night can be replayed in memory.
 #[derive(Clone)]
@@ -95,6 +99,11 @@ pub trait Requests: Send + Sync {
     /// # Errors
     /// If the prompt cannot be rendered with these answers.
     fn request(&self, node: usize, needs: &[(&NodeId, &str)]) -> Result<Request, Failure>;
+
+    /// The files that they are rendered from; `None` where there are none.
+    fn files(&self) -> Option<Arc<Snapshot>> {
+        None
+    }
 }
 
 /// What is asked of one run.
@@ -104,6 +113,8 @@ pub struct Task {
     pub run: RunId,
     /// The pipeline's shape.
     pub graph: Arc<Graph>,
+    /// What the pipeline was read from; `None` where it was not read.
+    pub pipeline: Option<Arc<Snapshot>>,
     /// Who is brought up to date, in this order.
     pub personas: Vec<PersonaId>,
     /// How nodes are scheduled.

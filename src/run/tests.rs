@@ -229,6 +229,7 @@ impl Night {
             run: "night".into(),
             prices: vec![Some(Price::per_million(1.0, None, None, 2.0)); graph.len()],
             graph,
+            pipeline: None,
             personas: (0..self.personas).map(|i| format!("p{i:03}").into()).collect(),
             settings: Settings {
                 concurrency: self.concurrency,

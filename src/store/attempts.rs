@@ -1,58 +1,61 @@
-//! Calls that were begun and have not ended, followed entry by entry: the one thing about attempts
-//! that cannot be seen from a single entry. Does not know what is done about them.
+//! Calls and runs that were begun and have not ended, followed entry by entry: the one thing that
+//! cannot be seen from a single entry. Does not know what is done about them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use crate::names::RunId;
 use crate::store::put::{Call, Gist};
-use crate::store::record::Entry;
+use crate::store::record::{Entry, Sent};
+use crate::store::segment::Position;
 
-/// The calls without an end so far: a handful in a running program, and after a crash those that
-/// may have been billed though no answer was stored.
+/// What has no end so far: a handful of calls and one run in a running program, and after a crash
+/// those that may have been billed though no answer was stored.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attempts {
-    open: HashMap<Call, Entry>,
+    calls: HashMap<Call, Sent>,
+    /// And where in the journal the first entry of a run stands, or before that.
+    runs: BTreeMap<RunId, Position>,
 }
 
 impl Attempts {
-    /// Takes the next entry of the journal into account.
-    pub(super) fn follow(&mut self, gist: &Gist) {
+    /// Those that were listed before.
+    pub(super) fn of(calls: &[Entry], runs: &BTreeMap<RunId, Position>) -> Self {
+        let mut attempts = Self::default();
+        for call in calls {
+            attempts.follow(&Gist::from(call), Position::start_of(1));
+        }
+        attempts.runs.clone_from(runs);
+        attempts
+    }
+
+    /// Takes the next entry of the journal into account. It stands at `at` or behind it.
+    pub(super) fn follow(&mut self, gist: &Gist, at: Position) {
         match gist {
-            Gist::Attempt(entry) => {
-                if let Entry::Attempt {
-                    run,
-                    instance,
-                    attempt,
-                    ..
-                } = &**entry
-                {
-                    let call = Call::new(run, instance, *attempt);
-                    self.open.insert(call, Entry::clone(entry));
-                }
+            Gist::Attempt(sent) => {
+                let call = Call::new(&sent.run, &sent.instance, sent.attempt);
+                self.calls.insert(call, Sent::clone(sent));
             }
             Gist::Answer { call, .. }
             | Gist::Rejected { call, .. }
             | Gist::Retired(call)
             | Gist::Fault(call) => {
-                self.open.remove(call);
+                self.calls.remove(call);
             }
-            Gist::Refresh(_) | Gist::Transcript(_) | Gist::Run(_) => {}
+            Gist::Start(run) => _ = self.runs.entry(run.clone()).or_insert(at),
+            Gist::Run(run) => _ = self.runs.remove(run),
+            Gist::Refresh(_) | Gist::Transcript(_) | Gist::Source(_) => {}
         }
     }
 
     /// The calls without an end as they were noted, sorted.
-    pub(super) fn list(&self) -> Vec<Entry> {
-        let mut open: Vec<_> = self.open.iter().collect();
-        open.sort_by_key(|(call, _)| *call);
-        open.into_iter().map(|(_, entry)| entry.clone()).collect()
+    pub(super) fn calls(&self) -> Vec<Sent> {
+        let mut calls: Vec<_> = self.calls.iter().collect();
+        calls.sort_by_key(|(call, _)| *call);
+        calls.into_iter().map(|(_, sent)| sent.clone()).collect()
     }
-}
 
-impl FromIterator<Entry> for Attempts {
-    fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
-        let mut attempts = Self::default();
-        entries
-            .into_iter()
-            .for_each(|entry| attempts.follow(&Gist::from(&entry)));
-        attempts
+    /// The runs without an end, and where to look for what they did.
+    pub(super) fn runs(&self) -> &BTreeMap<RunId, Position> {
+        &self.runs
     }
 }

@@ -11,13 +11,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::names::RunId;
 use crate::store::StoreError;
 use crate::store::disk::sync_folder;
 use crate::store::record::Entry;
 use crate::store::segment::Position;
 
-/// The format of the trees and of this file. An older septet refuses a newer one.
-pub(super) const FORMAT: u32 = 1;
+/// The format of the trees and of this file. An older septet refuses a newer one; older trees are
+/// built again from the journal. 2: with the shelves of sources, calls and replaced answers.
+pub(super) const FORMAT: u32 = 2;
 
 const NAME: &str = "checkpoint.json";
 
@@ -39,6 +41,9 @@ pub(super) struct Checkpoint {
     pub(super) records: BTreeMap<String, u64>,
     /// Calls without an end before `position`.
     pub(super) unfinished: Vec<Entry>,
+    /// Runs without an end before `position`, and where what they did begins.
+    #[serde(default)]
+    pub(super) runs: BTreeMap<RunId, Position>,
 }
 
 /// What stands in place of a checkpoint.
@@ -47,6 +52,8 @@ pub(super) enum Found {
     Absent,
     /// In words, what is wrong with it.
     Damaged(&'static str),
+    /// Right, and of an older format: the trees lack something.
+    Older(Box<Checkpoint>),
     Good(Box<Checkpoint>),
 }
 
@@ -109,8 +116,12 @@ pub(super) fn read(folder: &Path) -> Result<Found, StoreError> {
             found: format,
             known: FORMAT,
         }),
-        _ => Ok(serde_json::from_slice(line)
-            .map_or(Found::Damaged("its checkpoint is not readable"), Found::Good)),
+        Ok(Format { format }) => Ok(match serde_json::from_slice(line) {
+            Ok(checkpoint) if format < FORMAT => Found::Older(checkpoint),
+            Ok(checkpoint) => Found::Good(checkpoint),
+            Err(_) => Found::Damaged("its checkpoint is not readable"),
+        }),
+        Err(_) => Ok(Found::Damaged("its checkpoint is not readable")),
     }
 }
 
@@ -143,6 +154,7 @@ mod tests {
             clean: true,
             records: [("answers-v1".to_owned(), 7)].into(),
             unfinished: Vec::new(),
+            runs: BTreeMap::new(),
         }
     }
 
@@ -179,7 +191,7 @@ mod tests {
     #[test]
     fn a_newer_format_is_told_from_damage() {
         let folder = tempfile::tempdir().unwrap();
-        let line = r#"{"format":2,"something":"else"}"#;
+        let line = r#"{"format":3,"something":"else"}"#;
         let text = format!("{line}\n{:08x}\n", crc32fast::hash(line.as_bytes()));
         fs::write(path(folder.path()), text).unwrap();
         let error = read(folder.path()).unwrap_err();
@@ -187,8 +199,8 @@ mod tests {
             matches!(
                 error,
                 StoreError::Newer {
-                    found: 2,
-                    known: 1,
+                    found: 3,
+                    known: 2,
                     ..
                 }
             ),

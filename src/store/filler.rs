@@ -11,6 +11,7 @@ use crate::store::attempts::Attempts;
 use crate::store::backlog::{Backlog, Batch, End, Next};
 use crate::store::checkpoint::{self, Checkpoint};
 use crate::store::put::Written;
+use crate::store::record::Entry;
 use crate::store::segment::Position;
 use crate::store::trees::Trees;
 
@@ -32,7 +33,7 @@ impl Level {
     /// If they fail.
     pub(super) fn fill(&mut self, trees: &Trees, written: &Written) -> Result<(), StoreError> {
         written.puts().iter().try_for_each(|put| trees.put(put))?;
-        self.attempts.follow(&written.gist);
+        self.attempts.follow(&written.gist, self.position);
         self.next_seq = self.next_seq.max(written.seq + 1);
         Ok(())
     }
@@ -51,7 +52,8 @@ impl Level {
             next_seq: self.next_seq,
             clean: false,
             records: Default::default(),
-            unfinished: self.attempts.list(),
+            unfinished: self.attempts.calls().into_iter().map(Entry::Attempt).collect(),
+            runs: self.attempts.runs().clone(),
         };
         trees.sync(&mut checkpoint)?;
         trees.mark(&checkpoint)?;

@@ -249,8 +249,13 @@ fn key_bytes(entry: &Entry) -> [u8; 32] {
         Entry::Answer(record) | Entry::Rejected { record, .. } | Entry::Retired { record, .. } => {
             *record.key.as_bytes()
         }
-        Entry::Attempt { key, .. } => *key.as_bytes(),
-        Entry::Fault { .. } | Entry::Refresh { .. } | Entry::Transcript { .. } | Entry::Run { .. } => NO_KEY,
+        Entry::Attempt(sent) => *sent.key.as_bytes(),
+        Entry::Fault { .. }
+        | Entry::Refresh { .. }
+        | Entry::Transcript { .. }
+        | Entry::Source { .. }
+        | Entry::Start { .. }
+        | Entry::Run { .. } => NO_KEY,
     }
 }
 

@@ -22,12 +22,13 @@ use crate::store::notice::{Notice, Progress};
 use crate::store::open::{self, JOURNAL, STORE};
 use crate::store::put::{self, Gist, Shelf};
 use crate::store::reader::{Entries, Reader};
-use crate::store::record::{Entry, Record, TranscriptNote};
+use crate::store::record::{Entry, Record, Sent, TranscriptNote};
 use crate::store::segment::{self, Position};
 use crate::store::shelves::Value;
+use crate::store::source::{Source, SourceId};
 use crate::store::trees::Trees;
 use crate::store::writer::{Piece, Writer};
-use crate::store::{Done, Looked, Miss, Safety, Store, StoreError, frame};
+use crate::store::{Done, Looked, Miss, Placed, Safety, Store, StoreError, frame};
 
 /// The store in a cache folder. Dropped without [`LocalStore::close`] it loses nothing, but the
 /// next open takes longer.
@@ -36,7 +37,7 @@ pub struct LocalStore {
     writer: Writer,
     filler: Filler,
     view: View,
-    unfinished: Vec<Entry>,
+    unfinished: Vec<Sent>,
     _lock: Lock,
 }
 
@@ -114,7 +115,7 @@ impl LocalStore {
         mut progress: impl FnMut(Progress),
     ) -> Result<(Self, Vec<Notice>), StoreError> {
         let opened = open::open(cache, settings, &mut progress)?;
-        let unfinished = opened.level.attempts.list();
+        let unfinished = opened.level.attempts.calls();
         let next_seq = opened.level.next_seq;
         let trees = Arc::new(opened.trees);
         let backlog = Arc::new(Backlog::new(trees.have_marks()?));
@@ -212,7 +213,7 @@ impl LocalStore {
     /// The calls ([`Entry::Attempt`]) that earlier processes began and whose end the journal does
     /// not have: they may have been billed. Each is listed until an [`Entry::Fault`] with `kind:
     /// None` (or another end) is stored for it.
-    pub fn unfinished(&self) -> &[Entry] {
+    pub fn unfinished(&self) -> &[Sent] {
         &self.unfinished
     }
 
@@ -302,6 +303,47 @@ impl Store for LocalStore {
         }
     }
 
+    fn has_source(&self, id: &SourceId) -> Result<bool, StoreError> {
+        Ok(self.view.get(Shelf::Sources, id.as_bytes())?.is_some())
+    }
+
+    fn source(&self, id: &SourceId) -> Result<Option<Source>, StoreError> {
+        let Some(value) = self.view.get(Shelf::Sources, id.as_bytes())? else {
+            return Ok(None);
+        };
+        match self.view.entry(&value)? {
+            Entry::Source { source, .. } => Ok(Some(source)),
+            _ => Err(self.view.wrong("another entry stands in place of a source")),
+        }
+    }
+
+    fn calls(&self, instance: &Instance) -> Result<Vec<Placed<Entry>>, StoreError> {
+        let prefix = put::calls_prefix(instance);
+        let values = self.view.with_prefix(Shelf::Calls, &prefix)?;
+        values.values().map(|value| self.view.placed(value)).collect()
+    }
+
+    fn answers(&self, key: &Key) -> Result<Vec<Placed<Record>>, StoreError> {
+        // In the order in which an answer moves that is replaced meanwhile.
+        let newest = self.view.get(Shelf::Answers, key.as_bytes())?;
+        let in_trees = self.view.trees.get(Shelf::Answers, key.as_bytes())?;
+        let replaced = self.view.trees.with_prefix(Shelf::Replaced, key.as_bytes())?;
+        let mut answers: BTreeMap<u64, Record> = replaced
+            .into_values()
+            .chain(in_trees)
+            .filter_map(|value| answer(&value, key).ok())
+            .collect();
+        if let Some(value) = newest {
+            let newest = match answer(&value, key) {
+                Ok(found) => Ok(found),
+                Err(reason) => self.mend(key, reason)?,
+            };
+            answers.extend(newest);
+        }
+        let placed = answers.into_iter().map(|(seq, what)| Placed { seq, what });
+        Ok(placed.collect())
+    }
+
     fn append(&self, entries: &[Entry], safety: Safety, done: Done) {
         match entries.iter().map(|entry| self.piece(entry)).collect() {
             Ok(pieces) => self.writer.append(pieces, safety, done),
@@ -367,6 +409,12 @@ impl View {
     fn entry(&self, value: &Value) -> Result<Entry, StoreError> {
         let entry = frame::parse_whole(value).and_then(|frame| frame.entry());
         entry.map_err(|reason| self.wrong(&reason))
+    }
+
+    fn placed(&self, value: &Value) -> Result<Placed<Entry>, StoreError> {
+        let frame = frame::parse_whole(value).map_err(|reason| self.wrong(&reason))?;
+        let what = frame.entry().map_err(|reason| self.wrong(&reason))?;
+        Ok(Placed { seq: frame.seq, what })
     }
 
     fn wrong(&self, reason: &str) -> StoreError {

@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use crate::call::{Key, Rejection};
 use crate::names::{Instance, PersonaId};
 use crate::store::looked::{self, CutOffs, Numbered};
-use crate::store::record::{Entry, Record, TranscriptNote};
-use crate::store::{Done, Looked, Safety, Store, StoreError};
+use crate::store::record::{Entry, Record, Sent, TranscriptNote};
+use crate::store::source::{Source, SourceId};
+use crate::store::{Done, Looked, Placed, Safety, Store, StoreError};
 
 /// A store in memory that behaves as the local one does.
 #[derive(Debug, Default)]
@@ -98,6 +99,15 @@ impl FromIterator<Entry> for MemoryStore {
 }
 
 impl State {
+    /// What `wanted` takes of the entries, in order.
+    fn find<T>(&self, wanted: impl Fn(&Entry) -> Option<T>) -> Vec<Placed<T>> {
+        let placed = self.entries.iter().zip(0..).filter_map(|(entry, seq)| {
+            let what = wanted(entry)?;
+            Some(Placed { seq, what })
+        });
+        placed.collect()
+    }
+
     fn make_room(&mut self) -> Result<(), StoreError> {
         match &mut self.room {
             None => Ok(()),
@@ -130,7 +140,12 @@ impl State {
             Entry::Transcript { persona, note } => {
                 self.notes.insert(persona.clone(), note.clone());
             }
-            Entry::Rejected { .. } | Entry::Attempt { .. } | Entry::Fault { .. } | Entry::Run { .. } => {}
+            Entry::Rejected { .. }
+            | Entry::Attempt(_)
+            | Entry::Fault { .. }
+            | Entry::Source { .. }
+            | Entry::Start { .. }
+            | Entry::Run { .. } => {}
         }
         self.entries.push(entry);
     }
@@ -147,6 +162,36 @@ impl Store for MemoryStore {
 
     fn transcript(&self, persona: &PersonaId) -> Result<Option<TranscriptNote>, StoreError> {
         Ok(self.state().notes.get(persona).cloned())
+    }
+
+    fn has_source(&self, id: &SourceId) -> Result<bool, StoreError> {
+        Ok(self.source(id)?.is_some())
+    }
+
+    fn source(&self, id: &SourceId) -> Result<Option<Source>, StoreError> {
+        let mut found = self.state().find(|entry| match entry {
+            Entry::Source {
+                id: other, source, ..
+            } if other == id => Some(source.clone()),
+            _ => None,
+        });
+        Ok(found.pop().map(|found| found.what))
+    }
+
+    fn calls(&self, instance: &Instance) -> Result<Vec<Placed<Entry>>, StoreError> {
+        Ok(self.state().find(|entry| match entry {
+            Entry::Attempt(Sent { instance: whose, .. }) | Entry::Fault { instance: whose, .. } => {
+                (whose == instance).then(|| entry.clone())
+            }
+            _ => None,
+        }))
+    }
+
+    fn answers(&self, key: &Key) -> Result<Vec<Placed<Record>>, StoreError> {
+        Ok(self.state().find(|entry| match entry {
+            Entry::Answer(record) if record.key == *key => Some(record.clone()),
+            _ => None,
+        }))
     }
 
     fn append(&self, entries: &[Entry], safety: Safety, done: Done) {

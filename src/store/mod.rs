@@ -34,6 +34,7 @@ mod replay;
 mod samples;
 mod segment;
 mod shelves;
+mod source;
 mod trees;
 mod writer;
 
@@ -53,8 +54,9 @@ pub use looked::{CutOff, Looked, Miss};
 pub use memory::MemoryStore;
 pub use notice::{Notice, Phase, Progress};
 pub use reader::{Damage, Entries, Line, Logged};
-pub use record::{Entry, Record, Retirement, TranscriptNote};
+pub use record::{Entry, Record, Retirement, Sent, TranscriptNote};
 pub use segment::Position;
+pub use source::{LARGEST as LARGEST_SOURCE, Source, SourceId};
 
 /// Holds answers by the key of their request. The local one is the journal with sled; tests use
 /// one in memory, and a shared one over PostgreSQL has the same face.
@@ -72,6 +74,32 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// If the store does not work.
     fn transcript(&self, persona: &PersonaId) -> Result<Option<TranscriptNote>, StoreError>;
+
+    /// True if a source is kept already. Blocking, some ten microseconds.
+    ///
+    /// # Errors
+    /// If the store does not work.
+    fn has_source(&self, id: &SourceId) -> Result<bool, StoreError>;
+
+    /// A source; `None` if it was never kept.
+    ///
+    /// # Errors
+    /// If the store does not work.
+    fn source(&self, id: &SourceId) -> Result<Option<Source>, StoreError>;
+
+    /// The calls that were made for an instance ([`Entry::Attempt`]) and how they ended where no
+    /// answer came ([`Entry::Fault`]), oldest first.
+    ///
+    /// # Errors
+    /// If the store does not work.
+    fn calls(&self, instance: &Instance) -> Result<Vec<Placed<Entry>>, StoreError>;
+
+    /// The good answers to a request, oldest first. Only the last one is served; the others were
+    /// replaced, by `--refresh` for one. Damaged ones are left out.
+    ///
+    /// # Errors
+    /// If the store does not work.
+    fn answers(&self, key: &Key) -> Result<Vec<Placed<Record>>, StoreError>;
 
     /// Appends entries in their order, and calls `done` once they are as safe as `safety` says:
     /// whoever looks after that finds them. `done` is called on a thread of the store, which waits
@@ -98,6 +126,15 @@ pub trait Store: Send + Sync {
         self.append(&[entry], Safety::Written, done);
         told.await
     }
+}
+
+/// Something with its place in the order of all entries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placed<T> {
+    /// Counts up over the whole life of a store; numbers may be left out.
+    pub seq: u64,
+    /// What stands there.
+    pub what: T,
 }
 
 /// What an entry survives.

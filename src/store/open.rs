@@ -109,6 +109,9 @@ impl Opening<'_> {
         let checkpoint = match checkpoint::read(&folder)? {
             checkpoint::Found::Good(checkpoint) => *checkpoint,
             checkpoint::Found::Absent => return self.rebuild(folder, "it has no checkpoint".into(), None),
+            checkpoint::Found::Older(checkpoint) => {
+                return self.rebuild(folder, "an older septet wrote it".into(), Some(*checkpoint));
+            }
             checkpoint::Found::Damaged(reason) => return self.rebuild(folder, reason.into(), None),
         };
         let trees = match Trees::open(&folder, self.limit(&folder), Some(checkpoint.clone())) {
@@ -295,7 +298,7 @@ impl Level {
         Self {
             position: checkpoint.position(),
             next_seq: checkpoint.next_seq,
-            attempts: checkpoint.unfinished.iter().cloned().collect(),
+            attempts: Attempts::of(&checkpoint.unfinished, &checkpoint.runs),
         }
     }
 }

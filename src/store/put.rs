@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::call::Key;
 use crate::names::{Instance, PersonaId, RunId};
 use crate::store::frame;
-use crate::store::record::{Entry, Record};
+use crate::store::record::{Entry, Record, Sent};
+use crate::store::source::SourceId;
 
 /// The kinds of values that are looked up. Each is one tree of sled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,16 +22,26 @@ pub(super) enum Shelf {
     Marks,
     /// Summaries of runs, by run.
     Runs,
+    /// Sources, by id.
+    Sources,
+    /// Attempts and faults, by instance and sequence number.
+    Calls,
+    /// Answers in whose place a newer one is served, by key and sequence number. The trees move
+    /// them here when the newer one is put.
+    Replaced,
 }
 
 impl Shelf {
     /// All of them.
-    pub(super) const ALL: [Shelf; 5] = [
+    pub(super) const ALL: [Shelf; 8] = [
         Shelf::Answers,
         Shelf::Rejected,
         Shelf::Notes,
         Shelf::Marks,
         Shelf::Runs,
+        Shelf::Sources,
+        Shelf::Calls,
+        Shelf::Replaced,
     ];
 
     /// The name of its tree. Another meaning of keys or values is another version in the name.
@@ -41,6 +52,9 @@ impl Shelf {
             Shelf::Notes => "notes-v1",
             Shelf::Marks => "marks-v1",
             Shelf::Runs => "runs-v1",
+            Shelf::Sources => "sources-v1",
+            Shelf::Calls => "calls-v1",
+            Shelf::Replaced => "replaced-v1",
         }
     }
 }
@@ -75,11 +89,13 @@ pub(super) enum Gist {
         call: Call,
     },
     Retired(Call),
-    /// [`Entry::Attempt`], whole: it is listed where it has no end.
-    Attempt(Box<Entry>),
+    /// Whole: it is listed where it has no end.
+    Attempt(Box<Sent>),
     Fault(Call),
     Refresh(Instance),
     Transcript(PersonaId),
+    Source(SourceId),
+    Start(RunId),
     Run(RunId),
 }
 
@@ -117,7 +133,7 @@ impl From<&Entry> for Gist {
                 call: Call::of(record),
             },
             Entry::Retired { record, .. } => Gist::Retired(Call::of(record)),
-            Entry::Attempt { .. } => Gist::Attempt(Box::new(entry.clone())),
+            Entry::Attempt(sent) => Gist::Attempt(Box::new(sent.clone())),
             Entry::Fault {
                 run,
                 instance,
@@ -126,6 +142,8 @@ impl From<&Entry> for Gist {
             } => Gist::Fault(Call::new(run, instance, *attempt)),
             Entry::Refresh { instance } => Gist::Refresh(instance.clone()),
             Entry::Transcript { persona, .. } => Gist::Transcript(persona.clone()),
+            Entry::Source { id, .. } => Gist::Source(*id),
+            Entry::Start { run, .. } => Gist::Start(run.clone()),
             Entry::Run { run, .. } => Gist::Run(run.clone()),
         }
     }
@@ -162,17 +180,28 @@ impl Written {
             }
             Gist::Retired(call) => vec![end_of_mark(&call.instance)],
             Gist::Rejected { key, .. } => {
-                vec![put(
-                    Shelf::Rejected,
-                    &[&key.as_bytes()[..], &seq.to_be_bytes()].concat(),
-                )]
+                vec![put(Shelf::Rejected, &numbered(key.as_bytes(), seq))]
             }
             Gist::Refresh(instance) => vec![put(Shelf::Marks, &mark_key(instance))],
             Gist::Transcript(persona) => vec![put(Shelf::Notes, persona.as_str().as_bytes())],
             Gist::Run(run) => vec![put(Shelf::Runs, run.as_str().as_bytes())],
-            Gist::Attempt(_) | Gist::Fault(_) => Vec::new(),
+            Gist::Source(id) => vec![put(Shelf::Sources, id.as_bytes())],
+            Gist::Attempt(sent) => vec![put(Shelf::Calls, &numbered(&calls_prefix(&sent.instance), seq))],
+            Gist::Fault(call) => vec![put(Shelf::Calls, &numbered(&calls_prefix(&call.instance), seq))],
+            Gist::Start(_) => Vec::new(),
         }
     }
+}
+
+/// With what the keys of an instance's calls begin. No name has a zero in it, so none of them begins
+/// with another's.
+pub(super) fn calls_prefix(instance: &Instance) -> Vec<u8> {
+    format!("{instance}\0").into_bytes()
+}
+
+/// A key that stands for the entry with this number, among those that begin with `prefix`.
+pub(super) fn numbered(prefix: &[u8], seq: u64) -> Vec<u8> {
+    [prefix, &seq.to_be_bytes()].concat()
 }
 
 /// The key of an instance's mark. A persona's name is the name of a folder, so no two instances

@@ -1,11 +1,16 @@
 //! What an entry of the store is. [`Entry`] is the whole list of what the journal can say; each
 //! is JSON inside a frame (see `journal`), so that a later septet can add fields and still read
 //! this one's.
+//!
+//! What refers to what: an [`Entry::Attempt`] names the sources that its request was made of
+//! ([`Entry::Source`], by id) and the answers that it used ([`Entry::Answer`], by key). All other
+//! entries stand for themselves.
 
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Answer, Cut, FaultKind, Key, Money, Rejection};
 use crate::names::{Instance, PersonaId, RunId};
+use crate::store::source::{Source, SourceId};
 
 /// One line of the book.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,18 +35,7 @@ pub enum Entry {
     },
     /// A call that is about to be sent. One without an end (an answer, a rejection or a fault
     /// with the same run, instance and number) may have been billed.
-    Attempt {
-        /// In which run.
-        run: RunId,
-        /// For whom.
-        instance: Instance,
-        /// The request.
-        key: Key,
-        /// Counts from 1 within run and instance.
-        attempt: u32,
-        /// Unix time in milliseconds.
-        at_ms: u64,
-    },
+    Attempt(Sent),
     /// A call that ended without an answer.
     Fault {
         /// In which run.
@@ -69,6 +63,24 @@ pub enum Entry {
         /// What is known of it from now on.
         note: TranscriptNote,
     },
+    /// Inputs as they were read: once for each content, before the first attempt that names it.
+    Source {
+        /// The name of its content.
+        id: SourceId,
+        /// When it was first used: Unix time in milliseconds.
+        at_ms: u64,
+        /// The inputs.
+        source: Source,
+    },
+    /// The start of a run, before its first call. One without an [`Entry::Run`] died.
+    Start {
+        /// Which.
+        run: RunId,
+        /// Unix time in milliseconds.
+        at_ms: u64,
+        /// What it set out to do: its `run_started` object as `--json` prints it.
+        about: serde_json::Value,
+    },
     /// The end of a run: its `run_finished` object as `--json` prints it.
     Run {
         /// Which.
@@ -88,6 +100,39 @@ pub enum Retirement {
     Collected,
     /// An import brought it when another answer to the same request was to be kept.
     Outdated,
+}
+
+/// A call that is about to be sent, and what its request was made of. The fields from `input` on
+/// are missing where an older septet sent it, and where there is nothing to say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sent {
+    /// In which run.
+    pub run: RunId,
+    /// For whom.
+    pub instance: Instance,
+    /// The request.
+    pub key: Key,
+    /// Counts from 1 within run and instance.
+    pub attempt: u32,
+    /// Unix time in milliseconds.
+    pub at_ms: u64,
+    /// Input tokens as they were estimated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<u64>,
+    /// The most that it can cost by the price table of that day: the estimated input and an answer
+    /// as long as its limit allows. `None` without a price or a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_cost: Option<Money>,
+    /// The pipeline: an [`Entry::Source`], unless it was too large to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<SourceId>,
+    /// The files of the persona: an [`Entry::Source`], unless they were too large to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persona_files: Option<SourceId>,
+    /// The answers that its prompt used, in the order of the node's needs. Which answer, where
+    /// there were several to one request: the newest one before this entry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<Key>,
 }
 
 /// An answer and where it came from.
@@ -135,4 +180,21 @@ pub struct TranscriptNote {
     /// blake3 of the text before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::samples;
+
+    #[test]
+    fn an_attempt_of_an_older_septet_is_read_and_one_without_news_is_written_as_it_did() {
+        let old = format!(
+            r#"{{"entry":"attempt","run":"20261123-223015-4f2a","instance":{{"persona":"persona-3","node":"chunk-1"}},"key":"{}","attempt":1,"at_ms":1795473000000}}"#,
+            samples::key(3)
+        );
+        let entry: Entry = serde_json::from_str(&old).unwrap();
+        assert_eq!(entry, samples::attempt(3));
+        assert_eq!(serde_json::to_string(&entry).unwrap(), old);
+    }
 }

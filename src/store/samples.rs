@@ -2,7 +2,8 @@
 
 use crate::call::{Answer, FaultKind, Finish, Key, Rejection, Usage};
 use crate::names::Instance;
-use crate::store::record::{Entry, Record, Retirement, TranscriptNote};
+use crate::store::record::{Entry, Record, Retirement, Sent, TranscriptNote};
+use crate::store::source::{Source, SourceId};
 
 pub(super) fn key(n: u64) -> Key {
     Key::from(*blake3::hash(&n.to_le_bytes()).as_bytes())
@@ -59,12 +60,21 @@ pub(super) fn retired(n: u64) -> Entry {
 }
 
 pub(super) fn attempt(n: u64) -> Entry {
-    Entry::Attempt {
+    Entry::Attempt(sent(n))
+}
+
+pub(super) fn sent(n: u64) -> Sent {
+    Sent {
         run: "20261123-223015-4f2a".into(),
         instance: instance(n),
         key: key(n),
         attempt: 1,
         at_ms: 1_795_473_000_000,
+        input: None,
+        most_cost: None,
+        pipeline: None,
+        persona_files: None,
+        needs: Vec::new(),
     }
 }
 
@@ -76,6 +86,25 @@ pub(super) fn fault(n: u64) -> Entry {
         kind: Some(FaultKind::ServerError),
         message: "internal error".to_owned(),
         at_ms: 1_795_473_020_000,
+    }
+}
+
+fn persona_files(n: u64) -> Source {
+    let profile = ("profile.md".to_owned(), prose(n, 1000));
+    Source::Persona {
+        files: [profile].into(),
+    }
+}
+
+pub(super) fn source_id(n: u64) -> SourceId {
+    persona_files(n).id()
+}
+
+pub(super) fn source(n: u64) -> Entry {
+    Entry::Source {
+        id: source_id(n),
+        at_ms: 1_795_473_000_000,
+        source: persona_files(n),
     }
 }
 
@@ -103,6 +132,14 @@ pub(super) fn run(n: u64) -> Entry {
     }
 }
 
+pub(super) fn start(n: u64) -> Entry {
+    Entry::Start {
+        run: format!("20261123-223015-{n:04x}").as_str().into(),
+        at_ms: 1_795_473_000_000,
+        about: serde_json::json!({"event": "run_started", "n": n}),
+    }
+}
+
 /// One entry of each kind.
 pub(super) fn one_of_each() -> Vec<Entry> {
     vec![
@@ -114,6 +151,8 @@ pub(super) fn one_of_each() -> Vec<Entry> {
         transcript(5, "aa"),
         run(6),
         retired(7),
+        source(8),
+        start(9),
     ]
 }
 

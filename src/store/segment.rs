@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::call::Key;
+use serde::{Deserialize, Serialize};
+
 use crate::store::StoreError;
 use crate::store::frame::{self, Flaw, Frame};
 
@@ -17,7 +19,7 @@ pub(super) const HEADER: usize = 16;
 const MARK: [u8; 8] = *b"septetJ\n";
 
 /// A place in the journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// The number of the file: 1 is `00000001.log`.
     pub segment: u32,

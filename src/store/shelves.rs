@@ -16,7 +16,7 @@ use sled::{Db, IVec, Tree};
 
 use crate::store::checkpoint::Checkpoint;
 use crate::store::frame;
-use crate::store::put::{Put, Shelf};
+use crate::store::put::{self, Put, Shelf};
 
 /// The unit in which sled writes. A larger one makes every open of a small store slower (64
 /// answers: 4 ms at 4 MiB, 50 ms at 16 MiB), a smaller one makes it write more blobs. It cannot
@@ -107,9 +107,11 @@ impl Shelves {
             .flush_every_ms(None)
             .open()?;
         let open = |shelf: Shelf| Counted::open(&db, shelf.tree(), expected);
-        let [answers, rejected, notes, marks, runs] = Shelf::ALL.map(open);
+        let [answers, rejected, notes, marks, runs, sources, calls, replaced] = Shelf::ALL.map(open);
         let shelves = Self {
-            shelves: [answers?, rejected?, notes?, marks?, runs?],
+            shelves: [
+                answers?, rejected?, notes?, marks?, runs?, sources?, calls?, replaced?,
+            ],
             parts: Counted::open(&db, PARTS, expected)?,
             meta: db.open_tree(META)?,
             folder: folder.to_owned(),
@@ -148,11 +150,30 @@ impl Shelves {
         if put.ends_a_mark() && !shelf.tree.contains_key(&put.key)? {
             return Ok(());
         }
+        if put.shelf == Shelf::Answers {
+            self.move_replaced(put)?;
+        }
         if put.frame.len() <= PART_BYTES {
             return shelf.put(&put.key, &put.frame);
         }
         let list = self.put_parts(put)?;
         shelf.put(&put.key, &list)
+    }
+
+    /// Keeps the answer in whose place another is about to be put: it was paid for, and others were
+    /// asked with it. First, so that no crash comes between; what is put once more after one
+    /// replaces nothing.
+    fn move_replaced(&self, put: &Put) -> sled::Result<()> {
+        let Some(before) = self.shelf(Shelf::Answers).tree.get(&put.key)? else {
+            return Ok(());
+        };
+        match frame::parse(&before) {
+            Ok((frame, _)) if frame.seq < put.seq => {
+                let key = put::numbered(&put.key, frame.seq);
+                self.shelf(Shelf::Replaced).put(&key, &before)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// True if a shelf never held anything.

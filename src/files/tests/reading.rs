@@ -250,7 +250,7 @@ fn personas_beside_the_project() {
     for path in ["../beside", "../beside/", disk.beside.to_str().unwrap()] {
         let config = config(&format!("pipeline.personas = {path:?}"));
         assert_eq!(disk.project.personas(&config).unwrap().len(), 1, "{path}");
-        let persona = disk.project.persona(&config, &PersonaId::from("ann")).unwrap();
+        let (persona, _) = disk.project.persona(&config, &PersonaId::from("ann")).unwrap();
         assert_eq!(persona.value().to_string(), "{'id': 'ann', 'profile': 'Ann'}");
     }
 }
@@ -266,7 +266,7 @@ fn the_shipped_project() {
     assert_eq!(personas.len(), 8);
     for listed in personas {
         assert_eq!(listed.refused, None);
-        let persona = project.persona(&config, &listed.id).unwrap();
+        let (persona, _) = project.persona(&config, &listed.id).unwrap();
         for node in (0..config.nodes.len()).filter(|node| config.nodes[*node].needs.is_empty()) {
             let request = prompts.request(node, &persona, &[]).unwrap();
             assert!(request.estimated_input_tokens() > 800, "{}", listed.id);

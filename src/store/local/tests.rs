@@ -32,6 +32,20 @@ fn look(store: &impl Store, n: u64) -> Looked {
     store.look(&samples::instance(n), &samples::key(n), None).unwrap()
 }
 
+/// All good answers to request `n`, replaced ones too.
+fn answers(store: &impl Store, n: u64) -> Vec<Record> {
+    let answers = store.answers(&samples::key(n)).unwrap();
+    assert!(answers.is_sorted_by(|a, b| a.seq < b.seq));
+    answers.into_iter().map(|answer| answer.what).collect()
+}
+
+/// All attempts and faults of instance `n`.
+fn calls(store: &impl Store, n: u64) -> Vec<Entry> {
+    let calls = store.calls(&samples::instance(n)).unwrap();
+    assert!(calls.is_sorted_by(|a, b| a.seq < b.seq));
+    calls.into_iter().map(|call| call.what).collect()
+}
+
 fn hit(entry: Entry) -> Looked {
     match entry {
         Entry::Answer(record) => Looked::Hit(Box::new(record)),
@@ -320,7 +334,7 @@ async fn calls_without_an_end_are_known_after_any_end() {
     store.note(samples::fault(3)).await.unwrap();
     assert_eq!(store.unfinished(), [], "as of the open");
     store.close().unwrap();
-    let left = [samples::attempt(4), samples::attempt(5)];
+    let left = [samples::sent(4), samples::sent(5)];
     let store = open(cache.path());
     assert_eq!(store.unfinished(), left, "by the checkpoint");
     drop(store);
@@ -329,7 +343,7 @@ async fn calls_without_an_end_are_known_after_any_end() {
     assert_eq!(store.unfinished(), left, "by the journal");
     store.note(samples::fault(4)).await.unwrap();
     drop(store);
-    assert_eq!(open(cache.path()).unfinished(), [samples::attempt(5)]);
+    assert_eq!(open(cache.path()).unfinished(), [samples::sent(5)]);
 }
 
 #[tokio::test]
@@ -790,6 +804,7 @@ fn entry() -> impl Strategy<Value = Entry> {
         1 => n.clone().prop_map(samples::attempt),
         1 => n.clone().prop_map(samples::fault),
         1 => (n.clone(), "[a-f]{4}").prop_map(|(n, text)| samples::transcript(n, &text)),
+        1 => n.clone().prop_map(samples::source),
         1 => n.prop_map(samples::run),
     ]
 }
@@ -930,6 +945,11 @@ proptest! {
             for n in 0..12 {
                 let rejected = pair.store.rejected(&samples::key(n)).unwrap();
                 assert_eq!(rejected, pair.model.rejected(&samples::key(n)));
+                assert_eq!(answers(&pair.store, n), answers(&pair.model, n));
+                assert_eq!(calls(&pair.store, n), calls(&pair.model, n));
+                let id = samples::source_id(n);
+                assert_eq!(pair.store.source(&id).unwrap(), pair.model.source(&id).unwrap());
+                assert_eq!(pair.store.has_source(&id).unwrap(), pair.model.has_source(&id).unwrap());
             }
         });
     }

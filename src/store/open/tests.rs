@@ -508,7 +508,7 @@ async fn what_a_newer_septet_wrote_is_refused_and_not_touched() {
         fs::write(path, bytes).unwrap();
     };
     let newer_checkpoint = |cache: &Path| {
-        let line = r#"{"format":2}"#;
+        let line = r#"{"format":3}"#;
         let text = format!("{line}\n{:08x}\n", crc32fast::hash(line.as_bytes()));
         fs::write(checkpoint::path(&generation(cache, 1)), text).unwrap();
     };
@@ -521,22 +521,16 @@ async fn what_a_newer_septet_wrote_is_refused_and_not_touched() {
         bytes.extend(frame);
         fs::write(path, bytes).unwrap();
     };
-    let changes: [&dyn Fn(&Path); 3] = [&newer_segment, &newer_checkpoint, &newer_frame];
-    for (case, change) in changes.into_iter().enumerate() {
+    type Change<'a> = &'a dyn Fn(&Path);
+    let changes: [(Change<'_>, u32); 3] = [(&newer_segment, 2), (&newer_checkpoint, 3), (&newer_frame, 2)];
+    for (case, (change, newer)) in changes.into_iter().enumerate() {
         let cache = cache(true).await;
         change(cache.path());
         let before = contents(&cache.path().join(JOURNAL));
         let trees = fs::read(checkpoint::path(&generation(cache.path(), 1))).unwrap();
         let error = LocalStore::open(cache.path(), |_| {}).err().expect("refused");
         assert!(
-            matches!(
-                error,
-                StoreError::Newer {
-                    found: 2,
-                    known: 1,
-                    ..
-                }
-            ),
+            matches!(error, StoreError::Newer { found, known, .. } if found == newer && known == newer - 1),
             "case {case}: {error}"
         );
         assert_eq!(contents(&cache.path().join(JOURNAL)), before, "case {case}");
@@ -545,6 +539,38 @@ async fn what_a_newer_septet_wrote_is_refused_and_not_touched() {
             trees
         );
     }
+}
+
+#[tokio::test]
+async fn trees_of_an_older_septet_are_built_again() {
+    let cache = cache(true).await;
+    let (store, _) = reopen(cache.path());
+    store.note(samples::attempt(7)).await.unwrap();
+    store.note(samples::fault(7)).await.unwrap();
+    store.close().unwrap();
+    let path = checkpoint::path(&generation(cache.path(), 1));
+    let text = fs::read_to_string(&path).unwrap();
+    // Older trees have no such shelves, and their checkpoint does not speak of runs.
+    let mut checkpoint: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    checkpoint["format"] = 1.into();
+    checkpoint.as_object_mut().unwrap().remove("runs");
+    let line = checkpoint.to_string();
+    fs::write(
+        path,
+        format!("{line}\n{:08x}\n", crc32fast::hash(line.as_bytes())),
+    )
+    .unwrap();
+    let (store, notices) = reopen(cache.path());
+    assert_eq!(notices.len(), 1);
+    assert!(
+        notices[0].to_string().contains("an older septet wrote it"),
+        "{}",
+        notices[0]
+    );
+    assert_eq!(missing(&store), NONE);
+    assert_eq!(store.calls(&samples::instance(7)).unwrap().len(), 2);
+    drop(store);
+    assert_eq!(reopen(cache.path()).1, []);
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ fn checkpoint() -> Checkpoint {
         clean: false,
         records: BTreeMap::new(),
         unfinished: Vec::new(),
+        runs: Default::default(),
     }
 }
 
