@@ -443,8 +443,8 @@ impl Driver {
         let usage = &paid.usage;
         let work = self.desk.work_mut(handle);
         work.paid(paid);
-        self.limits
-            .settle(work.reserved, self.estimates.used(work.reserved, usage));
+        let used = self.estimates.used(work.reserved, usage);
+        self.limits.settle(self.teller.now(), work.reserved, used);
         if let Some(rendered) = &work.rendered {
             self.estimates.learn(handle.node, &rendered.request, usage);
         }

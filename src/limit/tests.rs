@@ -1,0 +1,301 @@
+//! The limits against a server that keeps the same ones.
+
+use super::*;
+use proptest::prelude::*;
+
+/// Starts calls as early as the limits allow from `now` on; returns when each started.
+fn starts(limits: &mut Limits, mut now: Duration, tokens: &[u64]) -> Vec<Duration> {
+    tokens
+        .iter()
+        .map(|&tokens| {
+            while let Err(later) = limits.take(now, tokens) {
+                assert!(later > now, "a refusal names a later time");
+                now = later;
+            }
+            now
+        })
+        .collect()
+}
+
+/// The most that starts in any 60 seconds.
+fn most_in_a_minute(starts: &[Duration], amounts: &[u64]) -> u64 {
+    let windows = (0..starts.len()).map(|first| {
+        let inside = starts[first..]
+            .iter()
+            .take_while(|at| **at < starts[first] + MINUTE)
+            .count();
+        amounts[first..first + inside].iter().sum()
+    });
+    windows.max().unwrap_or(0)
+}
+
+#[test]
+fn requests_are_paced_evenly_after_the_burst() {
+    let starts = starts(&mut Limits::new(Some(1200), None), Duration::ZERO, &[0; 5]);
+    let millis: Vec<u128> = starts.iter().map(Duration::as_millis).collect();
+    assert_eq!(millis, [0, 0, 50, 100, 150]);
+}
+
+#[test]
+fn without_limits_everything_starts_at_once() {
+    let starts = starts(&mut Limits::new(None, None), Duration::ZERO, &[1_000_000; 100]);
+    assert_eq!(starts.last(), Some(&Duration::ZERO));
+}
+
+#[test]
+fn a_call_larger_than_a_second_widens_the_burst_and_no_more() {
+    let mut limits = Limits::new(None, Some(60_000));
+    let starts = starts(&mut limits, Duration::ZERO, &[5_000, 5_000, 5_000]);
+    let seconds: Vec<u64> = starts.iter().map(Duration::as_secs).collect();
+    assert_eq!(
+        seconds,
+        [4, 9, 14],
+        "1,000 are there at the start, then 1,000 a second"
+    );
+}
+
+#[test]
+fn what_was_not_used_is_there_for_the_next_call() {
+    let mut limits = Limits::new(None, Some(60_000));
+    assert_eq!(limits.take(Duration::ZERO, 1_000), Ok(()));
+    limits.settle(Duration::ZERO, 1_000, 400);
+    assert_eq!(limits.take(Duration::ZERO, 600), Ok(()));
+    assert!(limits.take(Duration::ZERO, 1).is_err());
+}
+
+#[test]
+fn what_was_used_beyond_the_reservation_is_paid_before_the_next_call() {
+    let mut limits = Limits::new(None, Some(60_000));
+    assert_eq!(limits.take(Duration::ZERO, 1_000), Ok(()));
+    limits.settle(Duration::ZERO, 1_000, 6_000);
+    let starts = starts(&mut limits, Duration::ZERO, &[1_000]);
+    assert_eq!(starts[0].as_secs(), 6);
+}
+
+#[test]
+fn tokens_of_a_request_that_has_to_wait_are_not_paid_twice() {
+    let mut limits = Limits::new(Some(60), Some(60_000));
+    let starts = starts(&mut limits, Duration::ZERO, &[1_000, 1_000, 1_000]);
+    let seconds: Vec<u64> = starts.iter().map(Duration::as_secs).collect();
+    assert_eq!(seconds, [0, 1, 2]);
+}
+
+#[test]
+fn what_was_not_used_for_a_long_time_is_gone() {
+    // A hundred calls that wait for something else than tokens, each reserving five seconds'
+    // worth and using a tenth of it.
+    let mut limits = Limits::new(None, Some(60_000));
+    let mut now = Duration::ZERO;
+    for _ in 0..100 {
+        while let Err(later) = limits.take(now, 5_000) {
+            now = later;
+        }
+        now += Duration::from_secs(10);
+        limits.settle(now, 5_000, 500);
+    }
+    let starts = starts(&mut limits, now, &[1_000; 60]);
+    let at_once = starts.iter().filter(|at| **at == now).count();
+    assert_eq!(
+        at_once, 5,
+        "the bucket holds five seconds' worth and not what was saved up"
+    );
+}
+
+/// The server's bucket as a provider keeps it: the same reservation at the start, corrected at
+/// the end, never more in it than it holds.
+struct Server {
+    per_minute: f64,
+    capacity: f64,
+    level: f64,
+    at: Duration,
+}
+
+impl Server {
+    fn new(per_minute: u32, largest: u64) -> Self {
+        let capacity = f64::from(per_minute / 60).max(largest as f64);
+        Self {
+            per_minute: f64::from(per_minute),
+            capacity,
+            level: capacity,
+            at: Duration::ZERO,
+        }
+    }
+
+    fn add(&mut self, now: Duration, tokens: f64) {
+        let passed = now.saturating_sub(self.at).as_secs_f64();
+        self.at = now;
+        self.level = (self.level + passed * self.per_minute / 60.0).min(self.capacity);
+        self.level = (self.level + tokens).min(self.capacity);
+    }
+}
+
+/// A call of a made-up run.
+#[derive(Clone, Debug)]
+struct Call {
+    reserved: u64,
+    used: u64,
+    millis: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Seen {
+    Started,
+    Refused,
+    Ended,
+}
+
+/// Plays calls against limits, so many at once, each started as early as the limits allow.
+/// Returns when the last one started.
+fn play(
+    limits: &mut Limits,
+    calls: &[Call],
+    slots: usize,
+    mut seen: impl FnMut(Duration, &Call, Seen),
+) -> Duration {
+    let mut running = std::collections::BTreeSet::new();
+    let (mut now, mut next, mut last) = (Duration::ZERO, 0, Duration::ZERO);
+    while next < calls.len() || !running.is_empty() {
+        let mut wake = None;
+        while next < calls.len() && running.len() < slots {
+            match limits.take(now, calls[next].reserved) {
+                Ok(()) => {
+                    seen(now, &calls[next], Seen::Started);
+                    running.insert((now + Duration::from_millis(calls[next].millis), next));
+                    (next, last) = (next + 1, now);
+                }
+                Err(later) => {
+                    assert!(later > now, "a refusal names a later time");
+                    seen(now, &calls[next], Seen::Refused);
+                    wake = Some(later);
+                    break;
+                }
+            }
+        }
+        let end = running.first().map(|&(at, _)| at);
+        now = match (end, wake) {
+            (Some(end), Some(wake)) => end.min(wake),
+            (end, wake) => end.or(wake).unwrap_or(now),
+        };
+        while let Some(&(at, ended)) = running.first().filter(|(at, _)| *at <= now) {
+            running.remove(&(at, ended));
+            let call = &calls[ended];
+            limits.settle(now, call.reserved, call.used);
+            seen(now, call, Seen::Ended);
+        }
+    }
+    last
+}
+
+fn calls() -> impl Strategy<Value = Vec<Call>> {
+    // Phases of a run: what is reserved and what of it is used, and how long calls take.
+    let phase = (1u64..8_000, 0.0..1.5f64, 1u64..90_000, 1usize..80);
+    proptest::collection::vec(phase, 1..6).prop_map(|phases| {
+        let phase = |(reserved, share, millis, count): (u64, f64, u64, usize)| {
+            let used = (reserved as f64 * share) as u64;
+            vec![
+                Call {
+                    reserved,
+                    used,
+                    millis
+                };
+                count
+            ]
+        };
+        phases.into_iter().flat_map(phase).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_server_with_the_same_limit_refuses_nothing(
+        tpm in 8_000u32..1_000_000,
+        calls in calls(),
+        slots in 1usize..200,
+    ) {
+        let largest = calls.iter().map(|call| call.reserved).max().unwrap();
+        let mut server = Server::new(tpm, largest);
+        let mut lowest = f64::MAX;
+        play(&mut Limits::new(None, Some(tpm)), &calls, slots, |now, call, seen| match seen {
+            Seen::Started => {
+                server.add(now, -(call.reserved as f64));
+                lowest = lowest.min(server.level);
+            }
+            Seen::Ended => server.add(now, call.reserved as f64 - call.used as f64),
+            Seen::Refused => {}
+        });
+        // governor counts whole tokens, and a nanosecond is rounded now and then.
+        prop_assert!(lowest >= -2.0, "{lowest} tokens were left");
+    }
+
+    #[test]
+    fn what_has_to_wait_would_be_refused_by_the_server_too(
+        tpm in 8_000u32..1_000_000,
+        calls in calls(),
+        slots in 1usize..200,
+    ) {
+        // Calls that use more than they reserved are paid for in parts, which may wait longer.
+        let calls: Vec<Call> = calls
+            .into_iter()
+            .map(|call| Call { used: call.used.min(call.reserved), ..call })
+            .collect();
+        let mut server = Server::new(tpm, 0);
+        let (mut most, mut sum) = (0.0, 0.0);
+        play(&mut Limits::new(None, Some(tpm)), &calls, slots, |now, call, seen| match seen {
+            Seen::Started => server.add(now, -(call.reserved as f64)),
+            Seen::Ended => server.add(now, call.reserved as f64 - call.used as f64),
+            Seen::Refused => {
+                // It widens as the limits do.
+                server.add(now, 0.0);
+                server.capacity = server.capacity.max(call.reserved as f64);
+                sum += call.used as f64;
+                most = f64::max(most, server.level - call.reserved as f64);
+            }
+        });
+        // The time for one token is rounded up to a nanosecond.
+        prop_assert!(most <= 2.0 + sum * 1e-4, "{most} more than needed were there");
+    }
+
+    #[test]
+    fn the_rate_is_used_up_although_too_much_is_reserved(
+        tpm in 100_000u32..1_000_000,
+        over in 1.0..1.5f64,
+        millis in 1_000u64..20_000,
+    ) {
+        let used = 1_200;
+        let reserved = (used as f64 * over) as u64;
+        let mut chance = fastrand::Rng::with_seed(millis);
+        let count = u64::from(tpm) * 5 / used;
+        let calls: Vec<Call> = (0..count)
+            .map(|_| Call {
+                reserved,
+                used,
+                millis: millis / 2 + chance.u64(0..millis),
+            })
+            .collect();
+        let last = play(&mut Limits::new(None, Some(tpm)), &calls, usize::MAX, |_, _, _| {});
+        // Before the first ones have ended nobody knows that less was used.
+        let took = last.as_secs_f64() - millis as f64 * 0.0015;
+        let ideal = (count * used) as f64 / f64::from(tpm) * 60.0;
+        prop_assert!(took * 0.9 <= ideal, "{last:?} for {ideal} s");
+    }
+
+    #[test]
+    fn no_minute_sees_more_than_limit_and_burst(
+        rpm in 1u32..5_000,
+        tpm in 1_000u32..1_000_000,
+        tokens in proptest::collection::vec(1u64..1_000, 1..300),
+    ) {
+        let starts = starts(&mut Limits::new(Some(rpm), Some(tpm)), Duration::ZERO, &tokens);
+        let requests = most_in_a_minute(&starts, &vec![1; tokens.len()]);
+        prop_assert!(requests <= u64::from(rpm + (rpm / 600).max(1)));
+        let burst = u64::from(tpm / 60).max(*tokens.iter().max().unwrap());
+        prop_assert!(most_in_a_minute(&starts, &tokens) <= u64::from(tpm) + burst);
+    }
+
+    #[test]
+    fn the_rate_is_used_up(rpm in 1u32..5_000, calls in 2usize..300) {
+        let starts = starts(&mut Limits::new(Some(rpm), None), Duration::ZERO, &vec![0; calls]);
+        let ideal = MINUTE.mul_f64((calls - 1) as f64 / f64::from(rpm));
+        prop_assert!(*starts.last().unwrap() <= ideal + Duration::from_micros(10));
+    }
+}
