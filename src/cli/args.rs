@@ -33,6 +33,8 @@ pub enum Command {
     Run(Run),
     /// Say what `run` would do, with tokens, dollars and minutes; calls nothing
     Plan(Plan),
+    /// Draw the pipeline, or one persona's nodes by their state
+    Graph(Graph),
     /// Read everything and render every prompt; calls nothing
     Check(Check),
     /// Look after what was paid for
@@ -113,6 +115,29 @@ pub struct Plan {
     // `run` and `plan` take the same options, so that one can be put for the other.
     #[arg(long, hide = true)]
     pub fail_fast: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Graph {
+    /// Show which of this persona's nodes are cached and which would be called
+    #[arg(value_name = "PERSONA")]
+    pub persona: Option<String>,
+
+    /// How it is drawn; default: `text` on a terminal, `dot` elsewhere
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<GraphFormat>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// For a terminal
+    Text,
+    /// For Graphviz: `septet graph | dot -Tpng`
+    Dot,
+    /// For Markdown files
+    Mermaid,
+    /// For a browser
+    Svg,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod check;
 mod clock;
 mod completions;
 mod failure;
+mod graph;
 mod init;
 mod plan;
 mod print;
@@ -42,6 +43,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, CliError> {
     match &cli.command {
         Command::Run(args) => run::run(directory, args, cli.color),
         Command::Plan(args) => plan::plan(directory, args),
+        Command::Graph(args) => graph::graph(directory, args),
         Command::Check(args) => check::check(directory, args),
         Command::Cache(command) => cache::command(directory, command),
         Command::Init(args) => init::init(directory, args),

@@ -48,7 +48,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
 }
 
 /// The outlook of each node of one persona, or why the persona would fail.
-fn outlooks(
+pub fn outlooks(
     planner: &mut Planner<'_>,
     folder: &Folder,
     store: &LocalStore,
@@ -97,15 +97,16 @@ fn found(looked: Looked, limit: Option<u64>) -> Found {
                 text: record.answer.text,
             });
         }
-        Looked::CutOff(cut_off) => return Found::CutOff(cut_off.cut),
+        Looked::CutOff(rejected) => return Found::CutOff(rejected.cut),
         Looked::Miss(Miss::Absent) => Reason::New,
         Looked::Miss(Miss::Refreshed) => Reason::Refreshed,
         Looked::Miss(Miss::Damaged(reason)) => Reason::Damaged(reason),
         Looked::Miss(Miss::TooLong { output }) => Reason::TooLong { output, limit },
-        Looked::Miss(Miss::CutOff(cut_off)) => Reason::CutOff {
-            cut: cut_off.cut,
+        Looked::Miss(Miss::CutOff(rejected)) => Reason::CutOff {
+            cut: rejected.cut,
             limit,
         },
+        Looked::Miss(Miss::Rejected(rejected)) => Reason::Rejected(rejected.rejection),
     };
     Found::Missing(reason)
 }

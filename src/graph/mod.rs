@@ -1,6 +1,8 @@
 //! The shape of the work: which node needs which. Built once from the pipeline and shared by all
 //! personas; it knows nothing of prompts, answers or states.
 
+pub mod draw;
+
 use petgraph::Direction;
 use petgraph::algo::toposort;
 use petgraph::graph::{DiGraph, NodeIndex};

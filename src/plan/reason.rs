@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::call::Cut;
+use crate::call::{Cut, Rejection};
 
 /// Why there is no answer that serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Reason {
     Refreshed,
     /// The stored answer cannot be read, and why.
     Damaged(String),
+    /// The newest answer was bad in another way than being cut off.
+    Rejected(Rejection),
     /// The stored answer has more tokens than the limit allows now.
     TooLong {
         /// Its output tokens.
@@ -36,6 +38,7 @@ impl Reason {
             Reason::New => "new",
             Reason::Refreshed => "refreshed",
             Reason::Damaged(_) => "damaged",
+            Reason::Rejected(_) => "rejected",
             Reason::TooLong { .. } => "too_long",
             Reason::CutOff { .. } => "cut_off",
         }
@@ -57,6 +60,7 @@ impl fmt::Display for Reason {
             Reason::New => f.write_str("new"),
             Reason::Refreshed => f.write_str("asked for by `--refresh`"),
             Reason::Damaged(reason) => write!(f, "stored answer is damaged ({reason})"),
+            Reason::Rejected(rejection) => write!(f, "rejected last time: {rejection}"),
             Reason::TooLong { output, limit } => {
                 write!(f, "stored answer has {output} tokens; {}", now(*limit))
             }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::call::{Delivery, Message, Role};
+use crate::call::{Delivery, Message, Rejection, Role};
 use crate::graph::tests::graph;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -178,6 +178,7 @@ fn reasons_are_counted_by_their_words() {
         Reason::Refreshed,
         Reason::Damaged("checksum does not match".to_owned()),
         Reason::Damaged("it is no answer".to_owned()),
+        Reason::Rejected(Rejection::Refused),
         Reason::TooLong {
             output: 700,
             limit: Some(500),
@@ -209,6 +210,7 @@ fn reasons_are_counted_by_their_words() {
     1 cut off at 100 tokens; there is no limit now
     2 damaged records
     1 new
+    1 rejected last time: the model refused
     2 stored answers longer than the limit; the limit is now 500
     ");
 }

@@ -162,7 +162,7 @@ impl Attempt {
             cost,
             answer,
         };
-        let cut = judgement.err().and_then(|rejection| record.cut(rejection));
+        let cut = (judgement == Err(Rejection::Truncated)).then(|| record.cut());
         let (entry, ended, outcome) = match judgement {
             Ok(()) => (
                 Entry::Answer(record),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::call::{Fault, FaultKind, Rejection};
+use crate::call::{Fault, FaultKind};
 use crate::events::{Event, Failure, NodeStatus, Outcome, PersonaStatus, RunStarted};
 use crate::limit::Limits;
 use crate::names::{PersonaId, Stop};
@@ -19,7 +19,7 @@ use crate::run::job::{self, Found, Opened, Report, Reporter};
 use crate::run::transcript::{Written, bring_up_to_date};
 use crate::run::{Services, Task, Teller};
 use crate::schedule::{Action, Halt, Handle, Input, Schedule};
-use crate::store::{CutOff, Done, Safety, StoreError};
+use crate::store::{Done, Rejected, Safety, StoreError};
 
 pub struct Driver {
     task: Task,
@@ -363,7 +363,7 @@ impl Driver {
                 work.served = cost;
                 return inputs.push(Input::Looked { handle, hit: true });
             }
-            Found::CutOff(cut_off) => return inputs.push(self.cut_off(handle, &cut_off)),
+            Found::CutOff(rejected) => return inputs.push(self.cut_off(handle, &rejected)),
             Found::Broken(message) => inputs.push(broken(message)),
             Found::Miss {
                 damaged: Some(reason),
@@ -381,13 +381,13 @@ impl Driver {
     }
 
     /// What was cut off at this limit in an earlier run is not paid for again.
-    fn cut_off(&self, handle: Handle, cut_off: &CutOff) -> Input {
+    fn cut_off(&self, handle: Handle, rejected: &Rejected) -> Input {
         let instance = self.desk.instance(handle);
         Input::Unrenderable {
             handle,
             failure: Failure {
-                kind: Rejection::Truncated.as_str(),
-                message: cut_off.refusal(&instance),
+                kind: rejected.rejection.as_str(),
+                message: rejected.refusal(&instance),
                 http_status: None,
             },
         }

@@ -16,7 +16,7 @@ use crate::run::desk::Rendered;
 use crate::run::transcript::Written;
 use crate::run::{Jobs, Project, Requests};
 use crate::schedule::Handle;
-use crate::store::{CutOff, Looked, Miss, Store, StoreError};
+use crate::store::{Looked, Miss, Rejected, Store, StoreError};
 
 /// What a job reports back.
 pub enum Report {
@@ -62,7 +62,7 @@ pub enum Found {
         damaged: Option<String>,
     },
     /// A call would pay for an answer that is cut off again.
-    CutOff(CutOff),
+    CutOff(Rejected),
     /// The store does not work.
     Broken(String),
 }
@@ -94,7 +94,7 @@ pub fn look(store: &dyn Store, instance: &Instance, key: &Key, limit: Option<u64
             cost: record.cost,
             text: record.answer.text.into(),
         },
-        Ok(Looked::CutOff(cut_off)) => Found::CutOff(cut_off),
+        Ok(Looked::CutOff(rejected)) => Found::CutOff(rejected),
         Ok(Looked::Miss(Miss::Damaged(reason))) => Found::Miss {
             damaged: Some(reason),
         },

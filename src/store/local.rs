@@ -16,7 +16,7 @@ use crate::store::backlog::Backlog;
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::filler::Filler;
 use crate::store::lock::Lock;
-use crate::store::looked::{self, CutOff, Numbered};
+use crate::store::looked::{self, Numbered, Rejected};
 use crate::store::mend::{Mended, Search};
 use crate::store::notice::{Notice, Progress};
 use crate::store::open::{self, JOURNAL, STORE};
@@ -290,7 +290,7 @@ impl Store for LocalStore {
             Ok(answer) => answer,
             Err(miss) => return Ok(Looked::Miss(miss)),
         };
-        looked::decide(answer, mark, limit, || self.view.cut_offs(key))
+        looked::decide(answer, mark, limit, || self.view.rejected(key))
     }
 
     fn transcript(&self, persona: &PersonaId) -> Result<Option<TranscriptNote>, StoreError> {
@@ -388,20 +388,20 @@ impl View {
         Ok((!frame.is_empty()).then_some(frame.seq))
     }
 
-    /// The truncated answers to a request. A record of the trees that cannot be read is passed
-    /// over: it is evidence and no answer, and the next open builds it again.
-    fn cut_offs(&self, key: &Key) -> Result<Vec<Numbered<CutOff>>, StoreError> {
-        let mut cut_offs = Vec::new();
+    /// The bad answers to a request. A record of the trees that cannot be read is passed over: it
+    /// is evidence and no answer, and the next open builds it again.
+    fn rejected(&self, key: &Key) -> Result<Vec<Numbered<Rejected>>, StoreError> {
+        let mut all = Vec::new();
         for value in self.with_prefix(Shelf::Rejected, key.as_bytes())?.values() {
             let read = frame::parse_whole(value).and_then(|frame| Ok((frame.seq, frame.entry()?)));
             match read {
                 Ok((seq, Entry::Rejected { record, rejection })) => {
-                    cut_offs.extend(CutOff::of(&record, rejection).map(|cut_off| (seq, cut_off)));
+                    all.push((seq, Rejected::new(&record, rejection)));
                 }
                 Ok(_) | Err(_) => self.trees.distrust(),
             }
         }
-        Ok(cut_offs)
+        Ok(all)
     }
 
     /// An entry of the trees that is no answer. Damage to one is damage to the trees, since

@@ -13,7 +13,7 @@ pub enum Looked {
     /// An answer that may be served.
     Hit(Box<Record>),
     /// None, and asking again would pay for another one that is cut off at the same place.
-    CutOff(CutOff),
+    CutOff(Rejected),
     /// None, and why.
     Miss(Miss),
 }
@@ -33,13 +33,17 @@ pub enum Miss {
         output: u64,
     },
     /// An answer was cut off, at a smaller limit.
-    CutOff(CutOff),
+    CutOff(Rejected),
+    /// The newest answer was bad in another way.
+    Rejected(Rejected),
 }
 
-/// A truncated answer: evidence, never served.
+/// A bad answer: evidence, never served.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CutOff {
-    /// Where it was cut off.
+pub struct Rejected {
+    /// Why it is not served.
+    pub rejection: Rejection,
+    /// Where it ended.
     pub cut: Cut,
     /// The run that paid for it.
     pub run: RunId,
@@ -49,13 +53,13 @@ pub struct CutOff {
 pub(super) type Numbered<T> = (u64, T);
 
 /// Decides what a look-up finds under `limit`: `answer` is the newest that was stored under the
-/// key, `mark` the refresh of the instance that has not ended. `cut_offs` are asked for only if
-/// there is no answer to serve.
+/// key, `mark` the refresh of the instance that has not ended. The bad answers (`rejected`) are
+/// asked for only if there is none to serve.
 pub(super) fn decide<E>(
     answer: Option<Numbered<Record>>,
     mark: Option<u64>,
     limit: Option<u64>,
-    cut_offs: impl FnOnce() -> Result<Vec<Numbered<CutOff>>, E>,
+    rejected: impl FnOnce() -> Result<Vec<Numbered<Rejected>>, E>,
 ) -> Result<Looked, E> {
     let counts = |seq: u64| mark.is_none_or(|mark| seq > mark);
     let mut outdated = false;
@@ -66,17 +70,21 @@ pub(super) fn decide<E>(
         Some((_, record)) => too_long = Some(record.answer.usage.output),
         None => {}
     }
-    let cut_offs = cut_offs()?;
-    outdated |= cut_offs.iter().any(|(seq, _)| !counts(*seq));
-    let newer = cut_offs.into_iter().filter(|(seq, _)| counts(*seq));
+    let (newer, older): (Vec<_>, Vec<_>) = rejected()?.into_iter().partition(|(seq, _)| counts(*seq));
+    outdated |= !older.is_empty();
     // The newest of those with the largest limit.
-    let largest = newer.max_by_key(|(seq, cut_off)| (cut_off.cut.limit.unwrap_or(u64::MAX), *seq));
-    Ok(match (largest, too_long) {
-        (Some((_, cut_off)), _) if cut_off.cut.holds_at(limit) => Looked::CutOff(cut_off),
-        (_, Some(output)) => Looked::Miss(Miss::TooLong { output }),
-        (Some((_, cut_off)), None) => Looked::Miss(Miss::CutOff(cut_off)),
-        (None, None) if outdated => Looked::Miss(Miss::Refreshed),
-        (None, None) => Looked::Miss(Miss::Absent),
+    let cut_off = newer
+        .iter()
+        .filter(|(_, rejected)| rejected.rejection == Rejection::Truncated)
+        .max_by_key(|(seq, rejected)| (rejected.cut.limit.unwrap_or(u64::MAX), *seq));
+    let newest = newer.iter().max_by_key(|(seq, _)| *seq);
+    Ok(match (cut_off, too_long, newest) {
+        (Some((_, it)), ..) if it.cut.holds_at(limit) => Looked::CutOff(it.clone()),
+        (_, Some(output), _) => Looked::Miss(Miss::TooLong { output }),
+        (Some((_, it)), ..) => Looked::Miss(Miss::CutOff(it.clone())),
+        (.., Some((_, it))) => Looked::Miss(Miss::Rejected(it.clone())),
+        _ if outdated => Looked::Miss(Miss::Refreshed),
+        _ => Looked::Miss(Miss::Absent),
     })
 }
 
@@ -88,39 +96,38 @@ fn is_served(record: &Record, limit: Option<u64>) -> bool {
     })
 }
 
-impl CutOff {
-    /// What a rejected answer says of the limit, if it was truncated.
-    pub(super) fn of(record: &Record, rejection: Rejection) -> Option<Self> {
-        record.cut(rejection).map(|cut| Self {
-            cut,
+impl Rejected {
+    pub(super) fn new(record: &Record, rejection: Rejection) -> Self {
+        Self {
+            rejection,
+            cut: record.cut(),
             run: record.run.clone(),
-        })
+        }
     }
 
     /// Why `instance` is not called, and what to do about it.
     pub fn refusal(&self, instance: &Instance) -> String {
-        let Self { cut, run } = self;
+        let Self { cut, run, .. } = self;
         let advice = cut.advice();
         format!("not called: {cut} in run {run}; {advice}, or ask again with `--refresh {instance}`")
     }
 }
 
-/// Truncated answers by key, for a store that has them in memory.
+/// Bad answers by key, for a store that has them in memory.
 #[derive(Debug, Default)]
-pub(super) struct CutOffs(HashMap<Key, Vec<Numbered<CutOff>>>);
+pub(super) struct AllRejected(HashMap<Key, Vec<Numbered<Rejected>>>);
 
-impl CutOffs {
+impl AllRejected {
     /// Takes the next entry into account.
     pub(super) fn follow(&mut self, seq: u64, entry: &Entry) {
-        if let Entry::Rejected { record, rejection } = entry
-            && let Some(cut_off) = CutOff::of(record, *rejection)
-        {
-            self.0.entry(record.key).or_default().push((seq, cut_off));
+        if let Entry::Rejected { record, rejection } = entry {
+            let rejected = Rejected::new(record, *rejection);
+            self.0.entry(record.key).or_default().push((seq, rejected));
         }
     }
 
     /// Those of one request, oldest first.
-    pub(super) fn of(&self, key: &Key) -> Vec<Numbered<CutOff>> {
+    pub(super) fn of(&self, key: &Key) -> Vec<Numbered<Rejected>> {
         self.0.get(key).cloned().unwrap_or_default()
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use crate::call::{Key, Rejection};
 use crate::names::{Instance, PersonaId};
-use crate::store::looked::{self, CutOffs, Numbered};
+use crate::store::looked::{self, AllRejected, Numbered};
 use crate::store::record::{Entry, Record, Sent, TranscriptNote};
 use crate::store::source::{Source, SourceId};
 use crate::store::{Done, Looked, Placed, Safety, Store, StoreError};
@@ -27,7 +27,7 @@ struct State {
     synced: usize,
     answers: HashMap<Key, Numbered<Record>>,
     marks: HashMap<Instance, u64>,
-    cut_offs: CutOffs,
+    rejected: AllRejected,
     notes: HashMap<PersonaId, TranscriptNote>,
     /// How many more entries find room.
     room: Option<usize>,
@@ -125,7 +125,7 @@ impl State {
 
     fn take(&mut self, entry: Entry) {
         let number = self.entries.len() as u64;
-        self.cut_offs.follow(number, &entry);
+        self.rejected.follow(number, &entry);
         match &entry {
             Entry::Answer(record) => {
                 self.answers.insert(record.key, (number, record.clone()));
@@ -157,7 +157,7 @@ impl Store for MemoryStore {
         let state = self.state();
         let answer = state.answers.get(key).cloned();
         let mark = state.marks.get(instance).copied();
-        looked::decide(answer, mark, limit, || Ok(state.cut_offs.of(key)))
+        looked::decide(answer, mark, limit, || Ok(state.rejected.of(key)))
     }
 
     fn transcript(&self, persona: &PersonaId) -> Result<Option<TranscriptNote>, StoreError> {

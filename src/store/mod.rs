@@ -50,7 +50,7 @@ pub use disk::{Disk, DiskFile, RealDisk};
 pub use done::Done;
 pub use keep::{Held, Sum, Survey};
 pub use local::{LocalStore, Settings, Stats};
-pub use looked::{CutOff, Looked, Miss};
+pub use looked::{Looked, Miss, Rejected};
 pub use memory::MemoryStore;
 pub use notice::{Notice, Phase, Progress};
 pub use reader::{Damage, Entries, Line, Logged};

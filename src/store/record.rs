@@ -161,12 +161,12 @@ pub struct Record {
 }
 
 impl Record {
-    /// Where it was cut off, if `rejection` says that it was.
-    pub fn cut(&self, rejection: Rejection) -> Option<Cut> {
-        (rejection == Rejection::Truncated).then_some(Cut {
+    /// Where it ended, and under which limit.
+    pub fn cut(&self) -> Cut {
+        Cut {
             limit: self.max_output_tokens,
             usage: self.answer.usage,
-        })
+        }
     }
 }
 

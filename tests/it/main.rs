@@ -9,6 +9,7 @@
 mod cache;
 mod cut_off;
 mod faults;
+mod graph;
 mod http;
 mod interrupt;
 mod layers;

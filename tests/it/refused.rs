@@ -586,7 +586,9 @@ fn no_command() {
     Commands:
       run          Bring every transcript up to date
       plan         Say what `run` would do, with tokens, dollars and minutes; calls nothing
+      graph        Draw the pipeline, or one persona's nodes by their state
       check        Read everything and render every prompt; calls nothing
+      cache        Look after what was paid for
       init         Make a new project that runs as it is
       simulate     Serve the built-in model as an OpenAI-compatible server on loopback
       completions  Print shell completions

@@ -65,8 +65,8 @@ fn cut_off(n: u64, limit: Option<u64>) -> Entry {
 
 /// What is found where only [`samples::rejected`] is stored, under a larger limit.
 fn was_cut_off(n: u64) -> Looked {
-    let cut_off = CutOff::of(&samples::record(n, ""), Rejection::Truncated);
-    Looked::Miss(Miss::CutOff(cut_off.unwrap()))
+    let rejected = Rejected::new(&samples::record(n, ""), Rejection::Truncated);
+    Looked::Miss(Miss::CutOff(rejected))
 }
 
 const ABSENT: Looked = Looked::Miss(Miss::Absent);

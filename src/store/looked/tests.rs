@@ -9,10 +9,10 @@ fn looked(mark: Option<u64>, limit: Option<u64>, answer: bool, cut_offs: &[(u64,
     decide(answer, mark, limit, || Ok::<_, ()>(cut_offs.collect())).unwrap()
 }
 
-fn cut_off(limit: Option<u64>) -> CutOff {
+fn cut_off(limit: Option<u64>) -> Rejected {
     let mut record = samples::record(1, "cut o");
     record.max_output_tokens = limit;
-    CutOff::of(&record, Rejection::Truncated).unwrap()
+    Rejected::new(&record, Rejection::Truncated)
 }
 
 fn hit() -> Looked {
@@ -122,23 +122,35 @@ fn a_refresh_asks_again_once() {
 }
 
 #[test]
-fn cut_offs_are_asked_for_only_when_nothing_serves() {
+fn bad_answers_are_asked_for_only_when_nothing_serves() {
     let answer = Some((10, samples::record(1, "whole")));
-    let never = || -> Result<Vec<Numbered<CutOff>>, ()> { panic!("asked") };
+    let never = || -> Result<Vec<Numbered<Rejected>>, ()> { panic!("asked") };
     assert_eq!(decide(answer, None, Some(4000), never), Ok(hit()));
 }
 
 #[test]
-fn other_bad_answers_say_nothing_of_the_limit() {
-    let record = samples::record(1, "");
+fn other_bad_answers_are_a_reason_and_say_nothing_of_the_limit() {
+    let bad = |rejection| Rejected::new(&samples::record(1, ""), rejection);
+    let limit = Some(4000);
     for rejection in [
         Rejection::Empty,
         Rejection::Filtered,
         Rejection::Refused,
         Rejection::ToolCall,
     ] {
-        assert_eq!(CutOff::of(&record, rejection), None, "{rejection}");
+        let expected = Looked::Miss(Miss::Rejected(bad(rejection)));
+        let newest = vec![(5, bad(Rejection::Empty)), (6, bad(rejection))];
+        assert_eq!(
+            decide::<()>(None, None, limit, || Ok(newest.clone())),
+            Ok(expected)
+        );
+        assert_eq!(decide::<()>(None, Some(9), limit, || Ok(newest)), Ok(REFRESHED));
     }
+    let cut_off_before = vec![(5, cut_off(limit)), (6, bad(Rejection::Empty))];
+    assert_eq!(
+        decide::<()>(None, None, limit, || Ok(cut_off_before)),
+        Ok(refused(limit))
+    );
 }
 
 #[test]
