@@ -174,6 +174,7 @@ impl Loaded {
             provider: self.config.provider.name.clone(),
             simulated: false,
             reserves_output_cap: false,
+            prefix: self.config.schedule.prefix,
             seed: 1,
         }
     }

@@ -172,6 +172,7 @@ mod tests {
             delivery: Delivery {
                 max_output_tokens: Some(4000),
                 service_tier: Some("flex".into()),
+                ..Delivery::default()
             },
         }
     }

@@ -6,6 +6,7 @@ pub mod cut;
 pub mod fault;
 pub mod key;
 pub mod price;
+pub mod prompt_cache;
 pub mod request;
 
 pub use answer::{Answer, Finish, Rejection, Usage};
@@ -13,4 +14,5 @@ pub use cut::Cut;
 pub use fault::{Fault, FaultKind, Scope};
 pub use key::Key;
 pub use price::{Money, Price};
+pub use prompt_cache::{CacheHint, Mark, Prefix};
 pub use request::{Delivery, Message, Request, Role};

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::call::prompt_cache::{CacheHint, Mark};
+
 /// One LLM call as it is asked for: rendered messages, the model and its parameters.
 ///
 /// If you add a field here that can change a finished answer, add it to the list in
@@ -35,6 +37,11 @@ pub struct Delivery {
     pub max_output_tokens: Option<u64>,
     /// `service_tier`, sent as it is.
     pub service_tier: Option<Arc<str>>,
+    /// The ends of the parts that other requests begin with too, in order: the system message,
+    /// the context.
+    pub shared: Vec<Mark>,
+    /// How the provider's prompt cache is told of them.
+    pub cache: CacheHint,
 }
 
 /// One message of a request.

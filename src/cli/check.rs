@@ -125,6 +125,7 @@ fn hello(node: &Node, provider: &Arc<str>) -> Request {
         delivery: Delivery {
             max_output_tokens: Some(PING_TOKENS),
             service_tier: node.model.service_tier.clone(),
+            ..Delivery::default()
         },
     }
 }

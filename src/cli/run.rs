@@ -99,6 +99,7 @@ fn task(project: &Loaded, args: &Run, personas: Vec<PersonaId>) -> Task {
         provider: config.provider.name.clone(),
         simulated: provider::is_simulated(&config.provider),
         reserves_output_cap: provider::reserves_output_cap(&config.provider),
+        prefix: config.schedule.prefix,
         seed: fastrand::u64(..),
     }
 }

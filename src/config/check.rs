@@ -10,8 +10,9 @@ use toml::Spanned;
 
 use super::file::{self, File};
 use super::source::Source;
-use super::{Config, Model, Node, ProviderKind, Retry, Simulator};
-use super::{needs, paths, provider};
+use super::{Config, Model, Node, ProviderKind, Retry, Schedule, Simulator};
+use super::{cache, needs, paths, provider};
+use crate::call::CacheHint;
 use crate::names::NodeId;
 use crate::wording::{listed, suggest};
 
@@ -28,6 +29,8 @@ pub(super) fn check(source: &Source<'_>, file: File<'_>) -> Option<Config> {
     let result = result(source, &file, needs.as_deref());
     let provider = provider::check(source, &file.provider, simulator(&file.simulator));
     let retry = retry(source, &file.retry);
+    let cache = cache::setting(source, file.provider.prompt_cache.as_ref());
+    let prefix = cache::order(source, file.prefix.as_ref());
     let paths = paths::check(source, &file);
     let simulated = match &provider {
         Some(provider) => match &provider.kind {
@@ -39,7 +42,11 @@ pub(super) fn check(source: &Source<'_>, file: File<'_>) -> Option<Config> {
     let models: Vec<Option<Model>> = file
         .nodes
         .iter()
-        .map(|node| model(&file.model, node, simulated, provider.is_some()))
+        .map(|node| {
+            let mut model = model(&file.model, node, simulated, provider.is_some())?;
+            model.cache = cache::hint(cache, &provider.as_ref()?.kind, &model.name, &model.parameters);
+            Some(model)
+        })
         .collect();
     let nodes = file
         .nodes
@@ -68,6 +75,7 @@ pub(super) fn check(source: &Source<'_>, file: File<'_>) -> Option<Config> {
         provider: provider?,
         limits: file.limits.clone(),
         retry,
+        schedule: Schedule { prefix },
         prices: file.prices.clone(),
         template_lines: template_lines(source, &file),
     })
@@ -225,6 +233,7 @@ fn model(
         max_output_tokens: own.max_output_tokens.or(default.max_output_tokens),
         service_tier: filled(&own.service_tier, &default.service_tier).map(Arc::from),
         parameters: Arc::new(parameters),
+        cache: CacheHint::Nothing,
     })
 }
 

@@ -35,6 +35,7 @@ pub(super) struct File<'a> {
     pub(super) model: Model,
     pub(super) limits: Limits,
     pub(super) retry: Retry,
+    pub(super) prefix: Option<Spanned<String>>,
     pub(super) prices: BTreeMap<String, Price>,
     pub(super) system: Option<Spanned<String>>,
     pub(super) context: Option<Spanned<String>>,
@@ -57,6 +58,7 @@ pub(super) struct Provider {
     pub(super) base_url: Option<Spanned<String>>,
     pub(super) api_key_env: Option<Spanned<String>>,
     pub(super) output_cap_field: Option<Spanned<String>>,
+    pub(super) prompt_cache: Option<Spanned<String>>,
     pub(super) timeout: Option<Duration>,
     pub(super) connect_timeout: Option<Duration>,
     pub(super) idle_timeout: Option<Duration>,
@@ -115,6 +117,7 @@ pub(super) fn read<'a>(source: &'a Source<'a>, document: &'a DeTable<'a>) -> Fil
         "model",
         "limits",
         "retry",
+        "schedule",
         "prices",
         "prompts",
         "node",
@@ -129,6 +132,7 @@ pub(super) fn read<'a>(source: &'a Source<'a>, document: &'a DeTable<'a>) -> Fil
         model: root.table("model").map(model).unwrap_or_default(),
         limits: root.table("limits").map(limits).unwrap_or_default(),
         retry: root.table("retry").map(retry).unwrap_or_default(),
+        prefix: root.table("schedule").and_then(schedule),
         prices: root.table("prices").map(prices).unwrap_or_default(),
         system: prompts.as_ref().and_then(|prompts| prompts.text("system")),
         context: prompts.as_ref().and_then(|prompts| prompts.text("context")),
@@ -152,6 +156,7 @@ fn provider(section: Section<'_>) -> Provider {
         "base_url",
         "api_key_env",
         "output_cap_field",
+        "prompt_cache",
         "timeout",
         "connect_timeout",
         "idle_timeout",
@@ -163,6 +168,7 @@ fn provider(section: Section<'_>) -> Provider {
         base_url: section.text("base_url"),
         api_key_env: section.text("api_key_env"),
         output_cap_field: section.text("output_cap_field"),
+        prompt_cache: section.text("prompt_cache"),
         timeout: timeout("timeout"),
         connect_timeout: timeout("connect_timeout"),
         idle_timeout: timeout("idle_timeout"),
@@ -309,6 +315,11 @@ fn retry(section: Section<'_>) -> Retry {
         max: max.filter(|_| readable),
         rejected: section.whole("rejected", 0..=MOST_ATTEMPTS),
     }
+}
+
+fn schedule(section: Section<'_>) -> Option<Spanned<String>> {
+    let section = section.only(&["prefix"]);
+    section.text("prefix")
 }
 
 fn prices(section: Section<'_>) -> BTreeMap<String, Price> {

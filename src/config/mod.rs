@@ -1,6 +1,7 @@
 //! `pipeline.toml`: as written (`file`) and, checked and resolved, as everything else sees it.
 //! After [`load`] nobody sees an `Option` that has a default.
 
+mod cache;
 mod check;
 mod error;
 mod file;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use serde_json::Value;
 use toml::de::DeTable;
 
-use crate::call::Price;
+use crate::call::{CacheHint, Price};
 use crate::names::{NodeId, PersonaId};
 
 pub use error::{ConfigError, ConfigErrors};
@@ -42,6 +43,8 @@ pub struct Config {
     pub limits: Limits,
     /// What happens after a fault or a bad answer.
     pub retry: Retry,
+    /// The order of calls that share a prefix.
+    pub schedule: Schedule,
     /// Prices by model name.
     pub prices: BTreeMap<String, Price>,
     /// The line that first names each template, from 1: for errors found later.
@@ -84,6 +87,8 @@ pub struct Model {
     pub service_tier: Option<Arc<str>>,
     /// What can change an answer, by the name it is sent under: see [`crate::call::Request`].
     pub parameters: Arc<BTreeMap<String, Value>>,
+    /// How its provider's prompt cache is told what is shared: `provider.prompt_cache`, resolved.
+    pub cache: CacheHint,
 }
 
 /// `[provider]` and `[simulator]`.
@@ -175,6 +180,25 @@ pub struct Retry {
     pub max: Duration,
     /// Bad answers thrown away for one node in one run; the next one fails it.
     pub rejected: u32,
+}
+
+/// `[schedule]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Schedule {
+    /// What becomes of calls whose prompts begin alike.
+    pub prefix: PrefixOrder,
+}
+
+/// What becomes of calls whose prompts begin alike, for the sake of the provider's prompt cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrefixOrder {
+    /// `Share` where the shared part is long enough to be cached, else `Eager`.
+    #[default]
+    Auto,
+    /// One call goes first; the others wait until it is answered.
+    Share,
+    /// All go as soon as there is room.
+    Eager,
 }
 
 impl Config {

@@ -173,6 +173,7 @@ pub(crate) mod tests {
                 max_output_tokens: None,
                 service_tier: None,
                 parameters: Arc::default(),
+                cache: Default::default(),
             },
             variant: None,
             line: 1,

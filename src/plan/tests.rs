@@ -16,7 +16,7 @@ fn request(text: &str, cap: Option<u64>) -> Request {
         variant: None,
         delivery: Delivery {
             max_output_tokens: cap,
-            service_tier: None,
+            ..Delivery::default()
         },
     }
 }

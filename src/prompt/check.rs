@@ -59,7 +59,7 @@ pub(super) fn check<'a>(
 }
 
 /// A template and all that it can come to include, each once.
-fn reachable<'a>(name: &'a str, trees: &Trees<'a>) -> Vec<&'a str> {
+pub(super) fn reachable<'a>(name: &'a str, trees: &Trees<'a>) -> Vec<&'a str> {
     let mut found = vec![name];
     let mut next = 0;
     while let Some(name) = found.get(next) {

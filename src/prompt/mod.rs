@@ -9,6 +9,7 @@ mod environment;
 mod error;
 mod path;
 mod references;
+mod shared;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use minijinja::machinery::ast::Stmt;
 use minijinja::{Environment, ErrorKind, Value};
 
-use crate::call::{Delivery, Message, Request, Role};
+use crate::call::{Delivery, Mark, Message, Request, Role};
 use crate::config::{Config, Model};
 use crate::names::NodeId;
 use crate::persona::Persona;
@@ -53,6 +54,8 @@ struct Node {
     needs: Vec<NodeId>,
     model: Model,
     variant: Option<Arc<str>>,
+    /// Which of its parts other requests begin with too.
+    shared: shared::Shared,
 }
 
 impl Prompts {
@@ -67,12 +70,15 @@ impl Prompts {
             .iter()
             .map(|(name, source)| (clean(name), unified(source)))
             .collect();
-        let nodes: Vec<Node> = config.nodes.iter().map(Node::new).collect();
+        let mut nodes: Vec<Node> = config.nodes.iter().map(Node::new).collect();
         let mut errors = absent(config, &nodes, &sources);
         let (trees, wrong) = parsed(&nodes, &sources);
         errors.extend(wrong);
         if !errors.is_empty() {
             return Err(errors);
+        }
+        for (node, shared) in nodes.iter_mut().zip(shared::of(config, &trees, &sources)) {
+            node.shared = shared;
         }
         let environment = compiled(&trees, &sources).map_err(|finding| vec![finding.of(None, None)])?;
         let prompts = Self {
@@ -150,21 +156,26 @@ impl Prompts {
             *found.expect("BUG: a node is rendered before what it needs is answered")
         });
         let seen = node.seen(persona.value().clone(), Needs::new(needs));
-        let messages = self.messages(node, &seen);
+        let (messages, shared) = self
+            .messages(node, &seen)
+            .map_err(|finding| finding.of(Some(&node.id), Some(persona.id())))?;
         Ok(Request {
             provider: self.provider.clone(),
             model: node.model.name.clone(),
-            messages: messages.map_err(|finding| finding.of(Some(&node.id), Some(persona.id())))?,
+            messages,
             parameters: node.model.parameters.clone(),
             variant: node.variant.clone(),
             delivery: Delivery {
                 max_output_tokens: node.model.max_output_tokens,
                 service_tier: node.model.service_tier.clone(),
+                shared,
+                cache: node.model.cache,
             },
         })
     }
 
-    fn messages(&self, node: &Node, seen: &Value) -> Result<Vec<Message>, Finding> {
+    /// What is said, and where in it the shared parts end.
+    fn messages(&self, node: &Node, seen: &Value) -> Result<(Vec<Message>, Vec<Mark>), Finding> {
         let part = |template: &str| {
             let rendered = self.render(template, seen);
             rendered.map_err(|error| explain(&error, seen, template))
@@ -172,11 +183,7 @@ impl Prompts {
         let system = node.system.as_deref().map(part).transpose()?.unwrap_or_default();
         let context = node.context.as_deref().map(part).transpose()?.unwrap_or_default();
         let prompt = part(&node.prompt)?;
-        let user: Vec<String> = [context, prompt]
-            .into_iter()
-            .filter(|part| !part.is_empty())
-            .collect();
-        if user.is_empty() {
+        if context.is_empty() && prompt.is_empty() {
             return Err(Finding {
                 scope: PromptScope::Persona,
                 file: node.prompt.clone(),
@@ -185,13 +192,32 @@ impl Prompts {
                 hint: Some("its template prints nothing here: is a file of the persona empty?".to_owned()),
             });
         }
-        let message = |role, content| Message { role, content };
-        let system = Some(system).filter(|system| !system.is_empty());
-        let system = system.map(|system| message(Role::System, system));
-        Ok(system
-            .into_iter()
-            .chain([message(Role::User, user.join("\n\n"))])
-            .collect())
+        let mut messages = Vec::with_capacity(2);
+        let mut marks = Vec::new();
+        if !system.is_empty() {
+            if node.shared.system {
+                let bytes = system.len();
+                marks.push(Mark { message: 0, bytes });
+            }
+            messages.push(Message {
+                role: Role::System,
+                content: system,
+            });
+        }
+        let mut content = context;
+        if !content.is_empty() && !prompt.is_empty() {
+            content.push_str("\n\n");
+        }
+        if node.shared.context && !content.is_empty() {
+            let (message, bytes) = (messages.len(), content.len());
+            marks.push(Mark { message, bytes });
+        }
+        content.push_str(&prompt);
+        messages.push(Message {
+            role: Role::User,
+            content,
+        });
+        Ok((messages, marks))
     }
 
     /// Renders one template, without newlines at its end; only white space is nothing.
@@ -222,6 +248,7 @@ impl Node {
             needs: node.needs.clone(),
             model: node.model.clone(),
             variant: node.variant.clone(),
+            shared: shared::Shared::default(),
         }
     }
 

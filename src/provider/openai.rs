@@ -19,6 +19,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,7 +29,7 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::call::{Answer, Fault, FaultKind, Request};
+use crate::call::{Answer, CacheHint, Fault, FaultKind, Request, Scope};
 use crate::config;
 use crate::provider::Provider;
 use crate::provider::openai::lanes::Lanes;
@@ -50,6 +51,8 @@ pub struct OpenAi {
     connect_timeout: Duration,
     timeout: Duration,
     idle_timeout: Duration,
+    /// Set once the server has refused to be told of shared prefixes: a hint is no reason to fail.
+    unhinted: AtomicBool,
     words: Words,
 }
 
@@ -78,18 +81,24 @@ impl OpenAi {
             connect_timeout: config.connect_timeout,
             timeout: config.timeout,
             idle_timeout: config.idle_timeout,
+            unhinted: AtomicBool::new(false),
             words: Words::hiding(key),
             url,
         })
     }
 
     /// Sends the request and waits for status and headers of the response.
-    async fn send(&self, client: &reqwest::Client, request: &Request) -> Result<reqwest::Response, Fault> {
+    async fn send(
+        &self,
+        client: &reqwest::Client,
+        request: &Request,
+        cache: CacheHint,
+    ) -> Result<reqwest::Response, Fault> {
         let mut post = client
             .post(self.url.clone())
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/json")
-            .body(request::body(request, &self.output_cap_field));
+            .body(request::body(request, &self.output_cap_field, cache));
         if let Some(authorization) = &self.authorization {
             post = post.header(AUTHORIZATION, authorization.clone());
         }
@@ -110,6 +119,34 @@ impl OpenAi {
             )),
         }
     }
+
+    /// What is sent for the provider's prompt cache: what is configured, until it is refused.
+    fn cache(&self, request: &Request) -> CacheHint {
+        if self.unhinted.load(Ordering::Relaxed) {
+            CacheHint::Nothing
+        } else {
+            request.delivery.cache
+        }
+    }
+
+    /// Makes a refusal of the hint one of this attempt alone: the next one goes without.
+    fn take_back_the_hint(&self, fault: Fault) -> Fault {
+        self.unhinted.store(true, Ordering::Relaxed);
+        Fault {
+            scope: Scope::Attempt,
+            kind: FaultKind::BadParameter,
+            message: format!(
+                "the server refuses a hint for its prompt cache, which is left out from now on: {}",
+                fault.message
+            ),
+            ..fault
+        }
+    }
+}
+
+/// True for a refusal that names what was sent for the prompt cache.
+fn is_about_the_hint(fault: &Fault) -> bool {
+    matches!(fault.http_status, Some(400 | 422)) && fault.message.contains("prompt_cache")
 }
 
 #[async_trait]
@@ -117,13 +154,21 @@ impl Provider for OpenAi {
     async fn call(&self, request: &Request, _attempt: u32) -> Result<Answer, Fault> {
         let started = Instant::now();
         let lane = self.lanes.enter();
-        let response = self.send(lane.client(), request).await?;
+        let cache = self.cache(request);
+        let response = self.send(lane.client(), request, cache).await?;
         let patience = Patience {
             started,
             timeout: self.timeout,
             idle_timeout: self.idle_timeout,
         };
         let reply = receive::whole(response, &self.url, patience).await;
-        reply::read(reply, request, &self.words, Timestamp::now())
+        let read = reply::read(reply, request, &self.words, Timestamp::now());
+        read.map_err(|fault| {
+            if cache != CacheHint::Nothing && is_about_the_hint(&fault) {
+                self.take_back_the_hint(fault)
+            } else {
+                fault
+            }
+        })
     }
 }

@@ -55,8 +55,8 @@ const ANY_MODEL: &str = "septet-simulator";
 pub struct Options {
     /// The model; `reply_tokens` and `seed` are for requests whose body has none.
     pub model: config::Simulator,
-    /// How long a cached prefix lives after its last use.
-    pub cache_lifetime: Duration,
+    /// How long a cached prefix lives after its last use; `None`: as long as with OpenAI.
+    pub cache_lifetime: Option<Duration>,
     /// Requests a minute; `None`: no limit and no headers of it.
     pub requests_per_minute: Option<u32>,
     /// Tokens a minute, input and output; `None`: no limit and no headers of it.
@@ -87,7 +87,7 @@ impl Options {
     pub fn new(model: config::Simulator) -> Self {
         Self {
             model,
-            cache_lifetime: simulator::CACHE_LIFETIME,
+            cache_lifetime: None,
             requests_per_minute: None,
             tokens_per_minute: None,
             burst: Duration::from_secs(1),

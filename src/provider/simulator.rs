@@ -59,9 +59,6 @@ const DELIVERY: [&str; 10] = [
     "user",
 ];
 
-/// How long a cached prefix lives after its last use: the lower end of OpenAI's "5–10 minutes".
-pub const CACHE_LIFETIME: Duration = Duration::from_secs(300);
-
 /// The longest reply that can be asked for, in tokens: 4 MB of text.
 const MOST_REPLY_TOKENS: u64 = 1_000_000;
 
@@ -87,6 +84,13 @@ pub(super) struct Call {
     answer: Answer,
 }
 
+/// Tokens of a prompt that the cache held, and that it holds once the answer has begun.
+#[derive(Clone, Copy)]
+struct Cached {
+    read: u64,
+    written: u64,
+}
+
 /// What a generator is for: each purpose has its own.
 #[derive(Clone, Copy)]
 enum Chance {
@@ -102,13 +106,13 @@ impl Simulator {
         Self {
             settings,
             timeout,
-            cache: Mutex::new(PrefixCache::new(CACHE_LIFETIME)),
+            cache: Mutex::new(PrefixCache::new(None)),
         }
     }
 
-    /// Sets how long a cached prefix lives after its last use.
+    /// Sets how long a cached prefix lives after its last use; `None`: as long as with OpenAI.
     #[must_use]
-    pub fn with_cache_lifetime(mut self, lifetime: Duration) -> Self {
+    pub fn with_cache_lifetime(mut self, lifetime: Option<Duration>) -> Self {
         self.cache = Mutex::new(PrefixCache::new(lifetime));
         self
     }
@@ -118,7 +122,11 @@ impl Simulator {
     pub(super) fn begin(&self, request: &Request, attempt: u32) -> Call {
         let key = self.seed(request);
         let prefixes = Prefixes::of(request);
-        let cached_tokens = self.with_cache(|cache| cache.read(&prefixes, Instant::now()));
+        let cached = self.with_cache(|cache| cache.read(&prefixes, Instant::now()));
+        let cached = Cached {
+            read: cached,
+            written: prefixes.written(cached),
+        };
         let chance = generator(&key, Chance::Fault, attempt).f64();
         let trouble = Trouble::draw(&self.settings.faults, chance);
         Call {
@@ -127,7 +135,7 @@ impl Simulator {
             trouble,
             delay: self.delay(&key, attempt, trouble),
             prefixes,
-            answer: self.answer(request, &key, attempt, trouble, cached_tokens),
+            answer: self.answer(request, &key, attempt, trouble, cached),
         }
     }
 
@@ -156,7 +164,7 @@ impl Simulator {
         key: &Key,
         attempt: u32,
         trouble: Option<Trouble>,
-        cached_tokens: u64,
+        cached: Cached,
     ) -> Answer {
         let prompt = prompt(request);
         let rng = generator(key, Chance::Text, 0);
@@ -165,8 +173,8 @@ impl Simulator {
         let input = request.estimated_input_tokens();
         let usage = Usage {
             input,
-            cached_input: Some(cached_tokens.min(input)),
-            cache_write: Some(0),
+            cached_input: Some(cached.read.min(input)),
+            cache_write: Some(cached.written.min(input.saturating_sub(cached.read))),
             output,
             reasoning: Some(0),
             estimated: false,

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::call::{Fault, FaultKind};
+use crate::call::{Fault, FaultKind, Scope, prompt_cache};
+use crate::config::PrefixOrder;
 use crate::events::{Event, Failure, NodeStatus, Outcome, PersonaStatus, RunStarted};
 use crate::limit::Limits;
 use crate::names::{PersonaId, Stop};
@@ -18,7 +19,7 @@ use crate::run::estimate::Estimates;
 use crate::run::job::{self, Found, Opened, Report, Reporter};
 use crate::run::transcript::{Written, bring_up_to_date};
 use crate::run::{Services, Task, Teller};
-use crate::schedule::{Action, Halt, Handle, Input, Schedule};
+use crate::schedule::{Action, Halt, Handle, Input, Schedule, SharedPrefix};
 use crate::store::{Done, Rejected, Safety, StoreError};
 
 pub struct Driver {
@@ -37,6 +38,8 @@ pub struct Driver {
     looks: Vec<Handle>,
     /// Attempts to be noted and sent, gathered likewise.
     sends: Vec<(Handle, Attempt)>,
+    /// A hint was refused, and that was told.
+    unhinted: bool,
     end: Option<Halt>,
 }
 
@@ -57,6 +60,7 @@ impl Driver {
             abort: watch::Sender::new(false),
             looks: Vec::new(),
             sends: Vec::new(),
+            unhinted: false,
             end: None,
             task,
             services,
@@ -197,12 +201,29 @@ impl Driver {
     /// Keeps a request until its node has ended, and says what the scheduler needs of it.
     fn rendered(&mut self, handle: Handle, rendered: Rendered) -> Input {
         let tokens = self.estimates.reserve(handle.node, &rendered.request);
-        let key = rendered.key;
+        let (key, prefix) = (rendered.key, self.shared_prefix(&rendered));
         let work = self.desk.work_mut(handle);
         work.reserved = tokens;
         work.key = Some(key);
         work.rendered = Some(rendered);
-        Input::Rendered { handle, key, tokens }
+        Input::Rendered {
+            handle,
+            key,
+            tokens,
+            prefix,
+        }
+    }
+
+    /// The prefix of a request, if calls that share it are to wait for the first of them.
+    fn shared_prefix(&self, rendered: &Rendered) -> Option<SharedPrefix> {
+        let (id, tokens) = rendered.prefix?;
+        let shares = match self.task.prefix {
+            PrefixOrder::Auto => tokens >= prompt_cache::LEAST_TOKENS,
+            PrefixOrder::Share => true,
+            PrefixOrder::Eager => false,
+        };
+        let lifetime = prompt_cache::lifetime(&rendered.request.model);
+        shares.then_some(SharedPrefix { id, lifetime })
     }
 
     fn look(&mut self, handles: Vec<Handle>) {
@@ -424,11 +445,14 @@ impl Driver {
                     jitter,
                 }
             }
-            Ended::Faulted(fault) => Input::Faulted {
-                handle,
-                fault,
-                jitter,
-            },
+            Ended::Faulted(fault) => {
+                self.warn_of_a_refused_hint(&fault);
+                Input::Faulted {
+                    handle,
+                    fault,
+                    jitter,
+                }
+            }
             Ended::Abandoned => Input::Abandoned { handle },
             Ended::Broken(message) => {
                 inputs.push(broken(message));
@@ -436,6 +460,16 @@ impl Driver {
             }
         };
         inputs.push(input);
+    }
+
+    /// A parameter that one attempt was refused for, and no other will be, was only a hint: once
+    /// is enough to know.
+    fn warn_of_a_refused_hint(&mut self, fault: &Fault) {
+        let hint = fault.kind == FaultKind::BadParameter && fault.scope == Scope::Attempt;
+        if hint && !std::mem::replace(&mut self.unhinted, true) {
+            let message = format!("{fault}; `prompt_cache = \"off\"` in `[provider]` never sends it");
+            self.teller.tell(Event::Warning { message });
+        }
     }
 
     /// Books what an answer cost, good or bad, and learns from it.

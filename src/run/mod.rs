@@ -18,6 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
 use crate::call::{Price, Request};
+use crate::config::PrefixOrder;
 use crate::events::{Event, Failure, Outcome, Stamped};
 use crate::graph::Graph;
 use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
@@ -134,6 +135,8 @@ pub struct Task {
     /// True where the server reserves the output limit of a call whatever it uses (OpenAI and
     /// Azure, `docs/design.md`), so that estimates must do so too.
     pub reserves_output_cap: bool,
+    /// What becomes of calls whose prompts begin alike.
+    pub prefix: PrefixOrder,
     /// Seeds the jitter of pauses.
     pub seed: u64,
 }

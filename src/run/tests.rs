@@ -10,12 +10,14 @@ use async_trait::async_trait;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
-use crate::call::{Answer, Delivery, Fault, FaultKind, Finish, Key, Message, Role, Usage};
+use crate::call::{Answer, Delivery, Fault, FaultKind, Finish, Key, Mark, Message, Role, Usage};
 use crate::config::Retry;
 use crate::events::{CallOutcome, NodeStatus, PersonaStatus};
 use crate::graph::tests::graph;
 use crate::names::Instance;
 use crate::store::{Looked, MemoryStore};
+
+mod sharing;
 
 const NODES: &[&str] = &[
     "c1",
@@ -155,13 +157,7 @@ struct Names(PersonaId);
 impl Requests for Names {
     fn request(&self, node: usize, needs: &[(&NodeId, &str)]) -> Result<Request, Failure> {
         let needs: Vec<&str> = needs.iter().map(|(_, text)| *text).collect();
-        // The first chunk is the same for every ten personas.
-        let persona = self.0.as_str();
-        let whose = if node == 0 {
-            &persona[..persona.len() - 1]
-        } else {
-            persona
-        };
+        let whose = whose(&self.0, node);
         Ok(Request {
             provider: "world".into(),
             model: "m".into(),
@@ -171,8 +167,23 @@ impl Requests for Names {
             }],
             parameters: Arc::default(),
             variant: None,
-            delivery: Delivery::default(),
+            delivery: Delivery {
+                shared: vec![Mark {
+                    message: 0,
+                    bytes: whose.len(),
+                }],
+                ..Delivery::default()
+            },
         })
+    }
+}
+
+/// What the request of a node begins with. The first chunk is the same for every ten personas.
+fn whose(persona: &PersonaId, node: usize) -> &str {
+    let persona = persona.as_str();
+    match node {
+        0 => &persona[..persona.len() - 1],
+        _ => persona,
     }
 }
 
@@ -213,6 +224,7 @@ struct Night {
     concurrency: Option<usize>,
     rpm: Option<u32>,
     tpm: Option<u32>,
+    prefix: PrefixOrder,
     seed: u64,
 }
 
@@ -242,6 +254,7 @@ impl Night {
             provider: "world".into(),
             simulated: false,
             reserves_output_cap: false,
+            prefix: self.prefix,
             seed: self.seed,
         }
     }
@@ -319,26 +332,75 @@ fn busiest_minute(sent: &[Duration]) -> usize {
     most
 }
 
+/// Watches that, while no call with a prefix has been answered, no two are on their way.
+struct Leaders {
+    share: bool,
+    on_their_way: HashMap<String, usize>,
+    answered: HashSet<String>,
+}
+
+impl Leaders {
+    fn new(night: &Night) -> Self {
+        Self {
+            share: night.prefix == PrefixOrder::Share,
+            on_their_way: HashMap::new(),
+            answered: HashSet::new(),
+        }
+    }
+
+    fn prefix(instance: &Instance) -> String {
+        let node = NODES
+            .iter()
+            .position(|line| line.split(':').next() == Some(instance.node.as_str()));
+        whose(&instance.persona, node.unwrap()).to_owned()
+    }
+
+    fn started(&mut self, instance: &Instance) {
+        let prefix = Self::prefix(instance);
+        let count = self.on_their_way.entry(prefix.clone()).or_default();
+        *count += 1;
+        assert!(
+            !self.share || *count == 1 || self.answered.contains(&prefix),
+            "{instance} is sent beside its leader"
+        );
+    }
+
+    fn ended(&mut self, instance: &Instance, outcome: &CallOutcome) {
+        let prefix = Self::prefix(instance);
+        *self.on_their_way.get_mut(&prefix).unwrap() -= 1;
+        if matches!(outcome, CallOutcome::Ok { .. } | CallOutcome::Rejected { .. }) {
+            self.answered.insert(prefix);
+        }
+    }
+}
+
 /// What must hold of the events of one run that came to its end.
 fn check_events(night: &Night, told: &Told) {
     let mut in_flight = 0_usize;
     let mut nodes: HashMap<Instance, NodeStatus> = HashMap::new();
     let mut personas: HashMap<PersonaId, PersonaStatus> = HashMap::new();
     let mut last = Duration::ZERO;
+    let mut leaders = Leaders::new(night);
     for (i, stamped) in told.events.iter().enumerate() {
         assert!(stamped.at >= last, "time goes on");
         last = stamped.at;
         match &stamped.event {
             Event::RunStarted(_) => assert_eq!(i, 0),
             Event::RunFinished { .. } => assert_eq!(i, told.events.len() - 1),
-            Event::CallStarted { .. } => {
+            Event::CallStarted { instance, .. } => {
+                leaders.started(instance);
                 in_flight += 1;
                 assert!(
                     night.concurrency.is_none_or(|most| in_flight <= most),
                     "{in_flight} in flight"
                 );
             }
-            Event::CallEnded { .. } => in_flight -= 1,
+            Event::CallEnded {
+                instance, outcome, ..
+            } => {
+                leaders.ended(instance, outcome);
+                in_flight -= 1;
+            }
             Event::NodeFinished(node) => {
                 let twice = nodes.insert(node.instance.clone(), node.status);
                 assert_eq!(twice, None, "{} ended twice", node.instance);
@@ -377,6 +439,7 @@ fn night(seed: u64) {
             concurrency: [None, Some(1), Some(16), Some(64), Some(200)][chance.usize(0..5)],
             rpm: [None, Some(60), Some(500), Some(2_000)][chance.usize(0..4)],
             tpm: [None, Some(200_000), Some(2_000_000)][chance.usize(0..3)],
+            prefix: [PrefixOrder::Share, PrefixOrder::Eager][seed as usize % 2],
             seed,
         };
         let world = Arc::new(World::new(seed, chance.f64() * 0.3));
@@ -489,6 +552,7 @@ fn a_quiet_night_takes_as_long_as_its_limit_says() {
             concurrency: Some(500),
             rpm: Some(600),
             tpm: None,
+            prefix: PrefixOrder::Eager,
             seed: 1,
         };
         let world = Arc::new(World::new(1, 0.0));
@@ -515,6 +579,7 @@ async fn poisoned(poison: Poison) -> (Told, Duration) {
         concurrency: Some(16),
         rpm: None,
         tpm: None,
+        prefix: PrefixOrder::Share,
         seed: 1,
     };
     let world = Arc::new(World {
@@ -585,6 +650,7 @@ fn equal_requests_are_paid_once_and_told_as_cached() {
             concurrency: Some(64),
             rpm: None,
             tpm: None,
+            prefix: PrefixOrder::Eager,
             seed: 1,
         };
         let world = Arc::new(World::new(1, 0.0));

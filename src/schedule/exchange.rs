@@ -6,7 +6,7 @@ use crate::call::{Cut, Fault, Key, Rejection};
 use crate::config::Retry;
 use crate::events::{Failure, NodeStatus};
 use crate::names::{PersonaId, Stop};
-use crate::schedule::{Halt, Handle};
+use crate::schedule::{Halt, Handle, SharedPrefix};
 
 /// What a run asks of the scheduler.
 #[derive(Clone, Debug)]
@@ -29,8 +29,14 @@ pub enum Input {
         slot: usize,
         result: Result<(), Failure>,
     },
-    /// The node's request was rendered: its key and the tokens to reserve for it.
-    Rendered { handle: Handle, key: Key, tokens: u64 },
+    /// The node's request was rendered: its key, the tokens to reserve for it, and its prefix where
+    /// calls that have it are to wait for the first of them.
+    Rendered {
+        handle: Handle,
+        key: Key,
+        tokens: u64,
+        prefix: Option<SharedPrefix>,
+    },
     /// The node's request cannot be made.
     Unrenderable { handle: Handle, failure: Failure },
     /// The store has the answer, or not.

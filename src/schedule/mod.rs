@@ -4,14 +4,17 @@
 //!
 //! The approach: personas are opened while there is room, one after the other. A node whose needs
 //! are done is rendered, claims the key of its request (one owner for each key, twins wait), and
-//! is looked up. A hit is done; a miss is queued. [`Schedule::candidate`] names the node that
-//! should be sent next, if one may be; the driver asks the limits and says [`Input::Granted`].
+//! is looked up. A hit is done; a miss is queued, or held while the first call with the same long
+//! prefix is on its way, so that the provider's cache serves the others. [`Schedule::candidate`]
+//! names the node that should be sent next, if one may be; the driver asks the limits and says
+//! [`Input::Granted`].
 //! What comes back ends the node or sends it to a pause. When all nodes of a persona have ended,
 //! its transcript is written and its slot is free.
 
 mod exchange;
 mod finish;
 mod halt;
+mod prefixes;
 mod reply;
 mod slots;
 mod states;
@@ -27,6 +30,7 @@ use crate::names::{PersonaId, Stop};
 
 pub use exchange::{Action, Input, Settings};
 pub use halt::Halt;
+pub use prefixes::SharedPrefix;
 pub use states::Handle;
 
 use halt::Gate;
@@ -92,9 +96,9 @@ impl Schedule {
             return None;
         }
         let handle = if self.gate.is_probing() {
-            self.states.probe()
+            self.states.probe(now)
         } else {
-            self.states.first_queued()
+            self.states.next(now)
         }?;
         Some((handle, self.states.node(handle).tokens))
     }
@@ -119,19 +123,25 @@ impl Schedule {
     /// Moves the nodes whose pause is over back to the queue.
     fn wake(&mut self, now: Duration) {
         while let Some((_, handle)) = self.states.next_timer().filter(|(until, _)| *until <= now) {
-            self.states.set(handle, State::Queued);
+            self.states.queue(now, handle);
         }
+        self.states.succeed(now);
     }
 
     fn take(&mut self, now: Duration, input: Input, actions: &mut Vec<Action>) {
         match input {
             Input::Start => {}
             Input::Opened { slot, result } => self.opened(slot, result, actions),
-            Input::Rendered { handle, key, tokens } => self.rendered(handle, key, tokens, actions),
+            Input::Rendered {
+                handle,
+                key,
+                tokens,
+                prefix,
+            } => self.rendered(handle, key, tokens, prefix, actions),
             Input::Unrenderable { handle, failure } => self.fail(handle, failure, actions),
             Input::Looked { handle, hit: true } => self.done(handle, NodeStatus::Cached, actions),
-            Input::Looked { handle, hit: false } => self.states.set(handle, State::Queued),
-            Input::Granted { handle } => self.send(handle, actions),
+            Input::Looked { handle, hit: false } => self.states.queue(now, handle),
+            Input::Granted { handle } => self.send(now, handle, actions),
             Input::Answered { handle } => self.answered(now, handle, actions),
             Input::Rejected {
                 handle,
@@ -173,7 +183,17 @@ impl Schedule {
         actions.push(Action::Render { handle });
     }
 
-    fn rendered(&mut self, handle: Handle, key: Key, tokens: u64, actions: &mut Vec<Action>) {
+    fn rendered(
+        &mut self,
+        handle: Handle,
+        key: Key,
+        tokens: u64,
+        prefix: Option<SharedPrefix>,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(prefix) = prefix {
+            self.states.share(handle, prefix);
+        }
         let node = self.states.node_mut(handle);
         node.key = Some(key);
         node.tokens = tokens;
@@ -191,11 +211,11 @@ impl Schedule {
         }
     }
 
-    fn send(&mut self, handle: Handle, actions: &mut Vec<Action>) {
+    fn send(&mut self, now: Duration, handle: Handle, actions: &mut Vec<Action>) {
         if matches!(self.states.node(handle).state, State::Backoff(_)) {
             self.states.set(handle, State::Queued);
         }
-        self.states.set(handle, State::InFlight);
+        self.states.send(now, handle);
         self.sent += 1;
         let (call, answered) = (self.sent, self.gate.answered_calls());
         let node = self.states.node_mut(handle);
@@ -223,18 +243,32 @@ impl Schedule {
 
     /// Opens personas while what can be sent and what is on its way there does not fill the free
     /// slots with some to spare. Finishing started personas goes before starting new ones: that
-    /// is the order of the queue; this only keeps the queue from running dry.
+    /// is the order of the queue; this only keeps the queue from running dry. Those who are held
+    /// can be sent soon but not now: beside them there are always some that go first for another
+    /// persona.
     fn admit(&mut self, actions: &mut Vec<Action>) {
         let slots = self.slots.allowed();
         // Reading ahead costs memory and no money; so many look-ups at once keep the disk busy.
         let spare = slots.clamp(32, 1024);
-        while !self.gate.is_closing() && self.states.sendable() + self.states.approaching() < slots + spare {
+        let unfinished = self.waiting.len() + self.states.open_count();
+        self.states.set_tail(unfinished <= slots);
+        while !self.gate.is_closing() && self.wants_more(slots, spare) {
             let Some(persona) = self.waiting.pop() else { break };
             let slot = self.states.open();
             actions.push(Action::Open { slot, persona });
         }
-        let unfinished = self.waiting.len() + self.states.open_count();
-        self.states.set_tail(unfinished <= slots);
+    }
+
+    fn wants_more(&self, slots: usize, spare: usize) -> bool {
+        let states = &self.states;
+        let ready = states.sendable();
+        if ready + states.approaching() + states.held() < slots + spare {
+            return true;
+        }
+        // In the tail, whoever goes first for a persona begins a chain of three calls: at once.
+        let free = slots.saturating_sub(states.in_flight());
+        states.shares()
+            && (states.is_tail() || ready + states.leaders_approaching() < free + slots.div_ceil(4).min(64))
     }
 
     fn end_if_over(&mut self, actions: &mut Vec<Action>) {

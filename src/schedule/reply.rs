@@ -25,6 +25,7 @@ impl Schedule {
         let before = self.slots.allowed();
         self.slots.answered(self.states.in_flight());
         self.tell_concurrency(before, actions);
+        self.states.keeps_prefix(now, handle);
         self.done(handle, NodeStatus::Called, actions);
     }
 
@@ -40,6 +41,8 @@ impl Schedule {
         self.server_works(now, actions);
         let cause = cut.map_or_else(|| rejection.to_string(), |cut| cut.to_string());
         let advice = cut.map_or_else(String::new, |cut| format!("; {}", cut.advice()));
+        // A bad answer is one: its prompt was read.
+        self.states.keeps_prefix(now, handle);
         let node = self.states.node_mut(handle);
         node.rejected += 1;
         if node.rejected > self.retry.rejected {
@@ -104,7 +107,8 @@ impl Schedule {
         let node = self.states.node_mut(handle);
         // An outage is not a failure: what fails while nothing else succeeds does not count.
         let counts = match fault.kind {
-            FaultKind::RateLimited => false,
+            // A hint that is refused is left out the next time.
+            FaultKind::RateLimited | FaultKind::BadParameter => false,
             kind if kind.is_outage() => answered > node.answered_before,
             _ => true,
         };
@@ -125,7 +129,7 @@ impl Schedule {
                 fault.message
             );
             self.gate.let_last_tries_go();
-            self.states.release();
+            self.states.release(now);
             return self.fail(handle, failure, actions);
         }
         let node = self.states.node_mut(handle);
@@ -179,7 +183,8 @@ impl Schedule {
     pub(super) fn server_works(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if let Some(Change::OutageEnded { lasted }) = self.gate.answered(now) {
             // Whoever waits does so because of the outage, and that is over.
-            self.states.release();
+            self.states.release(now);
+            self.states.regroup(now);
             actions.push(Action::OutageEnded { lasted });
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::call::{FaultKind, Key};
 use crate::events::Failure;
 use crate::graph::Graph;
+use crate::schedule::prefixes::{Prefixes, SharedPrefix};
 
 /// One node of one open persona.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,7 +21,7 @@ pub struct Handle {
     pub node: usize,
 }
 
-/// Where a node stands. The way is down the list; `Backoff` goes back to `Queued`.
+/// Where a node stands. The way is down the list; `Backoff` goes back to `Held` or `Queued`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Its persona is still being read.
@@ -33,6 +34,9 @@ pub enum State {
     Looking,
     /// Another node with the same request is ahead; this one looks when that one is through.
     Twin,
+    /// To be sent once another call with the same prefix is answered: the provider's cache will
+    /// hold the prefix then.
+    Held,
     /// No answer in the store: to be sent.
     Queued,
     /// Sent; the answer is not there yet, or not durable yet.
@@ -53,6 +57,11 @@ impl State {
         matches!(self, State::Done | State::Failed | State::Skipped)
     }
 
+    /// True for those of whom one goes first.
+    fn is_on_its_way(self) -> bool {
+        matches!(self, State::Queued | State::InFlight)
+    }
+
     /// True while the driver owes an input for it, calls in flight apart.
     fn is_job(self) -> bool {
         matches!(self, State::Rendering | State::Looking)
@@ -65,6 +74,10 @@ pub struct Node {
     pub state: State,
     /// The key of its request, once it is rendered.
     pub key: Option<Key>,
+    /// What its request shares with others, where holding others back for it is worth it.
+    pub prefix: Option<SharedPrefix>,
+    /// Its place in the queue, while it is there.
+    order: Order,
     /// Tokens to reserve for it.
     pub tokens: u64,
     /// Calls sent.
@@ -106,6 +119,7 @@ pub struct States {
     queue: BTreeSet<(Order, Handle)>,
     /// What waits for a time.
     timers: BTreeSet<(Duration, Handle)>,
+    prefixes: Prefixes,
     tail: bool,
     in_flight: usize,
     jobs: usize,
@@ -126,6 +140,7 @@ impl States {
             admitted: 0,
             queue: BTreeSet::new(),
             timers: BTreeSet::new(),
+            prefixes: Prefixes::default(),
             tail: false,
             in_flight: 0,
             jobs: 0,
@@ -140,6 +155,8 @@ impl States {
         let fresh = Node {
             state: State::Unread,
             key: None,
+            prefix: None,
+            order: Order::default(),
             tokens: 0,
             attempts: 0,
             faults: 0,
@@ -187,6 +204,9 @@ impl States {
             .take()
             .expect("BUG: a closed slot is closed again");
         debug_assert_eq!(open.unfinished, 0);
+        for prefix in open.nodes.iter().filter_map(|node| node.prefix) {
+            self.prefixes.remove(prefix.id);
+        }
     }
 
     pub fn at(&self, slot: usize) -> &Open {
@@ -213,16 +233,22 @@ impl States {
     pub fn set(&mut self, handle: Handle, to: State) {
         let from = std::mem::replace(&mut self.node_mut(handle).state, to);
         debug_assert!(!from.is_final(), "BUG: {handle:?} leaves {from:?} for {to:?}");
+        let prefix = self.node(handle).prefix.map(|prefix| prefix.id);
         match from {
             State::InFlight => self.in_flight -= 1,
-            State::Queued => _ = self.queue.remove(&(self.order(handle), handle)),
+            State::Queued => _ = self.queue.remove(&(self.node(handle).order, handle)),
             State::Backoff(until) => _ = self.timers.remove(&(until, handle)),
+            State::Held => prefix.iter().for_each(|&id| self.prefixes.unhold(id, handle)),
             _ => {}
+        }
+        if let Some(prefix) = prefix.filter(|_| from.is_on_its_way() && !to.is_on_its_way()) {
+            self.prefixes.left(prefix, handle);
         }
         match to {
             State::InFlight => self.in_flight += 1,
-            State::Queued => _ = self.queue.insert((self.order(handle), handle)),
+            State::Queued => self.enqueue(handle),
             State::Backoff(until) => _ = self.timers.insert((until, handle)),
+            State::Held => prefix.iter().for_each(|&id| self.prefixes.hold(id, handle)),
             _ => {}
         }
         self.twins -= usize::from(from == State::Twin);
@@ -238,50 +264,146 @@ impl States {
     pub fn set_tail(&mut self, tail: bool) {
         if self.tail != tail {
             self.tail = tail;
-            let handles: Vec<Handle> = self.queue.iter().map(|&(_, handle)| handle).collect();
-            self.queue = handles
-                .into_iter()
-                .map(|handle| (self.order(handle), handle))
-                .collect();
+            let queue = std::mem::take(&mut self.queue);
+            queue.into_iter().for_each(|(_, handle)| self.enqueue(handle));
         }
     }
 
+    /// True once no more personas are unfinished than there are slots.
+    pub fn is_tail(&self) -> bool {
+        self.tail
+    }
+
+    fn enqueue(&mut self, handle: Handle) {
+        let order = self.order(handle);
+        self.node_mut(handle).order = order;
+        self.queue.insert((order, handle));
+    }
+
+    /// In the tail, whoever others wait for is one call farther from the end than they are.
     fn order(&self, handle: Handle) -> Order {
+        let leads = self
+            .node(handle)
+            .prefix
+            .is_some_and(|prefix| self.prefixes.leads(prefix.id, handle));
         let height = if self.tail {
-            self.graph.height(handle.node)
+            self.graph.height(handle.node) + usize::from(leads)
         } else {
             0
         };
         (Reverse(height), self.at(handle.slot).admitted, handle.node)
     }
 
-    /// The node to send next.
+    /// Notes what the request of a node shares with others.
+    pub fn share(&mut self, handle: Handle, prefix: SharedPrefix) {
+        self.node_mut(handle).prefix = Some(prefix);
+        self.prefixes.add(prefix.id);
+    }
+
+    /// To be sent, as soon as its prefix allows.
+    pub fn queue(&mut self, now: Duration, handle: Handle) {
+        if self.goes(now, handle) {
+            self.set(handle, State::Queued);
+        } else {
+            self.set(handle, State::Held);
+        }
+    }
+
+    /// False if a node has to wait for another with the same prefix; else that is settled, and
+    /// the others may have to wait for it.
+    fn goes(&mut self, now: Duration, handle: Handle) -> bool {
+        let Some(prefix) = self.node(handle).prefix else {
+            return true;
+        };
+        let goes = self.prefixes.may_go(now, prefix.id, handle);
+        if goes {
+            self.prefixes.goes(now, prefix.id, handle);
+        }
+        goes
+    }
+
+    /// A node is sent.
+    pub fn send(&mut self, now: Duration, handle: Handle) {
+        self.goes(now, handle);
+        self.set(handle, State::InFlight);
+    }
+
+    /// A call was answered, badly or well: from now on the provider keeps its prefix for a while,
+    /// and those who waited for that can go.
+    pub fn keeps_prefix(&mut self, now: Duration, handle: Handle) {
+        if let Some(prefix) = self.node(handle).prefix {
+            for held in self.prefixes.answered(now, prefix) {
+                self.set(held, State::Queued);
+            }
+        }
+    }
+
+    /// Where the one that went first has gone without an answer, the next one does.
+    pub fn succeed(&mut self, now: Duration) {
+        for held in self.prefixes.orphans() {
+            if self.goes(now, held) {
+                self.set(held, State::Queued);
+            }
+        }
+    }
+
+    /// Looks at everyone in the queue anew: after a long silence the provider may keep nothing.
+    pub fn regroup(&mut self, now: Duration) {
+        let queue: Vec<Handle> = self.queue.iter().map(|&(_, handle)| handle).collect();
+        for handle in queue {
+            if !self.goes(now, handle) {
+                self.set(handle, State::Held);
+            }
+        }
+    }
+
+    /// The first node in the queue.
     pub fn first_queued(&self) -> Option<Handle> {
         self.queue.first().map(|&(_, handle)| handle)
     }
 
+    /// The node to send next. Who may no longer go, because the provider has forgotten the prefix
+    /// and another one is on its way with it, is held on the way.
+    pub fn next(&mut self, now: Duration) -> Option<Handle> {
+        while let Some(handle) = self.first_queued() {
+            if self.goes(now, handle) {
+                return Some(handle);
+            }
+            self.set(handle, State::Held);
+        }
+        None
+    }
+
     /// The node to send in an outage: the one that was tried least, so that a node that fails
     /// every time does not make an outage look endless.
-    pub fn probe(&self) -> Option<Handle> {
+    pub fn probe(&self, now: Duration) -> Option<Handle> {
         let queued = self.queue.iter().map(|&(_, handle)| handle);
         let waiting = self.timers.iter().map(|&(_, handle)| handle);
+        let may_go = |handle: &Handle| {
+            let prefix = self.node(*handle).prefix;
+            prefix.is_none_or(|prefix| self.prefixes.may_go(now, prefix.id, *handle))
+        };
         queued
             .chain(waiting)
+            .filter(may_go)
             .min_by_key(|&handle| self.node(handle).attempts)
     }
 
     /// The nodes of which something can still be heard: in flight, or to be sent now or after a
     /// pause. `None` while others are on their way there.
     pub fn left(&self) -> Option<impl Iterator<Item = &Node>> {
-        let left = |node: &&Node| matches!(node.state, State::InFlight | State::Queued | State::Backoff(_));
+        let left = |node: &&Node| {
+            use State::{Backoff, Held, InFlight, Queued};
+            matches!(node.state, InFlight | Queued | Held | Backoff(_))
+        };
         let nodes = self.slots.iter().flatten().flat_map(|open| &open.nodes);
         (self.jobs + self.opening == 0).then(|| nodes.filter(left))
     }
 
     /// Ends every pause.
-    pub fn release(&mut self) {
+    pub fn release(&mut self, now: Duration) {
         while let Some((_, handle)) = self.next_timer() {
-            self.set(handle, State::Queued);
+            self.queue(now, handle);
         }
     }
 
@@ -303,6 +425,22 @@ impl States {
     /// that wait for a twin: what is open must be bounded, whatever it waits for.
     pub fn approaching(&self) -> usize {
         self.jobs + self.twins + self.opening * self.graph.roots().count()
+    }
+
+    /// Nodes that can be sent once others with the same prefix are answered.
+    pub fn held(&self) -> usize {
+        self.prefixes.held()
+    }
+
+    /// True while open personas have nodes of which one goes first.
+    pub fn shares(&self) -> bool {
+        self.prefixes.is_in_use()
+    }
+
+    /// How many nodes those on their way to the queue will bring into it at least, if of each
+    /// persona one goes first.
+    pub fn leaders_approaching(&self) -> usize {
+        (self.jobs + self.twins).div_ceil(self.graph.roots().count().max(1)) + self.opening
     }
 
     /// True while the driver owes an input.

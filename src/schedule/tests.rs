@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use proptest::prelude::*;
 
 use super::*;
-use crate::call::{Fault, FaultKind, Rejection};
+use crate::call::{Fault, FaultKind, Prefix, Rejection};
 use crate::graph::tests::graph;
+
+mod sharing;
 
 const SEVEN_AND_ONE: &[&str] = &[
     "c1",
@@ -39,6 +41,7 @@ fn personas(count: usize) -> Vec<PersonaId> {
 }
 
 type KeyOf = Box<dyn Fn(&str, usize) -> String>;
+type PrefixOf = Box<dyn Fn(&str, usize) -> Option<u128>>;
 type AnswerTo = Box<dyn FnMut(&str, usize, usize) -> Reply>;
 type LatencyOf = Box<dyn FnMut(&str, usize) -> Duration>;
 
@@ -56,6 +59,15 @@ struct World {
     keys: BTreeMap<Handle, Key>,
     /// Gives the key of a node; by default each has its own.
     key: KeyOf,
+    /// Gives the prefix of a node; by default none.
+    prefix: PrefixOf,
+    lifetime: Duration,
+    /// Until when the provider keeps a prefix.
+    kept: BTreeMap<Prefix, Duration>,
+    /// The prefix of each rendered node, and when its call was sent.
+    prefixes: BTreeMap<Handle, (Prefix, Duration)>,
+    /// Calls that found their prefix kept.
+    reads: usize,
     /// How a call ends: persona, node, the how-manieth call of the run.
     answer: AnswerTo,
     latency: LatencyOf,
@@ -87,6 +99,11 @@ impl World {
             stored: BTreeSet::new(),
             keys: BTreeMap::new(),
             key: Box::new(|persona, node| format!("{persona}/{node}")),
+            prefix: Box::new(|_, _| None),
+            lifetime: Duration::from_secs(1_800),
+            kept: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
+            reads: 0,
             answer: Box::new(|_, _, _| Reply::Good),
             latency: Box::new(|_, _| Duration::from_secs(1)),
             log: Vec::new(),
@@ -124,10 +141,18 @@ impl World {
                 let key = (self.key)(&self.names[&handle.slot], handle.node);
                 let key = Key::from(*blake3::hash(key.as_bytes()).as_bytes());
                 self.keys.insert(handle, key);
+                let prefix = (self.prefix)(&self.names[&handle.slot], handle.node).map(|id| SharedPrefix {
+                    id: id.into(),
+                    lifetime: self.lifetime,
+                });
+                self.prefixes.remove(&handle);
+                self.prefixes
+                    .extend(prefix.map(|prefix| (handle, (prefix.id, Duration::ZERO))));
                 inputs.push_back(Input::Rendered {
                     handle,
                     key,
                     tokens: 1,
+                    prefix,
                 });
             }
             Action::Look { handle } => {
@@ -136,6 +161,7 @@ impl World {
             }
             Action::Send { handle, .. } => {
                 self.sent.push(self.name(handle));
+                self.look_at_prefix(handle);
                 let latency = (self.latency)(&self.names[&handle.slot], handle.node);
                 self.calls.insert((self.now + latency, handle));
                 self.most_in_flight = self.most_in_flight.max(self.calls.len());
@@ -158,6 +184,34 @@ impl World {
             }
             Action::End(halt) => self.end = Some(halt),
             told => self.log.push(format!("{}s {told:?}", self.now.as_secs())),
+        }
+    }
+
+    /// What must hold of every call that is sent: the provider keeps its prefix, or none that was
+    /// sent since it was last kept is on its way.
+    fn look_at_prefix(&mut self, handle: Handle) {
+        let Some((prefix, at)) = self.prefixes.get_mut(&handle) else {
+            return;
+        };
+        *at = self.now;
+        let prefix = *prefix;
+        let until = self.kept.get(&prefix).copied().unwrap_or_default();
+        if self.now < until {
+            self.reads += 1;
+            return;
+        }
+        let beside = |(_, other): &&(Duration, Handle)| {
+            let (same, at) = self.prefixes.get(other).copied().unwrap_or((0.into(), until));
+            *other != handle && same == prefix && at >= until
+        };
+        let other = self.calls.iter().find(beside);
+        assert_eq!(other, None, "{} is sent beside its leader", self.name(handle));
+    }
+
+    /// From now on the provider keeps a prefix.
+    fn keep(&mut self, handle: Handle) {
+        if let Some((prefix, _)) = self.prefixes.get(&handle) {
+            self.kept.insert(*prefix, self.now + self.lifetime);
         }
     }
 
@@ -190,7 +244,11 @@ impl World {
 
     fn come_back(&mut self, handle: Handle) -> Input {
         let count = self.sent.len();
-        match (self.answer)(&self.names[&handle.slot].clone(), handle.node, count) {
+        let reply = (self.answer)(&self.names[&handle.slot].clone(), handle.node, count);
+        if matches!(reply, Reply::Good | Reply::Bad(_)) {
+            self.keep(handle);
+        }
+        match reply {
             Reply::Good => {
                 let new = self.stored.insert(self.keys[&handle]);
                 assert!(new, "{} was paid twice", self.name(handle));
@@ -797,6 +855,8 @@ proptest! {
         slots in 1usize..9,
         shared in 1usize..5,
         fixed in any::<bool>(),
+        groups in 0usize..4,
+        lifetime in 1u64..200,
         replies in proptest::collection::vec(replies(), 1..200),
         latencies in proptest::collection::vec(1u64..30, 1..50),
     ) {
@@ -808,6 +868,12 @@ proptest! {
             let number: usize = persona[1..].parse().unwrap();
             format!("{}/{node}", number % shared)
         });
+        // Their nodes begin alike, in no, one or more ways.
+        world.prefix = Box::new(move |persona, node| {
+            let number: usize = persona[1..].parse().unwrap();
+            (groups > 0).then(|| (number % shared * 10 + node % groups) as u128 + 1)
+        });
+        world.lifetime = Duration::from_secs(lifetime);
         let mut reply = replies.into_iter();
         world.answer = Box::new(move |_, _, _| reply.next().unwrap_or(Reply::Good));
         let mut latency = latencies.into_iter().cycle();

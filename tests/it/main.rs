@@ -16,5 +16,6 @@ mod layers;
 mod main_job;
 mod outputs;
 mod project;
+mod prompt_cache;
 mod refused;
 mod wire;

@@ -315,3 +315,55 @@ fn prices() {
     assert_eq!(config.prices["m 1"], Price::per_million(1.0, None, None, 2.5));
     assert_eq!(config.prices.len(), 2);
 }
+
+/// A hint goes to those who are known to take it, unless the pipeline says otherwise.
+#[test]
+fn hints_for_prompt_caches() {
+    use CacheHint::{Breakpoints, Key, Nothing};
+    const OPENAI: &str = "kind = \"openai\"";
+    const OTHER: &str = "kind = \"openai\"\nbase_url = \"http://localhost:11434/v1\"";
+    const FAKE: &str = "kind = \"openai\"\nbase_url = \"https://notopenai.com/v1\"";
+    const AZURE: &str = "kind = \"openai\"\nbase_url = \"https://me.openai.azure.com/openai/v1\"";
+    let rows = [
+        (OPENAI, "gpt-6-luna", "", Breakpoints),
+        (OPENAI, "gpt-5.6-sol", "", Breakpoints),
+        (OPENAI, "gpt-5.5", "", Key),
+        (OPENAI, "gpt-4o", "", Key),
+        (OPENAI, "o3", "", Key),
+        (OTHER, "gpt-6-luna", "", Nothing),
+        (FAKE, "gpt-6-luna", "", Nothing),
+        (AZURE, "gpt-6-luna", "", Nothing),
+        ("", "gpt-6-luna", "", Breakpoints),
+        ("", "gpt-4o", "", Nothing),
+        ("", "simulator", "", Nothing),
+        (OPENAI, "gpt-6-luna", "auto", Breakpoints),
+        (OPENAI, "gpt-6-luna", "key", Key),
+        (OPENAI, "gpt-6-luna", "off", Nothing),
+        (OPENAI, "gpt-4o", "off", Nothing),
+        (OTHER, "m", "explicit", Breakpoints),
+        (OTHER, "m", "key", Key),
+        ("", "m", "explicit", Breakpoints),
+    ];
+    for (provider, model, setting, hint) in rows {
+        let setting = match setting {
+            "" => String::new(),
+            word => format!("prompt_cache = {word:?}"),
+        };
+        let text = format!(
+            "[provider]\n{provider}\n{setting}\n[model]\nname = {model:?}\n[[node]]\nid = \"a\"\nprompt = \"p.md\"\n"
+        );
+        assert_eq!(right(&text).nodes[0].model.cache, hint, "{text}");
+    }
+    let own = "[provider]\nkind = \"openai\"\n[model]\nname = \"gpt-6-luna\"\n[[node]]\nid = \"a\"\nprompt = \"p.md\"\n";
+    let own = right(&format!("{own}model.extra.prompt_cache_key = \"mine\"\n"));
+    assert_eq!(own.nodes[0].model.cache, Nothing, "said in `extra`");
+}
+
+#[test]
+fn the_order_of_calls_that_share_a_prefix() {
+    let order = |text: &str| right_with_node(text).schedule.prefix;
+    assert_eq!(order(""), PrefixOrder::Auto);
+    assert_eq!(order("[schedule]"), PrefixOrder::Auto);
+    assert_eq!(order("[schedule]\nprefix = \"share\""), PrefixOrder::Share);
+    assert_eq!(order("[schedule]\nprefix = \"eager\""), PrefixOrder::Eager);
+}

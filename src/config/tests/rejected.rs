@@ -653,6 +653,33 @@ fn providers() {
     "#);
 }
 
+#[test]
+fn prompt_caches() {
+    reads!(with_node("[provider]\nprompt_cache = \"explicitly\""), @r#"
+    `provider.prompt_cache` is `explicitly`, which does not exist
+      --> pipeline.toml:2
+
+    hint: did you mean `explicit`?
+    "#);
+    reads!(with_node("[provider]\nprompt_cache = true"), @r#"
+    `provider.prompt_cache` must be a text in quotes, not `true`
+      --> pipeline.toml:2
+
+    hint: put it in quotes: `prompt_cache = "true"`
+    "#);
+    reads!(with_node("[schedule]\nprefix = \"lazy\"\nprefixes = 1"), @r#"
+    `schedule.prefix` is `lazy`, which does not exist
+      --> pipeline.toml:2
+
+    hint: it is one of `share`, `eager`
+
+    unknown key `schedule.prefixes`
+      --> pipeline.toml:3
+
+    hint: did you mean `prefix`?
+    "#);
+}
+
 /// What stands in a key or a URL by mistake is never repeated: errors end up in logs.
 #[test]
 fn no_secret_is_shown() {
@@ -697,7 +724,7 @@ fn all_at_once_and_in_order() {
     unknown key `oops`
       --> pipeline.toml:8
 
-    hint: known keys are `pipeline`, `provider`, `simulator`, `model`, `limits`, `retry`, `prices`, `prompts`, `node`
+    hint: known keys are `pipeline`, `provider`, `simulator`, `model`, `limits`, `retry`, `schedule`, `prices`, `prompts`, `node`
     "#
     );
 }

@@ -264,6 +264,23 @@ const NOT_IN_THE_KEY: &[Row] = &[
         &[&[(P, "\"max_tokens\"", "\"max_completion_tokens\"")]],
     ),
     Row(
+        "`provider.prompt_cache`",
+        Effect::None,
+        &[
+            &[(P, "\"max_tokens\"", "\"max_tokens\"\nprompt_cache = \"explicit\"")],
+            &[(P, "\"max_tokens\"", "\"max_tokens\"\nprompt_cache = \"key\"")],
+            &[(P, "\"max_tokens\"", "\"max_tokens\"\nprompt_cache = \"off\"")],
+        ],
+    ),
+    Row(
+        "`schedule`",
+        Effect::None,
+        &[
+            &[(P, "[retry]", "[schedule]\nprefix = \"share\"\n[retry]")],
+            &[(P, "[retry]", "[schedule]\nprefix = \"eager\"\n[retry]")],
+        ],
+    ),
+    Row(
         "`provider.api_key_env`",
         Effect::None,
         &[&[(P, "\"KEY\"", "\"OTHER\"")]],
@@ -511,10 +528,13 @@ fn a_request_has_no_field_for_the_run_the_time_or_the_attempt() {
         messages: _,
         parameters: _,
         variant: _,
-        delivery: Delivery {
-            max_output_tokens: _,
-            service_tier: _,
-        },
+        delivery:
+            Delivery {
+                max_output_tokens: _,
+                service_tier: _,
+                shared: _,
+                cache: _,
+            },
     } = request;
 }
 

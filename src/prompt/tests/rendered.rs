@@ -326,3 +326,88 @@ proptest! {
         }
     }
 }
+
+/// The texts up to each mark of a request.
+fn shared(project: &Project, node: usize) -> Vec<String> {
+    let request = project.request(node).unwrap_or_else(|error| panic!("{error}"));
+    let marks = request.delivery.shared.iter();
+    marks
+        .map(|mark| request.messages[mark.message].content[..mark.bytes].to_owned())
+        .collect()
+}
+
+/// Two chunks and a combine with these defaults.
+fn sharing(system: &str, context: &str) -> Project {
+    let mut project = Project::new("");
+    project
+        .pipeline
+        .push_str("[prompts]\nsystem = \"system.md\"\ncontext = \"context.md\"\n");
+    project.with("system.md", system).with("context.md", context)
+}
+
+#[test]
+fn marks_stand_after_what_other_requests_begin_with() {
+    let project = sharing("Be brief.", "# {{ persona.profile }}");
+    for node in 0..3 {
+        assert_eq!(
+            shared(&project, node),
+            ["Be brief.", "# Ann is old.\n\n"],
+            "{node}"
+        );
+    }
+    let project = sharing("Be brief, {{ persona.id }}.", "# {{ persona.profile }}");
+    assert_eq!(
+        shared(&project, 0),
+        ["# Ann is old.\n\n"],
+        "a system message of one persona alone is shared with its context"
+    );
+    let project = sharing("", "# {{ persona.profile }}");
+    assert_eq!(shared(&project, 0), ["# Ann is old.\n\n"]);
+    let project = sharing("Be brief.", "");
+    assert_eq!(shared(&project, 0), ["Be brief."]);
+    let mut project = sharing("Be brief, {{ persona.id }}.", "");
+    project.pipeline = project.pipeline.replace("context = \"context.md\"\n", "");
+    assert_eq!(shared(&project, 0), ["Be brief, ann."]);
+}
+
+#[test]
+fn nobody_pays_for_keeping_what_nobody_reads() {
+    let alone = |change: &str| {
+        let mut project = sharing("Be brief.", "# {{ persona.profile }}");
+        project.pipeline = project.pipeline.replace("prompt = \"two.md\"", change);
+        let mut marks: Vec<usize> = (0..3).map(|node| shared(&project, node).len()).collect();
+        marks.remove(1);
+        (marks, shared(&project, 1))
+    };
+    let rows = [
+        "prompt = \"two.md\"\nmodel = { name = \"other\" }",
+        "prompt = \"two.md\"\nmodel = { reasoning_effort = \"low\" }",
+        "prompt = \"two.md\"\nmodel = { extra = { verbosity = \"low\" } }",
+    ];
+    for change in rows {
+        let (others, own) = alone(change);
+        assert_eq!(own, ["Be brief."], "{change}");
+        assert_eq!(others, [2, 2], "{change}");
+    }
+    let (_, own) = alone("prompt = \"two.md\"\nmodel = { temperature = 0.5 }");
+    assert_eq!(own.len(), 2, "a temperature breaks nothing");
+    let (_, own) = alone("prompt = \"two.md\"\nsystem = \"\"");
+    assert_eq!(own, [""; 0], "without the instructions nothing is alike");
+
+    let project = sharing("Be brief.", "# {{ persona.profile }} {{ vars.part }}");
+    let project = project.with(
+        "context.md",
+        "{% if vars.part is defined %}{{ vars.part }}{% endif %} {{ persona.profile }}",
+    );
+    assert_eq!(shared(&project, 0), ["Be brief."], "each node has its own `vars`");
+}
+
+#[test]
+fn a_mark_changes_no_text_and_no_key() {
+    let project = sharing("Be brief.", "# {{ persona.profile }}");
+    let request = project.request(0).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(request.messages[1].content, "# Ann is old.\n\n1");
+    let mut bare = request.clone();
+    bare.delivery = Delivery::default();
+    assert_eq!(crate::call::Key::of(&request), crate::call::Key::of(&bare));
+}

@@ -193,9 +193,14 @@ fn by_message(status: Option<u16>, message: &str) -> Option<FaultKind> {
 fn by_field(status: Option<u16>, error: &Envelope) -> Option<FaultKind> {
     match status {
         Some(403) if error.flagged => Some(FaultKind::RefusedInput),
-        Some(400 | 422) if error.param.as_deref() == Some("service_tier") => Some(FaultKind::BadParameter),
+        Some(400 | 422) if error.param.as_deref().is_some_and(is_delivery) => Some(FaultKind::BadParameter),
         _ => None,
     }
+}
+
+/// Fields that are sent for every node or for none.
+fn is_delivery(param: &str) -> bool {
+    param == "service_tier" || param.contains("prompt_cache")
 }
 
 /// Names of a rate that is exceeded. Weaker than every message: OpenAI uses `rate_limit_exceeded`

@@ -64,7 +64,10 @@ impl Envelope {
             message: message(error),
             names: names(error, &details),
             status: status(&error["code"]).or_else(|| status(&error["status"])),
-            param: error["param"].as_str().map(str::to_owned),
+            param: error["param"]
+                .as_str()
+                .map(str::to_owned)
+                .or_else(|| place(error)),
             wait: wait(error, &details),
             quotas: quotas(&details),
             flagged: is_flagged(&error["metadata"]),
@@ -134,6 +137,26 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
+/// FastAPI's validation (Mistral, vLLM) tells each error in an item of its own.
+fn validation(error: &Value) -> impl Iterator<Item = &Value> {
+    let items = error["detail"]
+        .as_array()
+        .or_else(|| error["message"]["detail"].as_array());
+    items.into_iter().flatten()
+}
+
+/// The field that FastAPI's first error is about: `["body", "messages", 0]` is `messages.0`.
+fn place(error: &Value) -> Option<String> {
+    let steps = validation(error).next()?["loc"].as_array()?.iter();
+    let steps = steps.map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned));
+    Some(
+        steps
+            .skip_while(|step| step == "body")
+            .collect::<Vec<_>>()
+            .join("."),
+    )
+}
+
 fn names(error: &Value, details: &[&Value]) -> Vec<String> {
     let fields = [
         &error["code"],
@@ -146,11 +169,7 @@ fn names(error: &Value, details: &[&Value]) -> Vec<String> {
     let detailed = details
         .iter()
         .flat_map(|detail| [&detail["error_code"], &detail["reason"]]);
-    // FastAPI's validation (Mistral, vLLM) names each error in its own item.
-    let validation = error["detail"]
-        .as_array()
-        .or_else(|| error["message"]["detail"].as_array());
-    let validation = validation.into_iter().flatten().map(|item| &item["type"]);
+    let validation = validation(error).map(|item| &item["type"]);
     let all = fields.into_iter().chain(detailed).chain(validation);
     all.filter_map(Value::as_str).map(str::to_lowercase).collect()
 }

@@ -86,7 +86,16 @@ impl Reading<'_> {
         let mut shown = texts
             .map(|text| self.words.line(text, MESSAGE))
             .filter(|text| !text.is_empty());
-        let message = shown.next().unwrap_or_else(|| NO_REASON.to_owned());
+        let mut message = shown.next().unwrap_or_else(|| NO_REASON.to_owned());
+        // What is only a hint can be left out: it must be told apart from what is asked for.
+        if let Some(param) = error
+            .param
+            .as_deref()
+            .filter(|param| param.contains("prompt_cache"))
+            && !message.contains(param)
+        {
+            message = format!("{message} (`{}`)", self.words.name(param));
+        }
         self.finish(
             Fault {
                 scope,

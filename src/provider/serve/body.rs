@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::refusal::Refusal;
-use crate::call::{Delivery, Message, Request, Role};
+use crate::call::prompt_cache::refuses_breakpoints;
+use crate::call::{CacheHint, Delivery, Mark, Message, Request, Role};
 use crate::provider::simulator;
 
 /// The names of the output limit.
@@ -23,7 +24,8 @@ pub fn read(body: &[u8]) -> Result<Request, Refusal> {
         Refusal::bad_request(message, None, None)
     })?;
     let model = model(fields.remove("model"))?;
-    let messages = messages(fields.remove("messages"))?;
+    let (messages, mut shared) = messages(fields.remove("messages"))?;
+    let cache = cache(&mut fields, &model, &messages, &mut shared)?;
     let max_output_tokens = output_cap(&mut fields)?;
     let service_tier = match fields.remove("service_tier") {
         None | Some(Value::Null) => None,
@@ -40,6 +42,8 @@ pub fn read(body: &[u8]) -> Result<Request, Refusal> {
         delivery: Delivery {
             max_output_tokens,
             service_tier,
+            shared,
+            cache,
         },
     })
 }
@@ -56,7 +60,8 @@ fn model(value: Option<Value>) -> Result<Arc<str>, Refusal> {
     }
 }
 
-fn messages(value: Option<Value>) -> Result<Vec<Message>, Refusal> {
+/// The messages, and where in them the breakpoints are.
+fn messages(value: Option<Value>) -> Result<(Vec<Message>, Vec<Mark>), Refusal> {
     match value {
         None | Some(Value::Null) => Err(Refusal::bad_request(
             "Missing required parameter: 'messages'.",
@@ -68,13 +73,18 @@ fn messages(value: Option<Value>) -> Result<Vec<Message>, Refusal> {
             Some("messages"),
             Some("empty_array"),
         )),
-        Some(Value::Array(messages)) => messages.into_iter().enumerate().map(message).collect(),
+        Some(Value::Array(messages)) => {
+            let mut marks = Vec::new();
+            let messages = messages.into_iter().enumerate();
+            let messages: Result<_, _> = messages.map(|each| message(each, &mut marks)).collect();
+            Ok((messages?, marks))
+        }
         Some(other) => Err(wrong_type("messages", "an array of objects", &other)),
     }
 }
 
 /// Reads one message. The built-in model knows instructions and everything else.
-fn message((index, value): (usize, Value)) -> Result<Message, Refusal> {
+fn message((index, value): (usize, Value), marks: &mut Vec<Mark>) -> Result<Message, Refusal> {
     let invalid = |what: &str| {
         let message = format!("Invalid value for 'messages[{index}]': {what}.");
         Refusal::bad_request(message, Some("messages"), Some("invalid_value"))
@@ -94,7 +104,14 @@ fn message((index, value): (usize, Value)) -> Result<Message, Refusal> {
     let content = match fields.remove("content") {
         Some(Value::String(text)) => text,
         Some(Value::Array(parts)) => {
-            text_of(&parts).ok_or_else(|| invalid("only parts of type 'text' are served"))?
+            let (text, ends) =
+                text_of(&parts).ok_or_else(|| invalid("only parts of type 'text' are served"))?;
+            let ends = ends.into_iter();
+            marks.extend(ends.map(|bytes| Mark {
+                message: index,
+                bytes,
+            }));
+            text
         }
         Some(Value::Null) | None if role == Role::User && fields.contains_key("tool_calls") => String::new(),
         _ => return Err(invalid("'content' must be a string or an array of parts")),
@@ -102,17 +119,74 @@ fn message((index, value): (usize, Value)) -> Result<Message, Refusal> {
     Ok(Message { role, content })
 }
 
-/// Joins parts by a blank line, as the templates of one message are joined.
-fn text_of(parts: &[Value]) -> Option<String> {
-    let texts: Option<Vec<&str>> = parts
-        .iter()
-        .map(|part| {
-            part.get("text")
-                .filter(|_| part.get("type").is_some_and(|t| t == "text"))?
-                .as_str()
-        })
-        .collect();
-    texts.map(|texts| texts.join("\n\n"))
+/// Puts parts together; returns the ends of those with a breakpoint as well.
+fn text_of(parts: &[Value]) -> Option<(String, Vec<usize>)> {
+    let mut whole = String::new();
+    let mut ends = Vec::new();
+    for part in parts {
+        let text = part
+            .get("text")
+            .filter(|_| part.get("type").is_some_and(|t| t == "text"))?;
+        whole.push_str(text.as_str()?);
+        if part
+            .get("prompt_cache_breakpoint")
+            .is_some_and(|mark| !mark.is_null())
+        {
+            ends.push(whole.len());
+        }
+    }
+    Some((whole, ends))
+}
+
+/// Reads what a request says of the prompt cache. Without the wish for no other breakpoint there
+/// is one after the last message of the user.
+fn cache(
+    fields: &mut Map<String, Value>,
+    model: &str,
+    messages: &[Message],
+    marks: &mut Vec<Mark>,
+) -> Result<CacheHint, Refusal> {
+    let options = fields
+        .remove("prompt_cache_options")
+        .filter(|options| !options.is_null());
+    let field = match (&options, marks.is_empty()) {
+        (Some(_), _) => "prompt_cache_options",
+        (None, false) => "prompt_cache_breakpoint",
+        (None, true) => return Ok(CacheHint::Nothing),
+    };
+    if refuses_breakpoints(model) {
+        let message = format!("Unsupported parameter: '{field}' is not supported with this model.");
+        return Err(Refusal::bad_request(
+            message,
+            Some(field),
+            Some("unsupported_parameter"),
+        ));
+    }
+    match options
+        .as_ref()
+        .map(|options| options.get("mode").unwrap_or(&Value::Null))
+    {
+        Some(mode) if mode == "explicit" => return Ok(CacheHint::Breakpoints),
+        None | Some(Value::Null) => {}
+        Some(mode) if mode == "implicit" => {}
+        Some(_) => {
+            return Err(Refusal::bad_request(
+                "Invalid value for 'prompt_cache_options.mode': expected 'implicit' or 'explicit'.",
+                Some(field),
+                Some("invalid_value"),
+            ));
+        }
+    }
+    if marks.is_empty() {
+        return Ok(CacheHint::Nothing);
+    }
+    if let Some(message) = messages.iter().rposition(|message| message.role == Role::User) {
+        let bytes = messages[message].content.len();
+        marks.push(Mark { message, bytes });
+        marks.sort_unstable_by_key(|mark| (mark.message, mark.bytes));
+        marks.dedup();
+    }
+    Ok(CacheHint::Breakpoints)
 }
 
 fn output_cap(fields: &mut Map<String, Value>) -> Result<Option<u64>, Refusal> {
@@ -315,10 +389,67 @@ mod tests {
             .iter()
             .map(|m| (m.role, m.content.as_str()))
             .collect();
-        assert_eq!(said, [(Role::System, "be kind"), (Role::User, "who\n\nwhat")]);
+        assert_eq!(said, [(Role::System, "be kind"), (Role::User, "whowhat")]);
         assert_eq!(request.delivery.max_output_tokens, Some(7));
         assert_eq!(request.delivery.service_tier.as_deref(), Some("flex"));
         let names: Vec<_> = request.parameters.keys().map(String::as_str).collect();
         assert_eq!(names, ["n", "seed", "stream", "temperature"]);
+    }
+
+    fn parts(model: &str, options: Value) -> Value {
+        let mark = json!({"mode": "explicit"});
+        json!({
+            "model": model,
+            "messages": [
+                {"role": "system", "content": [{"type": "text", "text": "be kind", "prompt_cache_breakpoint": mark}]},
+                {"role": "user", "content": [
+                    {"type": "text", "text": "who ", "prompt_cache_breakpoint": mark},
+                    {"type": "text", "text": "is it"},
+                ]},
+            ],
+            "prompt_cache_options": options,
+        })
+    }
+
+    #[test]
+    fn breakpoints_are_read_and_are_no_parameters() {
+        let read = |body: Value| read(body.to_string().as_bytes()).unwrap();
+        let request = read(parts("gpt-6-luna", json!({"mode": "explicit", "ttl": "30m"})));
+        let mark = |message, bytes| Mark { message, bytes };
+        assert_eq!(request.messages[1].content, "who is it");
+        assert_eq!(request.delivery.shared, [mark(0, 7), mark(1, 4)]);
+        assert_eq!(request.delivery.cache, CacheHint::Breakpoints);
+        assert!(request.parameters.is_empty());
+        let implicit = read(parts("gpt-6-luna", Value::Null)).delivery;
+        assert_eq!(
+            implicit.shared,
+            [mark(0, 7), mark(1, 4), mark(1, 9)],
+            "one more of its own"
+        );
+        let hello = json!([{"role": "user", "content": "hello"}]);
+        let bare = read(json!({"model": "gpt-6-luna", "messages": hello})).delivery;
+        assert_eq!((bare.shared, bare.cache), (vec![], CacheHint::Nothing));
+    }
+
+    #[test]
+    fn models_before_breakpoints_refuse_them() {
+        let unsupported = Some("unsupported_parameter");
+        let explicit = json!({"mode": "explicit"});
+        let refusal = refused(&parts("gpt-5.5", explicit.clone()).to_string());
+        assert_eq!(
+            (refusal.1, refusal.2),
+            (Some("prompt_cache_options"), unsupported)
+        );
+        let refusal = refused(&parts("gpt-4.1", Value::Null).to_string());
+        assert_eq!(
+            (refusal.1, refusal.2),
+            (Some("prompt_cache_breakpoint"), unsupported)
+        );
+        let refusal = refused(&parts("gpt-6-luna", json!({"mode": "magic"})).to_string());
+        assert_eq!(refusal.2, Some("invalid_value"));
+        assert!(
+            read(parts("m", explicit).to_string().as_bytes()).is_ok(),
+            "nobody knows `m`"
+        );
     }
 }

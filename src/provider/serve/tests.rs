@@ -11,10 +11,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::call::{Delivery, Message, Request, Role};
+use crate::call::{CacheHint, Delivery, FaultKind, Mark, Message, Request, Role, Scope};
 use crate::config::SimulatorFaults;
-use crate::provider::Provider;
 use crate::provider::simulator::Simulator;
+use crate::provider::{OpenAi, Provider};
 
 const NONE: SimulatorFaults = SimulatorFaults {
     rate_limited: 0.0,
@@ -207,6 +207,83 @@ async fn the_text_is_that_of_the_model_in_process() {
     let answer = local.call(&same, 1).await.unwrap();
     assert_eq!(content(&seen), answer.text);
     assert_eq!((finish(&seen), &seen["service_tier"]), ("length", &json!("flex")));
+    served.stop().await;
+}
+
+/// A request with a long context, a mark after it and a hint.
+fn marked(model: &str, context: char, part: u32, cache: CacheHint) -> Request {
+    let context = format!("{}\n\n", context.to_string().repeat(5_000));
+    let mut request = request(&format!("{context}Part {part}"));
+    let mark = |message, bytes| Mark { message, bytes };
+    request.model = model.into();
+    request.delivery.cache = cache;
+    request.delivery.shared = vec![mark(0, 24), mark(1, context.len())];
+    request
+}
+
+fn adapter(served: &Served) -> OpenAi {
+    let config = config::Provider {
+        name: "test".into(),
+        kind: config::ProviderKind::OpenAi {
+            base_url: format!("{}/v1", served.url).parse().unwrap(),
+            api_key_env: None,
+            output_cap_field: "max_tokens".to_owned(),
+        },
+        timeout: Duration::from_secs(60),
+        connect_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_secs(60),
+    };
+    OpenAi::new(&config, None).unwrap()
+}
+
+#[tokio::test]
+async fn the_prompt_cache_is_that_of_the_model_in_process() {
+    let served = Served::new(options()).await;
+    let remote = adapter(&served);
+    let local = Simulator::new(settings(NONE), Duration::from_secs(60));
+    let mut seen = Vec::new();
+    for (model, cache) in [
+        ("gpt-6-luna", CacheHint::Breakpoints),
+        ("gpt-6-sol", CacheHint::Nothing),
+        ("gpt-4.1", CacheHint::Key),
+        ("m", CacheHint::Breakpoints),
+    ] {
+        for (context, part) in [('a', 1), ('a', 2), ('b', 1), ('a', 2)] {
+            let request = marked(model, context, part, cache);
+            let told = remote.call(&request, 1).await.unwrap();
+            let same = local.call(&request, 1).await.unwrap();
+            assert_eq!(
+                (told.usage, told.text),
+                (same.usage, same.text),
+                "{model} {cache:?}"
+            );
+            let usage = same.usage;
+            seen.push((usage.cached_input.unwrap(), usage.cache_write.unwrap()));
+        }
+    }
+    let expected = [
+        [(0, 1256), (1256, 0), (0, 1256), (1256, 0)],
+        [(0, 1258), (0, 1258), (0, 1258), (1258, 0)],
+        [(0, 0), (1152, 0), (0, 0), (1152, 0)],
+        [(0, 1256), (1256, 0), (0, 1256), (1256, 0)],
+    ];
+    assert_eq!(seen, expected.concat());
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_model_that_refuses_a_hint_is_asked_without_it() {
+    let served = Served::new(options()).await;
+    let remote = adapter(&served);
+    let request = marked("gpt-4.1", 'a', 1, CacheHint::Breakpoints);
+    let fault = remote.call(&request, 1).await.unwrap_err();
+    assert_eq!(
+        (fault.kind, fault.scope),
+        (FaultKind::BadParameter, Scope::Attempt)
+    );
+    let answer = remote.call(&request, 2).await.unwrap();
+    let local = Simulator::new(settings(NONE), Duration::from_secs(60));
+    assert_eq!(local.call(&request, 1).await.unwrap().text, answer.text);
     served.stop().await;
 }
 
@@ -683,10 +760,9 @@ async fn prompts_are_cached_across_connections() {
     let served = Served::new(options()).await;
     let persona = "She likes it that way. ".repeat(300);
     let cached = async |part: u32| {
-        let seen = served
-            .ask(&ask(&format!("{persona}\n\nPart {part}")))
-            .await
-            .json();
+        let mut body = ask(&format!("{persona}\n\nPart {part}"));
+        body["model"] = "gpt-4.1".into();
+        let seen = served.ask(&body).await.json();
         seen["usage"]["prompt_tokens_details"]["cached_tokens"]
             .as_u64()
             .unwrap()

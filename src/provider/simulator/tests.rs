@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::call::prompt_cache::SHORT_LIFETIME;
 use crate::call::{Delivery, Message, Rejection, Scope};
 use crate::config::SimulatorFaults;
 
@@ -465,7 +466,10 @@ fn tokens_are_a_quarter_of_the_characters_and_told_as_openai_tells_them() {
 fn twins() -> Vec<Request> {
     let persona = format!("{PERSONA}\n\n{}", "She likes it that way. ".repeat(300));
     (1..=7)
-        .map(|part| request(&persona, &format!("Part {part}")))
+        .map(|part| Request {
+            model: "gpt-4.1".into(),
+            ..request(&persona, &format!("Part {part}"))
+        })
         .collect()
 }
 
@@ -487,16 +491,16 @@ async fn a_prompt_is_cached_once_an_answer_has_begun() {
     assert!(begun.is_err(), "given up before the answer");
     assert_eq!(cached(model.call(&twins[1], 1).await), 0);
 
-    tokio::time::advance(CACHE_LIFETIME - Duration::from_secs(1)).await;
+    tokio::time::advance(SHORT_LIFETIME - Duration::from_secs(1)).await;
     assert_eq!(cached(model.call(&twins[2], 1).await), shared);
-    tokio::time::advance(CACHE_LIFETIME).await;
+    tokio::time::advance(SHORT_LIFETIME).await;
     assert_eq!(cached(model.call(&twins[3], 1).await), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_lifetime_of_the_cache_can_be_set_and_faults_cache_only_what_had_begun() {
     let twins = twins();
-    let model = simulator().with_cache_lifetime(Duration::from_secs(2));
+    let model = simulator().with_cache_lifetime(Some(Duration::from_secs(2)));
     model.call(&twins[0], 1).await.unwrap();
     tokio::time::advance(Duration::from_secs(1)).await;
     assert!(cached(model.call(&twins[1], 1).await) > 0);

@@ -140,6 +140,7 @@ impl Project {
             provider: "p".into(),
             simulated: false,
             reserves_output_cap: false,
+            prefix: crate::config::PrefixOrder::Auto,
             seed: 1,
         };
         let services = Services {

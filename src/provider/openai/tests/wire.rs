@@ -392,3 +392,51 @@ async fn a_call_that_is_given_up_ends_at_once() {
     }
     server.left().await;
 }
+
+/// A request that tells the cache what is shared.
+fn hinted() -> crate::call::Request {
+    let mut request = request();
+    request.delivery.cache = crate::call::CacheHint::Breakpoints;
+    request
+        .delivery
+        .shared
+        .push(crate::call::Mark { message: 0, bytes: 9 });
+    request
+}
+
+#[tokio::test]
+async fn a_hint_that_is_refused_is_left_out_from_then_on() {
+    let refusals = [
+        r#"{"error":{"message":"Unsupported parameter: 'prompt_cache_options' is not supported with this model.","type":"invalid_request_error","param":"prompt_cache_options","code":"unsupported_parameter"}}"#,
+        r#"{"error":{"message":"Unknown field.","type":"invalid_request_error","param":"messages[0].content[0].prompt_cache_breakpoint","code":null}}"#,
+        r#"{"detail":[{"type":"extra_forbidden","loc":["body","prompt_cache_options"],"msg":"Extra inputs are not permitted"}]}"#,
+    ];
+    for refusal in refusals {
+        let server = Server::start(vec![send(response("400 Bad Request", "", refusal))]).await;
+        let provider = provider(&server);
+        let fault = provider.call(&hinted(), 1).await.unwrap_err();
+        assert_eq!(
+            (fault.kind, fault.scope, fault.http_status),
+            (FaultKind::BadParameter, Scope::Attempt, Some(400)),
+            "{fault}"
+        );
+        assert!(fault.message.contains("left out from now on"), "{fault}");
+        let again = provider.call(&hinted(), 2).await.unwrap_err();
+        assert_ne!(again.scope, Scope::Attempt, "what is refused now was no hint");
+        let requests = server.requests();
+        assert!(requests[0].contains("prompt_cache_breakpoint"), "{}", requests[0]);
+        assert!(!requests[1].contains("prompt_cache"), "{}", requests[1]);
+    }
+}
+
+#[tokio::test]
+async fn another_refusal_leaves_the_hint_alone() {
+    let refusal = r#"{"error":{"message":"Unsupported parameter: 'top_k'","param":"top_k","code":"unsupported_parameter"}}"#;
+    let server = Server::start(vec![send(response("400 Bad Request", "", refusal))]).await;
+    let provider = provider(&server);
+    for attempt in 1..3 {
+        let fault = provider.call(&hinted(), attempt).await.unwrap_err();
+        assert_eq!((fault.kind, fault.scope), (FaultKind::BadParameter, Scope::Run));
+    }
+    assert!(server.requests()[1].contains("prompt_cache_options"));
+}
