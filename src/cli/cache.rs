@@ -2,11 +2,13 @@
 #![expect(clippy::disallowed_methods, reason = "makes the folder of the cache")]
 
 pub mod args;
+mod carry;
 mod gc;
 mod ls;
 mod out;
 mod reach;
 mod stats;
+mod verify;
 mod words;
 
 use std::fs;
@@ -36,6 +38,9 @@ pub fn command(directory: Option<&Path>, command: &args::Cache) -> Result<ExitCo
     match command {
         args::Cache::Stats(args) => stats::stats(directory, args),
         args::Cache::Ls(args) => ls::ls(directory, args),
+        args::Cache::Verify(args) => verify::verify(directory, args),
+        args::Cache::Export(args) => carry::export(directory, args),
+        args::Cache::Import(args) => carry::import(directory, args),
     }
 }
 
@@ -50,12 +55,21 @@ struct Opened {
 /// Opens the cache if there is one. What is looked after needs no good `pipeline.toml`.
 fn existing(directory: Option<&Path>) -> Result<Opened, CliError> {
     let root = project::root(directory);
-    let store = match root.join(FOLDER).is_dir() {
+    let store = match has_cache(directory)? {
         true => Some(open(&root)?),
-        false if root.join(project::PIPELINE).exists() => None,
-        false => return Err(project::no_pipeline(directory).into()),
+        false => None,
     };
     Ok(Opened { root, store })
+}
+
+/// True if something was paid for.
+fn has_cache(directory: Option<&Path>) -> Result<bool, CliError> {
+    let root = project::root(directory);
+    match root.join(FOLDER).is_dir() {
+        true => Ok(true),
+        false if root.join(project::PIPELINE).exists() => Ok(false),
+        false => Err(project::no_pipeline(directory).into()),
+    }
 }
 
 /// Prints a text for people.

@@ -18,7 +18,8 @@ use crate::store::record::Entry;
 use crate::store::segment::Position;
 
 /// The format of the trees and of this file. An older septet refuses a newer one; older trees are
-/// built again from the journal. 2: with the shelves of sources, calls and replaced answers.
+/// built again from the journal (the rule stands at `segment::FORMAT`). 2: with the shelves of
+/// sources, calls and replaced answers.
 pub(super) const FORMAT: u32 = 2;
 
 const NAME: &str = "checkpoint.json";

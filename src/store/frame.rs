@@ -20,6 +20,8 @@
 //! The header has a checksum of its own, so that a damaged payload costs its own record and
 //! nothing behind it, and the record can still be named.
 
+use std::borrow::Cow;
+
 use crate::call::Key;
 use crate::store::codec::{self, Codec};
 use crate::store::record::Entry;
@@ -27,7 +29,8 @@ use crate::store::record::Entry;
 /// The length of a header, in bytes.
 pub(super) const HEADER: usize = 64;
 
-/// The version of the layout above. A change that this reader would misread is a new version.
+/// The version of the layout above. A change that this reader would misread is a new version; what
+/// else goes with one stands at [`segment::FORMAT`](crate::store::segment::FORMAT).
 pub(super) const VERSION: u8 = 1;
 
 /// The most bytes an entry may have once unpacked: twice the largest answer that is accepted.
@@ -84,13 +87,21 @@ pub(super) enum Flaw {
 /// In words, if the entry is too large to be read back.
 pub(super) fn encode(entry: &Entry) -> Result<Vec<u8>, String> {
     let raw = serde_json::to_vec(entry).map_err(|e| format!("cannot be written as JSON: {e}"))?;
+    encode_json(entry, &raw)
+}
+
+/// Encodes an entry whose JSON is there already.
+///
+/// # Errors
+/// In words, if it is too large to be read back.
+pub(super) fn encode_json(entry: &Entry, raw: &[u8]) -> Result<Vec<u8>, String> {
     if raw.len() > RAW_LIMIT {
         return Err(format!(
             "has {} bytes, the limit for one entry is {RAW_LIMIT}",
             raw.len()
         ));
     }
-    let (codec, payload) = codec::pack(&raw);
+    let (codec, payload) = codec::pack(raw);
     Ok(assemble(codec, raw.len(), key_bytes(entry), &payload))
 }
 
@@ -186,12 +197,7 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// In words, why it cannot be read.
     pub(super) fn entry(&self) -> Result<Entry, String> {
-        if self.raw_len > RAW_LIMIT {
-            return Err(format!("claims {} bytes, the limit is {RAW_LIMIT}", self.raw_len));
-        }
-        let codec = Codec::from_number(self.codec)
-            .ok_or_else(|| format!("packed in an unknown way: {}", self.codec))?;
-        let raw = codec::unpack(codec, self.payload, self.raw_len)?;
+        let raw = self.raw()?;
         let entry: Entry =
             serde_json::from_slice(&raw).map_err(|e| format!("not readable as an entry: {e}"))?;
         if key_bytes(&entry) == self.key {
@@ -199,6 +205,27 @@ impl<'a> Frame<'a> {
         } else {
             Err("the key in its header is another than the one inside".to_owned())
         }
+    }
+
+    /// Unpacks the entry and leaves it as JSON: also one that only a newer septet understands.
+    ///
+    /// # Errors
+    /// In words, why it cannot be read.
+    pub(super) fn json(&self) -> Result<String, String> {
+        let text = String::from_utf8(self.raw()?.into_owned()).map_err(|_| "not UTF-8".to_owned())?;
+        match text.contains(['\n', '\r']) || serde_json::from_str::<serde::de::IgnoredAny>(&text).is_err() {
+            true => Err("not JSON in one line".to_owned()),
+            false => Ok(text),
+        }
+    }
+
+    fn raw(&self) -> Result<Cow<'a, [u8]>, String> {
+        if self.raw_len > RAW_LIMIT {
+            return Err(format!("claims {} bytes, the limit is {RAW_LIMIT}", self.raw_len));
+        }
+        let codec = Codec::from_number(self.codec)
+            .ok_or_else(|| format!("packed in an unknown way: {}", self.codec))?;
+        codec::unpack(codec, self.payload, self.raw_len)
     }
 }
 

@@ -222,13 +222,18 @@ impl LocalStore {
     /// # Errors
     /// If its folder cannot be read.
     pub fn entries(&self) -> Result<Entries, StoreError> {
+        Ok(Entries::new(self.reader()?))
+    }
+
+    /// The journal up to what is written now.
+    pub(super) fn reader(&self) -> Result<Reader, StoreError> {
         let begin = Position {
             segment: 0,
             offset: 0,
         };
         let segments = segment::list(&self.view.cache.join(JOURNAL))?;
         let end = self.writer.written();
-        Ok(Entries::new(Reader::new(segments, begin, Some(end))))
+        Ok(Reader::new(segments, begin, Some(end)))
     }
 
     /// Counts what there is. Entries that were stored in the last moments may be missing.
@@ -256,6 +261,19 @@ impl LocalStore {
         })?;
         let gist = Gist::from(entry);
         Ok(Piece { gist, frame })
+    }
+
+    /// Appends an entry that is encoded already; what it returns waits until it is written.
+    pub(super) fn append_frame(
+        &self,
+        entry: &Entry,
+        frame: Vec<u8>,
+    ) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        let (done, told) = Done::wait();
+        let gist = Gist::from(entry);
+        self.writer
+            .append(vec![Piece { gist, frame }], Safety::Written, done);
+        told
     }
 
     /// Where the trees have a damaged record: the intact one of the journal, or the miss.

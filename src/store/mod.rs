@@ -14,6 +14,8 @@ mod done;
 #[cfg(test)]
 mod faulty;
 mod filler;
+#[cfg(test)]
+mod formats;
 mod frame;
 mod generations;
 mod guard;
@@ -48,7 +50,10 @@ use crate::names::{Instance, PersonaId};
 
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use done::Done;
-pub use keep::{Held, Sum, Survey};
+pub use keep::{
+    Conflict, ExportError, Exported, Held, ImportError, Imported, Problem, Sum, Survey, Verified, Wrong,
+    verify,
+};
 pub use local::{LocalStore, Settings, Stats};
 pub use looked::{Looked, Miss, Rejected};
 pub use memory::MemoryStore;

@@ -114,7 +114,7 @@ impl Opening<'_> {
             }
             checkpoint::Found::Damaged(reason) => return self.rebuild(folder, reason.into(), None),
         };
-        let trees = match Trees::open(&folder, self.limit(&folder), Some(checkpoint.clone())) {
+        let trees = match Trees::open(&folder, limit(self.settings, &folder), Some(checkpoint.clone())) {
             Ok(trees) => trees,
             Err(Closed::Broken(reason)) => return self.rebuild(folder, reason, Some(checkpoint)),
             Err(Closed::Disk(source)) => return Err(StoreError::io("open", &folder, source)),
@@ -276,12 +276,13 @@ impl Opening<'_> {
             }
         }
     }
+}
 
-    fn limit(&self, folder: &Path) -> Duration {
-        let bytes = fs::metadata(folder.join("db")).map_or(0, |file| file.len());
-        let gigabytes = u32::try_from(bytes >> 30).unwrap_or(u32::MAX);
-        self.settings.open_limit + OPEN_PER_GIGABYTE.saturating_mul(gigabytes)
-    }
+/// How long sled may take to open the trees in a folder.
+pub(super) fn limit(settings: &Settings, folder: &Path) -> Duration {
+    let bytes = fs::metadata(folder.join("db")).map_or(0, |file| file.len());
+    let gigabytes = u32::try_from(bytes >> 30).unwrap_or(u32::MAX);
+    settings.open_limit + OPEN_PER_GIGABYTE.saturating_mul(gigabytes)
 }
 
 impl Level {
@@ -320,7 +321,7 @@ fn make_folders(cache: &Path) -> Result<(), StoreError> {
 }
 
 /// Looks at the header of every segment before anything is changed.
-fn check_formats(segments: &[Segment]) -> Result<(), StoreError> {
+pub(super) fn check_formats(segments: &[Segment]) -> Result<(), StoreError> {
     for segment in segments {
         let mut header = Vec::new();
         fs::File::open(&segment.path)

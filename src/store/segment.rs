@@ -11,6 +11,20 @@ use crate::store::StoreError;
 use crate::store::frame::{self, Flaw, Frame};
 
 /// The format of the journal as a whole. An older septet refuses a newer one.
+///
+/// The journal is what was paid for, so a change of any format reads or migrates what is there,
+/// and never asks for it to be deleted:
+/// - A new field of an entry, or a new kind of entry, is no new format. A field has a default for
+///   the entries that lack it; a kind that an older septet does not know is named by it as
+///   unreadable and left in its place.
+/// - What an older reader would misread is a new number here (whole files) or in
+///   [`frame::VERSION`] (single entries). The old reader stays beside the new one, and both kinds
+///   of files or frames may lie in one journal: nothing is rewritten for it.
+/// - The trees are built from the journal. Another meaning of their keys or values is another
+///   name in `Shelf::tree`, and of their checkpoint another `checkpoint::FORMAT`; they are
+///   then built again.
+/// - A journal and an export of each format that ever was lie in `fixtures/`, and
+///   `formats.rs` holds every later septet to them.
 pub(super) const FORMAT: u32 = 1;
 
 /// The length of a file's header: mark, format, crc32 of both.

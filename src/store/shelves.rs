@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::ops::Deref;
+use std::ops::{Bound, Deref};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -137,6 +137,24 @@ impl Shelves {
     pub(super) fn with_prefix(&self, shelf: Shelf, prefix: &[u8]) -> sled::Result<BTreeMap<Vec<u8>, Value>> {
         let pairs = self.shelf(shelf).tree.scan_prefix(prefix);
         pairs
+            .map(|pair| {
+                let (key, value) = pair?;
+                Ok((key.to_vec(), self.whole(value)?))
+            })
+            .collect()
+    }
+
+    /// Up to `most` values behind the key `after`, in the order of their keys.
+    pub(super) fn page(
+        &self,
+        shelf: Shelf,
+        after: Option<&[u8]>,
+        most: usize,
+    ) -> sled::Result<Vec<(Vec<u8>, Value)>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let pairs = self.shelf(shelf).tree.range::<&[u8], _>((from, Bound::Unbounded));
+        pairs
+            .take(most)
             .map(|pair| {
                 let (key, value) = pair?;
                 Ok((key.to_vec(), self.whole(value)?))

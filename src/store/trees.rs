@@ -76,6 +76,20 @@ impl Trees {
         self.ask(|shelves| shelves.with_prefix(shelf, prefix))
     }
 
+    /// Up to `most` values behind the key `after`, in the order of their keys: a walk through a
+    /// shelf that does not hold all of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Tree`].
+    pub(super) fn page(
+        &self,
+        shelf: Shelf,
+        after: Option<&[u8]>,
+        most: usize,
+    ) -> Result<Vec<(Vec<u8>, Value)>, StoreError> {
+        self.ask(|shelves| shelves.page(shelf, after, most))
+    }
+
     /// Puts a value under its key, in place of an older one.
     ///
     /// # Errors

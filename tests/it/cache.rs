@@ -42,6 +42,8 @@ macro_rules! shown {
             (r" +[\d,]+ in  +[\d,]+ out  +\$[\d.]+", " [tokens and cost]"),
             (r"[\d,]+ input and [\d,]+ output tokens, \$[\d.]+", "[tokens and cost]"),
             (r"[\d,]+ +\$[\d.]+", "[tokens and cost]"),
+            (r"\d+ of \d+ entries", "[n] of [n] entries"),
+            (r"\d+ (entries|records)", "[n] $1"),
             (r"pid \d+, since [-\d: ]+", "pid [pid], since [time]"),
         ]}, { insta::assert_snapshot!($text, @$snapshot) })
     };
@@ -166,4 +168,165 @@ fn ls_lists_rejected_answers_with_their_cause() {
         (ran.stdout.as_str(), ran.stderr.as_str()),
         ("", "there is no answer\n")
     );
+}
+
+#[test]
+fn verify_says_that_all_is_intact() {
+    let project = paid();
+    let ran = cache(&project, &["verify"]).code(0);
+    shown!(ran.stdout, @"✓ all intact: [n] entries in 1 file of the journal (6 answers), [n] records in the look-up trees");
+    let verified = object(&cache(&project, &["verify", "--json"]).code(0));
+    assert_eq!(
+        (&verified["event"], &verified["problems"]),
+        (&"cache_verified".into(), &0.into())
+    );
+    assert_eq!(cache(&Project::small(1), &["verify"]).code(0).stderr, "");
+}
+
+#[test]
+fn verify_names_what_is_damaged_with_file_and_offset() {
+    let project = paid();
+    let path = project.path("cache/journal/00000001.log");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The payload of an answer: the longest of the entries.
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let ran = cache(&project, &["verify"]).code(1);
+    let first = ran.stdout.lines().next().unwrap();
+    assert!(first.contains("cache/journal/00000001.log` at byte "), "{first}");
+    shown!(ran.stderr, @"hint: keep a copy of `cache/`; what is intact is served all the same, and look-up trees are rebuilt from the journal by the next run");
+    let objects = objects(&cache(&project, &["verify", "--json"]).code(1));
+    assert_eq!(
+        (&objects[0]["event"], &objects[0]["kind"]),
+        (&"cache_problem".into(), &"journal".into())
+    );
+    let offset = objects[0]["offset"].as_u64().unwrap();
+    assert!(offset <= middle as u64, "{objects:#?}");
+    let last = objects.last().unwrap();
+    assert_eq!(last["problems"].as_u64().unwrap(), objects.len() as u64 - 1);
+    // An export says what it lacks.
+    let export = cache(&project, &["export", "all.jsonl"]).code(1);
+    assert!(
+        export.stderr.ends_with("without 1 place that cannot be read\n"),
+        "{}",
+        export.stderr
+    );
+}
+
+#[test]
+fn a_cache_is_moved_by_export_and_import() {
+    let project = paid();
+    let ran = cache(&project, &["export", "all.jsonl"]).code(0);
+    assert_eq!(ran.stdout, "");
+    let lines = project.read("all.jsonl");
+    assert!(
+        lines.starts_with("{\"septet_export\":1}\n{\"crc32\":\""),
+        "{lines}"
+    );
+    assert_eq!(cache(&project, &["export"]).code(0).stdout, lines);
+    // Moved: nothing is paid again.
+    std::fs::remove_dir_all(project.path("cache")).unwrap();
+    let ran = cache(&project, &["import", "all.jsonl"]).code(0);
+    shown!(ran.stdout, @"imported [n] of [n] entries; 0 were here already");
+    assert_eq!(project.json(&[]).code(0).figure("calls.sent"), 0);
+    // Repeated, also from standard input.
+    let again = object(&cache(&project, &["import", "--json", "all.jsonl"]).code(0));
+    assert_eq!((&again["added"], &again["known"]), (&0.into(), &again["entries"]));
+    let mut command = project.command(&["cache", "import", "-"]);
+    let input = std::fs::File::open(project.path("all.jsonl")).unwrap();
+    let output = command.stdin(input).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    cache(&project, &["verify"]).code(0);
+}
+
+#[test]
+fn an_import_that_cannot_be_finished_says_where_and_why() {
+    let project = paid();
+    cache(&project, &["export", "all.jsonl"]).code(0);
+    let lines = project.read("all.jsonl");
+    let other = Project::small(2).file("cut.jsonl", &lines[..lines.rfind("{\"end\"").unwrap()]);
+    let ran = cache(&other, &["import", "cut.jsonl"]).code(1);
+    assert_eq!(
+        ran.stderr,
+        "warning: the export has no last line: it may have been cut off\n"
+    );
+    other.write("wrong.jsonl", lines.replacen("crc32\":\"", "crc32\":\"0", 1));
+    let ran = cache(&other, &["import", "wrong.jsonl"]).code(2);
+    shown!(ran.stderr, @r"
+    error: line 2: checksum does not match
+      --> wrong.jsonl
+
+    hint: what stands before this line was taken in; an import can be repeated, nothing is taken twice
+    ");
+    let ran = cache(&other, &["import", "none.jsonl"]).code(2);
+    shown!(ran.stderr, @"error: cannot read `none.jsonl`: No such file or directory (os error 2)");
+    let ran = cache(&Project::small(1), &["export"]).code(2);
+    shown!(ran.stderr, @"error: there is no cache to export");
+}
+
+#[test]
+fn what_an_import_brings_cannot_act_on_a_terminal() {
+    let project = paid();
+    let lines = cache(&project, &["export"]).code(0).stdout;
+    let line = lines
+        .lines()
+        .find(|line| line.contains("\"entry\":\"answer\""))
+        .unwrap();
+    let json = line
+        .split_once("\"entry\":")
+        .unwrap()
+        .1
+        .strip_suffix('}')
+        .unwrap();
+    let json = json
+        .replace("gpt-6-luna", "a\\u001b[2Jb\\u009b1m")
+        .replace("p00", "p\u{9b}");
+    let line = format!(
+        "{{\"crc32\":\"{:08x}\",\"entry\":{json}}}",
+        crc32fast::hash(json.as_bytes())
+    );
+    let other = Project::small(1).file("odd.jsonl", &(line + "\n"));
+    cache(&other, &["import", "odd.jsonl"]).code(1);
+    for args in [
+        ["ls"].as_slice(),
+        &["ls", "--json"],
+        &["stats"],
+        &["stats", "--json"],
+        &["export"],
+        &["verify"],
+    ] {
+        let ran = cache(&other, args).code(0);
+        let obeyed = |c: char| c.is_control() && c != '\n';
+        assert!(
+            !ran.stdout.contains(obeyed) && !ran.stderr.contains(obeyed),
+            "{args:?} {ran:?}"
+        );
+    }
+}
+
+#[test]
+fn a_cache_in_use_is_left_alone() {
+    let project = paid();
+    let lock = std::fs::OpenOptions::new()
+        .write(true)
+        .open(project.path("cache/lock"))
+        .unwrap();
+    lock.lock().unwrap();
+    project.write("all.jsonl", "");
+    for args in [
+        ["stats"].as_slice(),
+        &["ls"],
+        &["verify"],
+        &["export"],
+        &["import", "all.jsonl"],
+    ] {
+        let ran = cache(&project, args).code(2);
+        assert!(
+            ran.stderr.contains("another process holds the cache"),
+            "{args:?}: {}",
+            ran.stderr
+        );
+        assert_eq!(ran.stdout, "");
+    }
 }
