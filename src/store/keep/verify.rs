@@ -11,12 +11,18 @@ use crate::store::local::Settings;
 use crate::store::lock::Lock;
 use crate::store::notice::Notice;
 use crate::store::open::{self, JOURNAL, STORE};
-use crate::store::put::{Gist, Shelf, Written};
+use crate::store::put::{self, Gist, Shelf, Written};
 use crate::store::reader::{Damage, Place, Reader};
 use crate::store::segment::{self, Found, Position, Segment};
 use crate::store::shelves::{Closed, Value};
 use crate::store::trees::Trees;
 use crate::store::{StoreError, frame};
+
+/// Before everything.
+const BEGIN: Position = Position {
+    segment: 0,
+    offset: 0,
+};
 
 /// So many records of the trees are read at once.
 const PAGE: usize = 256;
@@ -146,11 +152,12 @@ pub fn verify(cache: &Path, found: &mut dyn FnMut(Problem)) -> Result<Verified, 
         },
         found,
     };
-    let (folder, checkpoint) = check.checkpoint(cache)?;
-    let settled = checkpoint.as_ref().map(Checkpoint::position);
+    let trees = check.checkpoint(cache)?;
+    let settled = trees.as_ref().map(|(_, checkpoint)| checkpoint.position());
     check.gaps(cache, &segments, settled);
-    let book = check.journal(segments, settled)?;
-    if let (Some(folder), Some(checkpoint)) = (folder, checkpoint) {
+    // Of trees that are to be built again all is still to come.
+    let book = check.journal(segments, settled.unwrap_or(BEGIN))?;
+    if let Some((folder, checkpoint)) = trees {
         check.trees(&folder, checkpoint, book)?;
     }
     Ok(check.verified)
@@ -185,8 +192,8 @@ impl Check<'_> {
         (self.found)(problem);
     }
 
-    /// The trees that are in force and how far they are.
-    fn checkpoint(&mut self, cache: &Path) -> Result<(Option<PathBuf>, Option<Checkpoint>), StoreError> {
+    /// The trees that are in force and how far they are; `None` if the next septet builds them again.
+    fn checkpoint(&mut self, cache: &Path) -> Result<Option<(PathBuf, Checkpoint)>, StoreError> {
         let store = cache.join(STORE);
         let current = match store.is_dir() {
             true => generations::current(&store)?,
@@ -195,10 +202,11 @@ impl Check<'_> {
         let Some(folder) = current else {
             let reason = "there are none".to_owned();
             self.problem(Problem::Trees { path: store, reason });
-            return Ok((None, None));
+            return Ok(None);
         };
         let reason = match checkpoint::read(&folder)? {
-            checkpoint::Found::Good(checkpoint) => return Ok((Some(folder), Some(*checkpoint))),
+            checkpoint::Found::Good(checkpoint) => return Ok(Some((folder, *checkpoint))),
+            checkpoint::Found::Older(_) => return Ok(None),
             checkpoint::Found::Absent => "they have no checkpoint",
             checkpoint::Found::Damaged(reason) => reason,
         };
@@ -206,7 +214,7 @@ impl Check<'_> {
             path: folder.clone(),
             reason: reason.to_owned(),
         });
-        Ok((Some(folder), None))
+        Ok(None)
     }
 
     fn gaps(&mut self, cache: &Path, segments: &[Segment], settled: Option<Position>) {
@@ -236,20 +244,16 @@ impl Check<'_> {
     }
 
     /// Reads all of the journal.
-    fn journal(&mut self, segments: Vec<Segment>, settled: Option<Position>) -> Result<Book, StoreError> {
+    fn journal(&mut self, segments: Vec<Segment>, settled: Position) -> Result<Book, StoreError> {
         let newest = segments.last().map(|segment| segment.path.clone());
-        let begin = Position {
-            segment: 0,
-            offset: 0,
-        };
-        let mut reader = Reader::new(segments, begin, None);
+        let mut reader = Reader::new(segments, BEGIN, None);
         let mut book = Book::default();
         // Damage behind the last intact frame of the newest file is a write that was not finished.
         let mut tail: Vec<Damage> = Vec::new();
         while let Some(place) = reader.next()? {
             match (place.line(), &place.found) {
                 (Ok(logged), Found::Frame { bytes, .. }) => {
-                    let ahead = settled.is_some_and(|settled| place.at >= settled);
+                    let ahead = place.at >= settled;
                     self.verified.entries += 1;
                     self.verified.answers += u64::from(is_answer(&logged.entry));
                     self.verified.ahead += u64::from(ahead);
@@ -357,12 +361,32 @@ impl Book {
             let ends_a_mark = put.ends_a_mark();
             let stamp = stamp(put.seq, &put.frame);
             let place = (put.shelf, put.key);
+            if put.shelf == Shelf::Answers {
+                self.move_replaced(&place.1, put.seq, ahead);
+            }
             match ahead {
                 true => self.ahead.entry(place).or_default().push(stamp),
                 // The trees keep no end of a mark that was never set.
                 false if ends_a_mark && !self.settled.contains_key(&place) => {}
                 false => drop(self.settled.insert(place, stamp)),
             }
+        }
+    }
+
+    /// An answer in whose place another one comes goes to a shelf of its own.
+    fn move_replaced(&mut self, key: &[u8], seq: u64, ahead: bool) {
+        let place = (Shelf::Answers, key.to_vec());
+        let settled = self.settled.get(&place).copied();
+        let moved = |stamp: &Stamp| ((Shelf::Replaced, put::numbered(key, stamp.0)), *stamp);
+        if ahead {
+            let before = self.ahead.get(&place).into_iter().flatten().copied();
+            let before: Vec<_> = before.chain(settled).filter(|before| before.0 < seq).collect();
+            for (place, stamp) in before.iter().map(moved) {
+                self.ahead.entry(place).or_default().push(stamp);
+            }
+        } else if let Some(before) = settled.filter(|before| before.0 < seq) {
+            let (place, stamp) = moved(&before);
+            self.settled.insert(place, stamp);
         }
     }
 
@@ -395,8 +419,16 @@ impl Book {
 fn shown(shelf: Shelf, key: &[u8]) -> String {
     let hexadecimal = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     match (shelf, std::str::from_utf8(key)) {
-        (Shelf::Answers | Shelf::Rejected, _) | (_, Err(_)) => hexadecimal(key),
-        (_, Ok(name)) => name.to_owned(),
+        (Shelf::Notes | Shelf::Marks | Shelf::Runs, Ok(name)) => name.to_owned(),
+        (Shelf::Calls, _) => match key.split_last_chunk::<8>() {
+            Some((name, number)) => format!(
+                "{} number {}",
+                String::from_utf8_lossy(name).trim_end_matches('\0'),
+                u64::from_be_bytes(*number)
+            ),
+            None => hexadecimal(key),
+        },
+        _ => hexadecimal(key),
     }
 }
 
