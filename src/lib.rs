@@ -6,7 +6,7 @@
 //! pipeline.toml, personas ─► config, persona ─► graph, prompt ─► plan ─► `septet plan`
 //! run/driver ─ Input: opened, rendered, looked, answered, faulted, stop ─► schedule
 //! run/driver ◄ Action: open, render, look, send, close, end ────────────── schedule
-//!    ├─ limit: may the next call start?
+//!    ├─ budget, limit: may the next call start?
 //!    ├─ run/attempt ─► provider ─► store
 //!    └─ Event ─► report: tally ─► terminal, lines, json
 //! ```
@@ -17,7 +17,7 @@
 //!
 //! # The rows
 //! A file names only modules of the rows below its own, or of its own folder; `tests/layers.rs`
-//! reads the groups of `mod` lines here and holds every file to it. The four lowest rows are
+//! reads the groups of `mod` lines here and holds every file to it. The five lowest rows are
 //! values only: no I/O, no clock, no chance, nothing async, no printing.
 //!
 //! # Where to start reading
@@ -54,6 +54,8 @@ pub mod prompt;
 pub mod config;
 pub mod events;
 pub mod persona;
+
+pub mod budget;
 
 pub mod call;
 pub mod names;

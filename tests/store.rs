@@ -86,6 +86,7 @@ fn attempt(n: u64) -> Entry {
         at_ms: n,
         input: None,
         most_cost: None,
+        reserved: None,
         pipeline: None,
         persona_files: None,
         needs: Vec::new(),

@@ -169,6 +169,7 @@ impl Loaded {
             },
             requests_per_minute: None,
             tokens_per_minute: None,
+            budget: Vec::new(),
             prices: vec![None; self.graph.len()],
             overwrite: false,
             provider: self.config.provider.name.clone(),

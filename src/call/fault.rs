@@ -132,6 +132,19 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// True where an answer may have been made, and billed, though none reached us whole: no
+    /// answer in time, one that broke off, is too large or cannot be read. A connection that broke
+    /// before any response is taken as not billed.
+    pub fn may_be_billed(&self) -> bool {
+        match self.kind {
+            FaultKind::Timeout | FaultKind::BadResponse | FaultKind::ResponseTooLarge => true,
+            FaultKind::Connection => self.http_status.is_some(),
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.http_status {

@@ -103,6 +103,12 @@ impl Price {
             + times(self.output, usage.output)
     }
 
+    /// What a call of so many tokens costs at the most: nothing of its input is taken to be
+    /// cached, and where writing to the cache is dearer than plain input, all of it to be written.
+    pub fn at_most(&self, input: u64, output: u64) -> Money {
+        times(self.input.max(self.cache_write), input) + times(self.output, output)
+    }
+
     /// What the provider's cache saved: cached × (input − cached price) − written × (write price
     /// − input). Negative if writing cost more than reading saved.
     pub fn saved_by_provider_cache(&self, usage: &Usage) -> Money {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use crate::call::Money;
+
 /// Turns a folder of personas into a folder of transcripts with a paid LLM API: nothing is paid
 /// twice, nothing paid is lost.
 #[derive(Debug, Parser)]
@@ -70,6 +72,10 @@ pub struct Selection {
     /// Tokens per minute, instead of `limits.tokens_per_minute`
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub tpm: Option<u32>,
+
+    /// What the run may spend, instead of `limits.budget_usd`
+    #[arg(long, value_name = "USD", value_parser = usd)]
+    pub budget: Option<Money>,
 
     /// Call again although cached: nodes that match PERSONA/NODE, or all of PERSONA; may be given
     /// again
@@ -212,6 +218,15 @@ fn at_least_one(text: &str) -> Result<u32, String> {
 /// As many as `limits.concurrency` takes.
 fn workers(text: &str) -> Result<u32, String> {
     whole(text, 1..=100_000).ok_or_else(|| "expected a whole number from 1 to 100000".to_owned())
+}
+
+/// As much as `limits.budget_usd` takes.
+fn usd(text: &str) -> Result<Money, String> {
+    let amount = text.strip_prefix('$').unwrap_or(text).parse::<f64>().ok();
+    let amount = amount
+        .filter(|usd| (0.0..=1e6).contains(usd))
+        .map(Money::from_usd);
+    amount.ok_or_else(|| "expected an amount in dollars, such as 25 or 0.50".to_owned())
 }
 
 fn whole(text: &str, range: RangeInclusive<u32>) -> Option<u32> {

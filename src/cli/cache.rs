@@ -115,13 +115,15 @@ pub fn open(root: &Path) -> Result<LocalStore, CliError> {
     .map_err(|error| refused(&error))?;
     bar.finish_and_clear();
     for notice in notices {
-        errln!(
-            "{} {}",
-            style("warning:").for_stderr().yellow().bold(),
-            one_line(&notice.to_string())
-        );
+        warn(&notice.to_string());
     }
     Ok(store)
+}
+
+/// Tells what a person should know and what stops nothing.
+pub fn warn(message: &str) {
+    let word = style("warning:").for_stderr().yellow().bold();
+    errln!("{word} {}", one_line(message));
 }
 
 /// Closes the store. What was paid for is safe already; a failure here only makes the next open

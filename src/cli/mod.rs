@@ -1,6 +1,7 @@
 //! The command line: arguments in, exit code out. Everything is built and wired together here.
 
 mod args;
+mod budget;
 mod cache;
 mod check;
 mod clock;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::call::Rejection;
 use crate::cli::args::Plan;
+use crate::cli::budget::{self, Passed};
 use crate::cli::cache;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::print::outln;
@@ -33,6 +34,8 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     let project = Loaded::open(directory)?;
     let personas = project.select(&args.selection)?;
     let refresh = Refresh::new(&args.selection.refresh, &project.graph, &personas)?;
+    let limits = args.selection.limits(&project.config.limits);
+    budget::demand_prices(&project, &limits)?;
     let store = cache::open(&project.root)?;
     let folder = project.folder();
     let mut planner = Planner::new(&project.graph);
@@ -41,8 +44,10 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
         let outlooks = outlooks(&mut planner, &folder, &store, &refresh, &project, persona)?;
         foreseen.add(persona, outlooks, args);
     }
-    let limits = args.selection.limits(&project.config.limits);
-    foreseen.print_totals(args, &limits, planner.latency());
+    let by_option = args.selection.budget.is_some();
+    let budget = budget::limits(&limits, by_option, store.spending());
+    let over = budget::passed(&budget, &foreseen.totals);
+    foreseen.print_totals(args, &limits, planner.latency(), over.as_ref());
     cache::close(store.into())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -149,7 +154,7 @@ impl<'a> Foreseen<'a> {
         }
     }
 
-    fn print_totals(&self, args: &Plan, limits: &Limits, seen: Option<Duration>) {
+    fn print_totals(&self, args: &Plan, limits: &Limits, seen: Option<Duration>, over: Option<&Passed>) {
         let (latency, known) = match (seen, &self.project.config.provider.kind) {
             (Some(seen), _) => (seen, "as long as stored ones took"),
             (None, ProviderKind::Simulator(model)) => (model.latency, "as `simulator.latency` says"),
@@ -164,18 +169,19 @@ impl<'a> Foreseen<'a> {
             latency,
         );
         if args.selection.json {
-            outln!("{}", self.json(time, binding));
+            outln!("{}", self.json(time, binding, over));
         } else {
             self.print_text(
                 args,
                 time,
                 binding,
                 &format!("{} a call, {known}", words(latency)),
+                over,
             );
         }
     }
 
-    fn json(&self, time: Duration, binding: Binding) -> Value {
+    fn json(&self, time: Duration, binding: Binding, over: Option<&Passed>) -> Value {
         let totals = &self.totals;
         json!({
             "event": "plan_finished",
@@ -193,11 +199,24 @@ impl<'a> Foreseen<'a> {
                 Binding::Tokens => "tokens_per_minute",
                 Binding::Concurrency => "concurrency",
             },
+            "passes_budget": over.map(|over| json!({
+                "limit": over.limit.name,
+                "budget_usd": over.limit.amount.usd(),
+                "left_usd": over.limit.left().usd(),
+                "after_calls": over.calls,
+            })),
             "simulated": crate::cli::provider::is_simulated(&self.project.config.provider),
         })
     }
 
-    fn print_text(&self, args: &Plan, time: Duration, binding: Binding, latency: &str) {
+    fn print_text(
+        &self,
+        args: &Plan,
+        time: Duration,
+        binding: Binding,
+        latency: &str,
+        over: Option<&Passed>,
+    ) {
         let totals = &self.totals;
         let most = |tokens: Option<u64>| tokens.map_or("no limit".to_owned(), number);
         let simulated = match crate::cli::provider::is_simulated(&self.project.config.provider) {
@@ -242,6 +261,9 @@ impl<'a> Foreseen<'a> {
             dollars(totals.cost),
             dollars(totals.most_cost)
         );
+        if let Some(over) = over {
+            outln!("budget    {over}");
+        }
         outln!(
             "time      about {} ({}; {latency})",
             words(time),

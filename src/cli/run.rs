@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::unbounded_channel;
 
+use crate::budget::Limit;
 use crate::cli::args::{Color, Run};
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
 use crate::cli::refresh::Refresh;
-use crate::cli::{cache, clock, provider, runtime};
+use crate::cli::{budget, cache, clock, provider, runtime};
+use crate::config::Limits;
 use crate::events::Tally;
 use crate::names::{PersonaId, RunId};
 use crate::report;
@@ -24,9 +26,16 @@ pub fn run(directory: Option<&Path>, args: &Run, color: Color) -> Result<ExitCod
     let project = Arc::new(Loaded::open(directory)?);
     let personas = project.select(&args.selection)?;
     let refresh = Refresh::new(&args.selection.refresh, &project.graph, &personas)?;
+    let limits = args.selection.limits(&project.config.limits);
+    budget::demand_prices(&project, &limits)?;
     let provider = provider::connect(&project.config.provider)?;
     let store = Arc::new(cache::open(&project.root)?);
-    let task = task(&project, args, personas);
+    let by_option = args.selection.budget.is_some();
+    let budget = budget::limits(&limits, by_option, store.spending());
+    if let Some(caveat) = budget::caveat(&limits, store.spending()) {
+        cache::warn(&caveat);
+    }
+    let task = task(&project, args, personas, &limits, budget);
     let shown = report::Options {
         json: args.selection.json,
         quiet: args.quiet,
@@ -78,10 +87,8 @@ async fn go(
 }
 
 /// What was asked, with the command line over the file.
-fn task(project: &Loaded, args: &Run, personas: Vec<PersonaId>) -> Task {
+fn task(project: &Loaded, args: &Run, personas: Vec<PersonaId>, limits: &Limits, budget: Vec<Limit>) -> Task {
     let config = &project.config;
-    let selection = &args.selection;
-    let limits = selection.limits(&config.limits);
     Task {
         run: run_id(),
         graph: project.graph.clone(),
@@ -94,6 +101,7 @@ fn task(project: &Loaded, args: &Run, personas: Vec<PersonaId>) -> Task {
         },
         requests_per_minute: limits.requests_per_minute,
         tokens_per_minute: limits.tokens_per_minute,
+        budget,
         prices: project.prices(),
         overwrite: args.overwrite,
         provider: config.provider.name.clone(),

@@ -11,7 +11,7 @@ use toml::de::DeTable;
 use super::read::Section;
 use super::source::Source;
 use super::{Limits, SimulatorFaults};
-use crate::call::Price;
+use crate::call::{Money, Price};
 
 /// Calls in flight that one process could hold open; more is a mistake.
 const MOST_CONCURRENCY: u64 = 100_000;
@@ -288,7 +288,15 @@ fn plain(section: Section<'_>) -> BTreeMap<String, Value> {
 }
 
 fn limits(section: Section<'_>) -> Limits {
-    let section = section.only(&["concurrency", "requests_per_minute", "tokens_per_minute"]);
+    let section = section.only(&[
+        "concurrency",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "budget_usd",
+        "budget_usd_month",
+        "budget_usd_total",
+    ]);
+    let usd = |key| section.number(key, 0.0..=MOST_USD).map(Money::from_usd);
     let per_minute = |key| {
         let most = u64::from(u32::MAX);
         section
@@ -301,6 +309,9 @@ fn limits(section: Section<'_>) -> Limits {
             .and_then(|number| usize::try_from(number).ok()),
         requests_per_minute: per_minute("requests_per_minute"),
         tokens_per_minute: per_minute("tokens_per_minute"),
+        budget_usd: usd("budget_usd"),
+        budget_usd_month: usd("budget_usd_month"),
+        budget_usd_total: usd("budget_usd_total"),
     }
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde_json::Value;
 use toml::de::DeTable;
 
-use crate::call::{CacheHint, Price};
+use crate::call::{CacheHint, Money, Price};
 use crate::names::{NodeId, PersonaId};
 
 pub use error::{ConfigError, ConfigErrors};
@@ -167,6 +167,12 @@ pub struct Limits {
     pub requests_per_minute: Option<u32>,
     /// Tokens in a minute, input and output.
     pub tokens_per_minute: Option<u32>,
+    /// What one run may spend.
+    pub budget_usd: Option<Money>,
+    /// What all runs over this cache may spend in a calendar month of local time.
+    pub budget_usd_month: Option<Money>,
+    /// What all runs over this cache may spend.
+    pub budget_usd_total: Option<Money>,
 }
 
 /// `[retry]`.

@@ -15,6 +15,7 @@ pub use persona::PersonaFigures;
 pub use summary::{CallCounts, NodeCounts, PersonaCounts, RunSummary, Saved, TokenCounts};
 pub use tally::{Cause, FailureGroup, Tally};
 
+use crate::budget::Used;
 use crate::call::{Fault, FaultKind, Money, Rejection, Usage};
 use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
 
@@ -100,13 +101,22 @@ pub enum Event {
         /// One line, lower case, no full stop.
         message: String,
     },
+    /// Most of a budget is spent; told once for each limit.
+    BudgetLow(Used),
+    /// The next call does not fit into the budget: nothing more is sent.
+    BudgetReached {
+        /// How far it is used up.
+        used: Used,
+        /// What the next call is thought to cost.
+        next: Money,
+    },
     /// A person asked to stop.
     Stopping(Stop),
     /// Always last.
     RunFinished {
         /// How it ended.
         outcome: Outcome,
-        /// For `Fatal`, and for `Partial` by `--fail-fast`: what ended it.
+        /// For `Fatal`, `Budget`, `Deadline`, and for `Partial` by `--fail-fast`: what ended it.
         cause: Option<Failure>,
     },
 }
@@ -129,6 +139,8 @@ pub struct RunStarted {
     pub requests_per_minute: Option<u32>,
     /// The limit, where there is one.
     pub tokens_per_minute: Option<u32>,
+    /// What this run may spend, where that is limited: what its tightest budget leaves.
+    pub budget: Option<Money>,
     /// The provider's name.
     pub provider: Arc<str>,
     /// True for the built-in model: costs are simulated.
@@ -219,6 +231,10 @@ pub enum Outcome {
     Complete,
     /// Some personas failed.
     Partial,
+    /// The time set for it was over.
+    Deadline,
+    /// The next call did not fit into the budget.
+    Budget,
     /// A fault that would meet every call, an outage without an end, or a store that cannot be
     /// written.
     Fatal,
@@ -243,13 +259,24 @@ impl Outcome {
         match self {
             Outcome::Complete => 0,
             Outcome::Partial => 1,
-            Outcome::Fatal => 3,
+            Outcome::Deadline | Outcome::Budget | Outcome::Fatal => 3,
             Outcome::Interrupted => 130,
         }
     }
 }
 
+impl Outcome {
+    /// True for the ends that only leave the rest for later: nothing is wrong.
+    pub fn leaves_a_rest(self) -> bool {
+        matches!(self, Outcome::Deadline | Outcome::Budget)
+    }
+}
+
 impl Failure {
+    /// The kind of a budget that is used up.
+    pub const BUDGET: &'static str = "budget";
+    /// The kind of a time that is over.
+    pub const DEADLINE: &'static str = "deadline";
     /// The kind of a persona that cannot be read: all its nodes fail, and none of them is the
     /// place.
     pub const PERSONA: &'static str = "persona";
@@ -262,7 +289,9 @@ impl Failure {
     /// The kind of a panic inside septet.
     pub const BUG: &'static str = "bug";
     /// The kinds that are neither a fault's nor a rejection's.
-    pub const OTHER_KINDS: [&'static str; 5] = [
+    pub const OTHER_KINDS: [&'static str; 7] = [
+        Self::BUDGET,
+        Self::DEADLINE,
         Self::PERSONA,
         Self::TEMPLATE,
         Self::OUTPUT,

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use crate::budget::Used;
 use crate::call::{Money, Usage};
 use crate::events::pace::Pace;
 use crate::events::summary::{CallCounts, NodeCounts, PersonaCounts, Saved};
@@ -52,6 +53,8 @@ pub struct Tally {
     pub paused_until: Option<Duration>,
     /// Since when nobody gets an answer, and the last fault's words.
     pub outage: Option<(Duration, String)>,
+    /// The budget into which the next call did not fit, and what that was thought to cost.
+    pub budget_reached: Option<(Used, Money)>,
     /// What a person asked for.
     pub stopping: Option<Stop>,
     /// How the run ended; `None` while it goes on.
@@ -103,6 +106,7 @@ impl Default for Tally {
             concurrency: None,
             paused_until: None,
             outage: None,
+            budget_reached: None,
             stopping: None,
             outcome: None,
             cause: None,
@@ -151,7 +155,8 @@ impl Tally {
             }
             Event::Stopping(stop) => self.stopping = self.stopping.max(Some(*stop)),
             Event::RunFinished { outcome, cause } => self.run_finished(*outcome, cause.clone()),
-            Event::Retrying { .. } | Event::Warning { .. } => {}
+            Event::BudgetReached { used, next } => self.budget_reached = Some((*used, *next)),
+            Event::Retrying { .. } | Event::Warning { .. } | Event::BudgetLow(_) => {}
         }
     }
 

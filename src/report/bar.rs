@@ -92,17 +92,28 @@ fn figures(tally: &Tally, now: Duration, palette: Palette, columns: usize) -> St
 }
 
 fn cost(tally: &Tally) -> String {
-    match (tally.cost, &tally.started) {
-        (None, _) => "cost unknown".to_owned(),
-        (cost, Some(started)) if started.simulated => format!("{} (simulated)", dollars(cost)),
-        (cost, _) => dollars(cost),
-    }
+    let cost = match tally.cost {
+        None => return "cost unknown".to_owned(),
+        cost => dollars(cost),
+    };
+    let started = tally.started.as_ref();
+    let budget = started.and_then(|started| started.budget);
+    let budget = budget.map_or_else(String::new, |budget| format!(" of {}", dollars(Some(budget))));
+    let simulated = if started.is_some_and(|started| started.simulated) {
+        " (simulated)"
+    } else {
+        ""
+    };
+    format!("{cost}{budget}{simulated}")
 }
 
 /// What keeps everyone waiting, the most telling first.
 fn waiting(tally: &Tally, now: Duration) -> Option<String> {
     if let Some(stop) = tally.stopping {
         return Some(wording::stopping(stop, tally.in_flight));
+    }
+    if tally.budget_reached.is_some() {
+        return Some(wording::draining("the budget is used up", tally.in_flight));
     }
     if let Some((since, cause)) = &tally.outage {
         let lasts = duration(now.saturating_sub(*since));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::budget::Used;
 use crate::call::{Money, Usage};
 use crate::events::{
     CallOutcome, Event, Failure, NodeFinished, NodeStatus, PersonaStatus, RunStarted, Stamped, Tally,
@@ -82,6 +83,7 @@ enum Object<'a> {
         concurrency: Option<usize>,
         requests_per_minute: Option<u32>,
         tokens_per_minute: Option<u32>,
+        budget_usd: Option<f64>,
         provider: &'a str,
         simulated: bool,
     },
@@ -130,6 +132,17 @@ enum Object<'a> {
         message: &'a str,
         at_s: f64,
     },
+    BudgetLow {
+        #[serde(flatten)]
+        budget: Budget,
+        at_s: f64,
+    },
+    BudgetReached {
+        #[serde(flatten)]
+        budget: Budget,
+        next_usd: f64,
+        at_s: f64,
+    },
     Stopping {
         level: &'static str,
         at_s: f64,
@@ -152,6 +165,26 @@ enum Object<'a> {
         error: &'a Failure,
         at_s: f64,
     },
+}
+
+/// How far a limit on money is used up.
+#[derive(Serialize)]
+struct Budget {
+    limit: &'static str,
+    budget_usd: f64,
+    spent_usd: f64,
+    maybe_billed_usd: f64,
+}
+
+impl From<&Used> for Budget {
+    fn from(used: &Used) -> Self {
+        Self {
+            limit: used.limit.name,
+            budget_usd: used.limit.amount.usd(),
+            spent_usd: used.spent.usd(),
+            maybe_billed_usd: used.possibly.usd(),
+        }
+    }
 }
 
 /// The object of an event. The last event has one only where something ended the run early; its
@@ -209,6 +242,15 @@ fn object(stamped: &Stamped) -> Option<Object<'_>> {
             error: error.as_ref(),
         },
         Event::Warning { message } => Object::Warning { message, at_s },
+        Event::BudgetLow(used) => Object::BudgetLow {
+            budget: used.into(),
+            at_s,
+        },
+        Event::BudgetReached { used, next } => Object::BudgetReached {
+            budget: used.into(),
+            next_usd: next.usd(),
+            at_s,
+        },
         Event::Stopping(stop) => Object::Stopping {
             level: match stop {
                 Stop::Drain => "drain",
@@ -231,6 +273,7 @@ fn run_started(started: &RunStarted) -> Object<'_> {
         concurrency: started.concurrency,
         requests_per_minute: started.requests_per_minute,
         tokens_per_minute: started.tokens_per_minute,
+        budget_usd: started.budget.map(Money::usd),
         provider: &started.provider,
         simulated: started.simulated,
     }

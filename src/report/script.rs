@@ -35,6 +35,7 @@ impl Script {
                 concurrency: Some(64),
                 requests_per_minute: None,
                 tokens_per_minute: None,
+                budget: None,
                 provider: "simulator".into(),
                 simulated: true,
             },

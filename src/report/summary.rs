@@ -1,7 +1,8 @@
 //! The end of a run in words: what was done, what it cost, what failed, what is left and how to go
 //! on.
 
-use crate::call::Rejection;
+use crate::budget::Used;
+use crate::call::{Money, Rejection};
 use crate::events::{Cause, Failure, FailureGroup, Outcome, Tally};
 use crate::report::figures::{count, dollars, duration, number};
 use crate::report::printable::one_line;
@@ -230,10 +231,17 @@ impl Summary<'_> {
             Outcome::Partial if p.pending > 0 => palette.bad("stopped at a failure"),
             Outcome::Partial => palette.bad("partial"),
             Outcome::Interrupted => palette.warn("interrupted"),
+            Outcome::Budget => palette.warn("stopped by the budget"),
+            Outcome::Deadline => palette.warn("stopped at the set time"),
             Outcome::Fatal => palette.bad("stopped early"),
         };
         let mut lines = vec![format!("{word}: {}", parts.join(", "))];
-        lines.extend(self.cause(outcome));
+        match (outcome, &tally.budget_reached) {
+            (Outcome::Budget, Some((used, next))) => {
+                lines.extend(self.wrapped("", &budget_reached(used, *next)));
+            }
+            _ => lines.extend(self.cause(outcome)),
+        }
         lines
     }
 
@@ -264,7 +272,9 @@ impl Summary<'_> {
     }
 
     fn hints(&self, outcome: Outcome) -> Vec<String> {
-        let mut hints = Vec::new();
+        let mut hints: Vec<&str> = Vec::new();
+        let budget = self.tally.budget_reached.as_ref();
+        let go_on = budget.map(|(used, next)| go_on_with_money(used, *next));
         match outcome {
             Outcome::Complete => {}
             Outcome::Partial if self.tally.personas.pending == 0 && self.only_cut_off() => {
@@ -275,12 +285,16 @@ impl Summary<'_> {
                     "`septet run` tries what failed again; what was paid for is stored and not paid twice",
                 );
             }
+            Outcome::Budget if go_on.is_some() => {
+                hints.extend(go_on.as_deref());
+                hints.push("`septet plan` says what the rest would cost");
+            }
             Outcome::Partial => {
                 hints.push(
                     "`septet run` goes on from here, and without `--fail-fast` past failures; what was paid for is stored and not paid twice",
                 );
             }
-            Outcome::Fatal | Outcome::Interrupted => {
+            Outcome::Budget | Outcome::Deadline | Outcome::Fatal | Outcome::Interrupted => {
                 hints.push("`septet run` goes on from here; what was paid for is stored and not paid twice");
             }
         }
@@ -310,6 +324,44 @@ impl Summary<'_> {
             .into_iter()
             .map(|line| format!("{indent}{line}"))
             .collect()
+    }
+}
+
+/// What is spent, and what did not fit.
+fn budget_reached(used: &Used, next: Money) -> String {
+    let possibly = match used.possibly {
+        Money::ZERO => String::new(),
+        possibly => format!(
+            ", of which {} for calls that may have been billed",
+            dollars(Some(possibly))
+        ),
+    };
+    format!(
+        "budget: {} of {} (`{}`) is spent{possibly}; the next call may cost {}",
+        dollars(Some(used.spent)),
+        dollars(Some(used.limit.amount)),
+        used.limit.name,
+        dollars(Some(next)),
+    )
+}
+
+/// How a run goes on whose budget is used up.
+fn go_on_with_money(used: &Used, next: Money) -> String {
+    const STORED: &str = "what was paid for is stored and not paid twice";
+    let key = used.limit.name.trim_start_matches("limits.");
+    match key {
+        "budget_usd_total" => {
+            format!("raise `{key}` in `[limits]`, then `septet run` goes on from here; {STORED}")
+        }
+        "budget_usd_month" => format!(
+            "`septet run` goes on from here next month, or once `{key}` in `[limits]` is raised; {STORED}"
+        ),
+        // As much again, or as much as lets at least one call through.
+        _ => {
+            let cents = (used.limit.amount.max(next).usd() * 100.0 - 1e-6).ceil().max(1.0);
+            let usd = cents / 100.0;
+            format!("`septet run --budget {usd}` goes on from here; {STORED}")
+        }
     }
 }
 

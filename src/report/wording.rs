@@ -1,6 +1,7 @@
 //! What a person reads while a run goes on: at most one line for an event. The same lines are
 //! printed above the live bar and into a log.
 
+use crate::budget::Used;
 use crate::events::{Event, Failure, PersonaFigures, PersonaStatus, RunStarted, Tally};
 use crate::names::{PersonaId, Stop};
 use crate::report::figures::{count, dollars, duration, number};
@@ -65,6 +66,14 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
             let text = format!("{} {}", palette.warn("warning:"), one_line(message));
             (Weight::Notice, text)
         }
+        Event::BudgetLow(used) => {
+            let text = format!("{} {}", palette.warn("warning:"), budget_low(used));
+            (Weight::Notice, text)
+        }
+        Event::BudgetReached { .. } => (
+            Weight::Passing,
+            notice(&draining("the budget is used up", tally.in_flight), palette),
+        ),
         Event::Stopping(stop) => (
             Weight::Passing,
             notice(&stopping(*stop, tally.in_flight), palette),
@@ -88,6 +97,25 @@ pub fn stopping(stop: Stop, in_flight: u64) -> String {
             count(n, "call")
         ),
     }
+}
+
+/// Says that nothing more is sent, and what is waited for.
+pub fn draining(why: &str, in_flight: u64) -> String {
+    match in_flight {
+        0 => format!("{why}: stopping"),
+        n => format!("{why}: waiting for {} in flight", count(n, "call")),
+    }
+}
+
+fn budget_low(used: &Used) -> String {
+    let share = used.spent.usd() / used.limit.amount.usd() * 100.0;
+    let share = share.min(999.0);
+    format!(
+        "{share:.0} % of the budget is spent: {} of {} (`{}`)",
+        dollars(Some(used.spent)),
+        dollars(Some(used.limit.amount)),
+        used.limit.name
+    )
 }
 
 fn run_started(started: &RunStarted, tally: &Tally) -> String {

@@ -26,6 +26,8 @@ pub struct Attempt {
     /// Counts from 1.
     pub number: u32,
     pub price: Option<Price>,
+    /// What it is thought to cost at most.
+    pub reserved: Option<Money>,
     /// Turns true when calls in flight are to be given up.
     pub abort: watch::Receiver<bool>,
 }
@@ -69,6 +71,7 @@ impl Attempt {
             at_ms,
             input: Some(self.input),
             most_cost: self.most_cost(),
+            reserved: self.reserved,
             pipeline: self.inputs.pipeline.as_ref().map(id),
             persona_files: self.inputs.persona.as_ref().map(id),
             needs: self.inputs.needs.clone(),
@@ -191,6 +194,7 @@ impl Attempt {
             kind: fault.map(|fault| fault.kind),
             message: fault.map_or_else(|| "given up while waiting".to_owned(), Fault::to_string),
             at_ms,
+            may_be_billed: fault.is_none_or(Fault::may_be_billed),
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct Work {
     pub attempts: u32,
     /// Tokens taken out of the limits for its call.
     pub reserved: u64,
+    /// Money set aside for its call; `None`: no price.
+    pub set_aside: Option<Money>,
     /// What this run paid for it, bad answers included; the cost is `None` once a call had no
     /// price.
     pub spent: Usage,
@@ -172,6 +174,7 @@ impl Work {
             text: None,
             attempts: 0,
             reserved: 0,
+            set_aside: None,
             spent: Usage::default(),
             cost: Some(Money::ZERO),
             served: None,

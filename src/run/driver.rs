@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::call::{Fault, FaultKind, Scope, prompt_cache};
+use crate::budget::{Budget, Limit, Room, Used, tightest};
+use crate::call::{Fault, FaultKind, Money, Scope, prompt_cache};
 use crate::config::PrefixOrder;
 use crate::events::{Event, Failure, NodeStatus, Outcome, PersonaStatus, RunStarted};
 use crate::limit::Limits;
@@ -28,6 +29,7 @@ pub struct Driver {
     teller: Teller,
     schedule: Schedule,
     limits: Limits,
+    budget: Budget,
     estimates: Estimates,
     chance: fastrand::Rng,
     desk: Desk,
@@ -49,6 +51,7 @@ impl Driver {
         Self {
             schedule: Schedule::new(task.graph.clone(), task.personas.clone(), task.settings.clone()),
             limits: Limits::new(task.requests_per_minute, task.tokens_per_minute),
+            budget: Budget::new(task.budget.clone()),
             estimates: Estimates::new(task.graph.len(), task.reserves_output_cap),
             chance: fastrand::Rng::with_seed(task.seed),
             desk: Desk::new(task.graph.clone()),
@@ -71,6 +74,7 @@ impl Driver {
     /// Runs to the end.
     pub async fn run(mut self, mut stops: mpsc::UnboundedReceiver<Stop>) -> Outcome {
         self.tell_start();
+        self.warn_of_budget();
         self.turn([Input::Start]);
         let halt = loop {
             let wake = self.send_candidates();
@@ -99,10 +103,51 @@ impl Driver {
             let Some((handle, tokens)) = self.schedule.candidate(now) else {
                 return self.schedule.wake_at(now);
             };
+            let cost = self.likely_cost(handle);
+            match self.budget.room(cost.unwrap_or_default()) {
+                Room::Enough => {}
+                // The end of what is in flight is reported.
+                Room::Later => return None,
+                Room::Never(used) => {
+                    self.out_of_budget(used, cost.unwrap_or_default());
+                    continue;
+                }
+            }
             if let Err(later) = self.limits.take(now, tokens) {
                 return Some(later);
             }
+            self.desk.work_mut(handle).set_aside = cost;
+            self.budget.reserve(cost.unwrap_or_default());
             self.turn([Input::Granted { handle }]);
+        }
+    }
+
+    /// What the next call of a node is thought to cost at most; `None`: no price.
+    fn likely_cost(&self, handle: Handle) -> Option<Money> {
+        let price = self.task.prices[handle.node]?;
+        let rendered = self.desk.work(handle).rendered.as_ref();
+        let request = &rendered.expect("BUG: a candidate that is not rendered").request;
+        let (input, output) = self.estimates.careful(handle.node, request);
+        Some(price.at_most(input, output))
+    }
+
+    fn out_of_budget(&mut self, used: Used, next: Money) {
+        self.teller.tell(Event::BudgetReached { used, next });
+        let cause = Failure {
+            kind: Failure::BUDGET,
+            message: format!(
+                "the next call, about {next}, does not fit into the budget of {} (`{}`): {} is spent",
+                used.limit.amount, used.limit.name, used.spent
+            ),
+            http_status: None,
+        };
+        let outcome = Outcome::Budget;
+        self.turn([Input::Enough { outcome, cause }]);
+    }
+
+    fn warn_of_budget(&mut self) {
+        for used in self.budget.warnings() {
+            self.teller.tell(Event::BudgetLow(used));
         }
     }
 
@@ -270,6 +315,7 @@ impl Driver {
             inputs,
             number,
             price: self.task.prices[handle.node],
+            reserved: work.set_aside,
             abort: self.abort.subscribe(),
         };
         self.sends.push((handle, attempt));
@@ -430,6 +476,7 @@ impl Driver {
 
     fn ended(&mut self, handle: Handle, ended: Ended, inputs: &mut Vec<Input>) {
         let jitter = self.chance.f64();
+        self.settle(handle, &ended);
         let input = match ended {
             Ended::Answered(paid, text) => {
                 self.paid(handle, &paid);
@@ -472,6 +519,19 @@ impl Driver {
         }
     }
 
+    /// Books the end of a call against the budget.
+    fn settle(&mut self, handle: Handle, ended: &Ended) {
+        let reserved = self.desk.work(handle).set_aside.unwrap_or_default();
+        match ended {
+            Ended::Answered(paid, _) | Ended::Rejected(paid, ..) => {
+                self.budget.settle(reserved, paid.cost.unwrap_or_default());
+            }
+            Ended::Faulted(fault) if !fault.may_be_billed() => self.budget.settle(reserved, Money::ZERO),
+            Ended::Faulted(_) | Ended::Abandoned | Ended::Broken(_) => self.budget.settle_unknown(reserved),
+        }
+        self.warn_of_budget();
+    }
+
     /// Books what an answer cost, good or bad, and learns from it.
     fn paid(&mut self, handle: Handle, paid: &Paid) {
         let usage = &paid.usage;
@@ -511,6 +571,7 @@ impl Driver {
             concurrency: self.task.settings.concurrency,
             requests_per_minute: self.task.requests_per_minute,
             tokens_per_minute: self.task.tokens_per_minute,
+            budget: tightest(&self.task.budget).map(Limit::left),
             provider: self.task.provider.clone(),
             simulated: self.task.simulated,
             longest_persona: self

@@ -14,6 +14,8 @@ pub struct Estimates {
     /// Server's input tokens for each one of ours.
     input_ratio: f64,
     output: Vec<Option<f64>>,
+    /// The longest output and the number of answers, by node.
+    longest: Vec<(f64, f64)>,
     reserves_output_cap: bool,
 }
 
@@ -23,6 +25,7 @@ impl Estimates {
         Self {
             input_ratio: 1.0,
             output: vec![None; nodes],
+            longest: vec![(0.0, 0.0); nodes],
             reserves_output_cap,
         }
     }
@@ -38,6 +41,20 @@ impl Estimates {
             None => learned,
         };
         (input + output).ceil() as u64
+    }
+
+    /// Input and output tokens to set money aside for, on the careful side: the longest output of
+    /// the node so far, and of what lies between it and the limit the share that stands for the
+    /// chance of a longer one: of n answers in any order the newest is the longest with 1/n. So
+    /// the first call is taken to need its limit, the second half of what lies between, and so on.
+    pub fn careful(&self, node: usize, request: &Request) -> (u64, u64) {
+        let input = request.estimated_input_tokens() as f64 * self.input_ratio;
+        let (longest, answers) = self.longest[node];
+        let cap = request.delivery.max_output_tokens.map(|cap| cap as f64);
+        let most = cap.unwrap_or(UNKNOWN_OUTPUT.max(longest));
+        let longest = longest.min(most);
+        let output = longest + (most - longest) / (answers + 1.0);
+        (input.ceil() as u64, output.ceil() as u64)
     }
 
     /// What the server counted of a reservation in the end.
@@ -58,7 +75,65 @@ impl Estimates {
         let ratio = usage.input as f64 / request.estimated_input_tokens() as f64;
         self.input_ratio += NEWEST * (ratio.clamp(0.1, 10.0) - self.input_ratio);
         let output = usage.output as f64;
+        let (longest, answers) = &mut self.longest[node];
+        *longest = longest.max(output);
+        *answers += 1.0;
         let mean = self.output[node].get_or_insert(output);
         *mean += NEWEST * (output - *mean);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::call::{Delivery, Message, Role};
+
+    fn request(max_output_tokens: Option<u64>) -> Request {
+        Request {
+            provider: "p".into(),
+            model: "m".into(),
+            messages: vec![Message {
+                role: Role::User,
+                content: "x".repeat(400),
+            }],
+            parameters: Arc::default(),
+            variant: None,
+            delivery: Delivery {
+                max_output_tokens,
+                ..Delivery::default()
+            },
+        }
+    }
+
+    fn usage(output: u64) -> Usage {
+        Usage {
+            input: 100,
+            output,
+            ..Usage::default()
+        }
+    }
+
+    #[test]
+    fn money_is_set_aside_for_the_limit_at_first_and_for_the_longest_answer_in_the_end() {
+        let mut estimates = Estimates::new(1, false);
+        let request = request(Some(1_000));
+        assert_eq!(estimates.careful(0, &request), (100, 1_000));
+        estimates.learn(0, &request, &usage(200));
+        assert_eq!(estimates.careful(0, &request), (100, 600));
+        estimates.learn(0, &request, &usage(400));
+        assert_eq!(estimates.careful(0, &request), (100, 600));
+        (0..997).for_each(|_| estimates.learn(0, &request, &usage(300)));
+        assert_eq!(estimates.careful(0, &request), (100, 401));
+    }
+
+    #[test]
+    fn without_a_limit_a_thousand_tokens_or_the_longest_answer() {
+        let mut estimates = Estimates::new(1, false);
+        let request = request(None);
+        assert_eq!(estimates.careful(0, &request).1, 1_024);
+        estimates.learn(0, &request, &usage(5_000));
+        assert_eq!(estimates.careful(0, &request).1, 5_000);
     }
 }

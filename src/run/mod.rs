@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
+use crate::budget;
 use crate::call::{Price, Request};
 use crate::config::PrefixOrder;
 use crate::events::{Event, Failure, Outcome, Stamped};
@@ -124,6 +125,8 @@ pub struct Task {
     pub requests_per_minute: Option<u32>,
     /// Tokens a minute.
     pub tokens_per_minute: Option<u32>,
+    /// What may be spent. With one, every node's model has a price.
+    pub budget: Vec<budget::Limit>,
     /// Prices of the nodes' models; `None`: unknown.
     pub prices: Vec<Option<Price>>,
     /// Write over transcripts that were edited by hand.

@@ -2,6 +2,8 @@
 //! seeded world of latencies, faults, outages, rate limits, stops and crashes. What must never
 //! happen is checked over everything that was sent and told.
 
+mod money;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,7 +12,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
-use crate::call::{Answer, Delivery, Fault, FaultKind, Finish, Key, Mark, Message, Role, Usage};
+use crate::call::{Answer, Delivery, Fault, FaultKind, Finish, Key, Mark, Message, Money, Role, Usage};
 use crate::config::Retry;
 use crate::events::{CallOutcome, NodeStatus, PersonaStatus};
 use crate::graph::tests::graph;
@@ -45,6 +47,8 @@ struct World {
     sent: Mutex<Vec<Duration>>,
     /// Good answers that were delivered, by key.
     paid: Mutex<HashMap<Key, u32>>,
+    /// What all answers cost, bad ones too.
+    billed: Mutex<Money>,
     in_flight: Mutex<HashMap<Key, u32>>,
     /// What earlier runs have answers to, good or cut off: not to be called any more.
     known: Mutex<HashSet<Key>>,
@@ -79,6 +83,7 @@ impl World {
             poison: |_| None,
             sent: Mutex::default(),
             paid: Mutex::default(),
+            billed: Mutex::default(),
             in_flight: Mutex::default(),
             known: Mutex::default(),
             called_again: Mutex::new(0),
@@ -136,9 +141,11 @@ impl Provider for World {
         let text = format!("answer to {}", key.short());
         let usage = Usage {
             input: 900,
-            output: 300,
+            // Longer answers take longer.
+            output: 100 + (latency * 25.0) as u64,
             ..Usage::default()
         };
+        *self.billed.lock().unwrap() += price().cost(&usage);
         Ok(Answer {
             text,
             finish,
@@ -150,6 +157,10 @@ impl Provider for World {
             id: None,
         })
     }
+}
+
+fn price() -> Price {
+    Price::per_million(1.0, None, None, 2.0)
 }
 
 struct Names(PersonaId);
@@ -226,6 +237,24 @@ struct Night {
     tpm: Option<u32>,
     prefix: PrefixOrder,
     seed: u64,
+    budget: Vec<budget::Limit>,
+    /// Names the run.
+    run: u32,
+}
+
+impl Default for Night {
+    fn default() -> Self {
+        Self {
+            personas: 0,
+            concurrency: None,
+            rpm: None,
+            tpm: None,
+            prefix: PrefixOrder::Auto,
+            seed: 0,
+            budget: Vec::new(),
+            run: 0,
+        }
+    }
 }
 
 impl Night {
@@ -238,8 +267,8 @@ impl Night {
             rejected: 2,
         };
         Task {
-            run: "night".into(),
-            prices: vec![Some(Price::per_million(1.0, None, None, 2.0)); graph.len()],
+            run: format!("night-{}", self.run).into(),
+            prices: vec![Some(price()); graph.len()],
             graph,
             pipeline: None,
             personas: (0..self.personas).map(|i| format!("p{i:03}").into()).collect(),
@@ -250,6 +279,7 @@ impl Night {
             },
             requests_per_minute: self.rpm,
             tokens_per_minute: self.tpm,
+            budget: self.budget.clone(),
             overwrite: false,
             provider: "world".into(),
             simulated: false,
@@ -441,6 +471,7 @@ fn night(seed: u64) {
             tpm: [None, Some(200_000), Some(2_000_000)][chance.usize(0..3)],
             prefix: [PrefixOrder::Share, PrefixOrder::Eager][seed as usize % 2],
             seed,
+            ..Night::default()
         };
         let world = Arc::new(World::new(seed, chance.f64() * 0.3));
         let mut store = Arc::new(MemoryStore::new());
@@ -554,6 +585,7 @@ fn a_quiet_night_takes_as_long_as_its_limit_says() {
             tpm: None,
             prefix: PrefixOrder::Eager,
             seed: 1,
+            ..Night::default()
         };
         let world = Arc::new(World::new(1, 0.0));
         let told = replay(&night, &world, &Arc::new(MemoryStore::new()), None, vec![]).await;
@@ -581,6 +613,7 @@ async fn poisoned(poison: Poison) -> (Told, Duration) {
         tpm: None,
         prefix: PrefixOrder::Share,
         seed: 1,
+        ..Night::default()
     };
     let world = Arc::new(World {
         poison,
@@ -652,6 +685,7 @@ fn equal_requests_are_paid_once_and_told_as_cached() {
             tpm: None,
             prefix: PrefixOrder::Eager,
             seed: 1,
+            ..Night::default()
         };
         let world = Arc::new(World::new(1, 0.0));
         let told = replay(&night, &world, &Arc::new(MemoryStore::new()), None, vec![]).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::call::{Cut, Fault, Key, Rejection};
 use crate::config::Retry;
-use crate::events::{Failure, NodeStatus};
+use crate::events::{Failure, NodeStatus, Outcome};
 use crate::names::{PersonaId, Stop};
 use crate::schedule::{Halt, Handle, SharedPrefix};
 
@@ -65,6 +65,9 @@ pub enum Input {
     Closed { slot: usize, failed: bool },
     /// A person asked to stop.
     Stop(Stop),
+    /// Nothing more is to be sent, since no more money or time is left for it. What is in flight is
+    /// waited for.
+    Enough { outcome: Outcome, cause: Failure },
     /// Something that meets every call: the store cannot be written.
     Broken(Failure),
 }

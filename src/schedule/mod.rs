@@ -157,6 +157,7 @@ impl Schedule {
             Input::Abandoned { handle } => self.states.set(handle, State::Queued),
             Input::Closed { slot, failed } => self.closed(slot, failed),
             Input::Stop(stop) => self.stop(stop, actions),
+            Input::Enough { outcome, cause } => self.gate.end(outcome, Some(cause)),
             Input::Broken(failure) => self.gate.end(Outcome::Fatal, Some(failure)),
         }
     }
@@ -275,9 +276,11 @@ impl Schedule {
         if self.ended || self.states.is_busy() {
             return;
         }
+        let all_done = self.waiting.is_empty() && self.states.open_count() == 0;
         let halt = match self.gate.halt() {
-            Some(halt) => halt,
-            None if self.waiting.is_empty() && self.states.open_count() == 0 => Halt {
+            // What was in flight when there was enough was all that was left.
+            Some(halt) if !(all_done && halt.outcome.leaves_a_rest()) => halt,
+            _ if all_done => Halt {
                 outcome: if self.failed_personas > 0 {
                     Outcome::Partial
                 } else {
@@ -285,7 +288,7 @@ impl Schedule {
                 },
                 cause: None,
             },
-            None => {
+            _ => {
                 assert!(
                     self.states.sendable() > 0,
                     "BUG: nothing runs, nothing can be sent, and it is not the end"

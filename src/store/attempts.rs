@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::call::Money;
 use crate::names::RunId;
 use crate::store::put::{Call, Gist};
 use crate::store::record::{Entry, Sent};
@@ -37,14 +38,19 @@ impl Attempts {
             }
             Gist::Answer { call, .. }
             | Gist::Rejected { call, .. }
-            | Gist::Retired(call)
-            | Gist::Fault(call) => {
+            | Gist::Retired { call, .. }
+            | Gist::Fault { call, .. } => {
                 self.calls.remove(call);
             }
             Gist::Start(run) => _ = self.runs.entry(run.clone()).or_insert(at),
             Gist::Run(run) => _ = self.runs.remove(run),
             Gist::Refresh(_) | Gist::Transcript(_) | Gist::Source(_) => {}
         }
+    }
+
+    /// What was set aside for a call that has not ended.
+    pub(super) fn reserved(&self, call: &Call) -> Option<Money> {
+        self.calls.get(call)?.reserved
     }
 
     /// The calls without an end as they were noted, sorted.

@@ -16,6 +16,7 @@ use crate::store::StoreError;
 use crate::store::disk::sync_folder;
 use crate::store::record::Entry;
 use crate::store::segment::Position;
+use crate::store::spending::Spending;
 
 /// The format of the trees and of this file. An older septet refuses a newer one; older trees are
 /// built again from the journal (the rule stands at `segment::FORMAT`). 2: with the shelves of
@@ -45,6 +46,9 @@ pub(super) struct Checkpoint {
     /// Runs without an end before `position`, and where what they did begins.
     #[serde(default)]
     pub(super) runs: BTreeMap<RunId, Position>,
+    /// What was paid before `position`; `None` where an older septet wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) spending: Option<Spending>,
 }
 
 /// What stands in place of a checkpoint.
@@ -156,6 +160,7 @@ mod tests {
             records: [("answers-v1".to_owned(), 7)].into(),
             unfinished: Vec::new(),
             runs: BTreeMap::new(),
+            spending: Some(Spending::default()),
         }
     }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
+
 use crate::store::StoreError;
 use crate::store::attempts::Attempts;
 use crate::store::backlog::{Backlog, Batch, End, Next};
@@ -13,6 +15,7 @@ use crate::store::checkpoint::{self, Checkpoint};
 use crate::store::put::Written;
 use crate::store::record::Entry;
 use crate::store::segment::Position;
+use crate::store::spending::Spending;
 use crate::store::trees::Trees;
 
 /// How far the trees are, in terms of the journal.
@@ -24,6 +27,10 @@ pub(super) struct Level {
     pub(super) next_seq: u64,
     /// Calls without an end before `position`.
     pub(super) attempts: Attempts,
+    /// What was paid before `position`.
+    pub(super) spending: Spending,
+    /// Where its months begin and end.
+    pub(super) zone: TimeZone,
 }
 
 impl Level {
@@ -33,6 +40,7 @@ impl Level {
     /// If they fail.
     pub(super) fn fill(&mut self, trees: &Trees, written: &Written) -> Result<(), StoreError> {
         written.puts().iter().try_for_each(|put| trees.put(put))?;
+        self.spending.follow(&written.gist, &self.attempts, &self.zone);
         self.attempts.follow(&written.gist, self.position);
         self.next_seq = self.next_seq.max(written.seq + 1);
         Ok(())
@@ -54,6 +62,7 @@ impl Level {
             records: Default::default(),
             unfinished: self.attempts.calls().into_iter().map(Entry::Attempt).collect(),
             runs: self.attempts.runs().clone(),
+            spending: Some(self.spending.clone()),
         };
         trees.sync(&mut checkpoint)?;
         trees.mark(&checkpoint)?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::tz::TimeZone;
 
 use crate::call::{Key, Rejection};
 use crate::names::{Instance, PersonaId};
@@ -26,6 +27,7 @@ use crate::store::record::{Entry, Record, Sent, TranscriptNote};
 use crate::store::segment::{self, Position};
 use crate::store::shelves::Value;
 use crate::store::source::{Source, SourceId};
+use crate::store::spending::Spending;
 use crate::store::trees::Trees;
 use crate::store::writer::{Piece, Writer};
 use crate::store::{Done, Looked, Miss, Placed, Safety, Store, StoreError, frame};
@@ -38,6 +40,7 @@ pub struct LocalStore {
     filler: Filler,
     view: View,
     unfinished: Vec<Sent>,
+    spending: Spending,
     _lock: Lock,
 }
 
@@ -53,6 +56,8 @@ pub struct Settings {
     pub open_limit: Duration,
     /// What the journal is written to.
     pub disk: Arc<dyn Disk>,
+    /// Whose months what was paid is summed up by.
+    pub zone: TimeZone,
 }
 
 impl Default for Settings {
@@ -62,6 +67,7 @@ impl Default for Settings {
             flush_every: Duration::from_secs(5),
             open_limit: Duration::from_secs(60),
             disk: Arc::new(RealDisk),
+            zone: TimeZone::system(),
         }
     }
 }
@@ -116,6 +122,8 @@ impl LocalStore {
     ) -> Result<(Self, Vec<Notice>), StoreError> {
         let opened = open::open(cache, settings, &mut progress)?;
         let unfinished = opened.level.attempts.calls();
+        let spending = opened.level.spending.clone();
+        let spending = spending.with_unfinished(&unfinished, &settings.zone);
         let next_seq = opened.level.next_seq;
         let trees = Arc::new(opened.trees);
         let backlog = Arc::new(Backlog::new(trees.have_marks()?));
@@ -134,6 +142,7 @@ impl LocalStore {
                 mended: Mended::default(),
             },
             unfinished,
+            spending,
             _lock: opened.lock,
         };
         Ok((store, opened.notices))
@@ -150,6 +159,7 @@ impl LocalStore {
             filler,
             view,
             unfinished: _,
+            spending: _,
             _lock,
         } = self;
         let written = writer.finish();
@@ -215,6 +225,12 @@ impl LocalStore {
     /// None` (or another end) is stored for it.
     pub fn unfinished(&self) -> &[Sent] {
         &self.unfinished
+    }
+
+    /// What was paid up to the moment this store was opened, by every process that had it open
+    /// before; calls without an end count with what was reserved for them.
+    pub fn spending(&self) -> &Spending {
+        &self.spending
     }
 
     /// Everything that the journal says, in order, up to what is written now.

@@ -5,12 +5,17 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use jiff::tz::TimeZone;
 
 use crate::call::{Key, Rejection};
 use crate::names::{Instance, PersonaId};
+use crate::store::attempts::Attempts;
 use crate::store::looked::{self, AllRejected, Numbered};
+use crate::store::put::Gist;
 use crate::store::record::{Entry, Record, Sent, TranscriptNote};
+use crate::store::segment::Position;
 use crate::store::source::{Source, SourceId};
+use crate::store::spending::Spending;
 use crate::store::{Done, Looked, Placed, Safety, Store, StoreError};
 
 /// A store in memory that behaves as the local one does.
@@ -57,6 +62,17 @@ impl MemoryStore {
     /// Everything that was stored, in order.
     pub fn entries(&self) -> Vec<Entry> {
         self.state().entries.clone()
+    }
+
+    /// What was paid so far, as the local store would say it when it is opened next.
+    pub fn spending(&self) -> Spending {
+        let (mut spending, mut open) = (Spending::default(), Attempts::default());
+        for entry in &self.state().entries {
+            let gist = Gist::from(entry);
+            spending.follow(&gist, &open, &TimeZone::UTC);
+            open.follow(&gist, Position::start_of(1));
+        }
+        spending.with_unfinished(&open.calls(), &TimeZone::UTC)
     }
 
     /// Rejected answers to a request, oldest first.

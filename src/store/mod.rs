@@ -37,6 +37,7 @@ mod samples;
 mod segment;
 mod shelves;
 mod source;
+mod spending;
 mod trees;
 mod writer;
 
@@ -62,6 +63,7 @@ pub use reader::{Damage, Entries, Line, Logged};
 pub use record::{Entry, Record, Retirement, Sent, TranscriptNote};
 pub use segment::Position;
 pub use source::{LARGEST as LARGEST_SOURCE, Source, SourceId};
+pub use spending::{Spending, Spent};
 
 /// Holds answers by the key of their request. The local one is the journal with sled; tests use
 /// one in memory, and a shared one over PostgreSQL has the same face.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use crate::store::StoreError;
 use crate::store::attempts::Attempts;
 use crate::store::checkpoint::{self, Checkpoint};
@@ -18,9 +20,12 @@ use crate::store::journal::Journal;
 use crate::store::local::Settings;
 use crate::store::lock::Lock;
 use crate::store::notice::{Notice, Phase, Progress};
+use crate::store::put::Gist;
+use crate::store::reader::{Entries, Reader};
 use crate::store::replay::Replay;
 use crate::store::segment::{self, Position, Segment};
 use crate::store::shelves::Closed;
+use crate::store::spending::Spending;
 use crate::store::trees::Trees;
 
 /// The folder of the journal in the cache folder.
@@ -119,7 +124,7 @@ impl Opening<'_> {
             Err(Closed::Broken(reason)) => return self.rebuild(folder, reason, Some(checkpoint)),
             Err(Closed::Disk(source)) => return Err(StoreError::io("open", &folder, source)),
         };
-        let mut level = Level::of(&checkpoint);
+        let mut level = self.level(&checkpoint)?;
         match self.replay(&trees, &mut level) {
             Ok(()) => Ok((trees, level, Some(checkpoint))),
             Err(StoreError::Tree { message, .. }) if trees.are_distrusted() => {
@@ -138,6 +143,40 @@ impl Opening<'_> {
             },
             Closed::Disk(source) => StoreError::io("create", &folder, source),
         })
+    }
+
+    /// How far trees with this checkpoint are. What was paid is counted once where an older septet
+    /// wrote it.
+    fn level(&self, checkpoint: &Checkpoint) -> Result<Level, StoreError> {
+        let zone = self.settings.zone.clone();
+        let spending = match &checkpoint.spending {
+            Some(spending) => spending.clone(),
+            None => self.spending_before(checkpoint.position())?,
+        };
+        Ok(Level {
+            position: checkpoint.position(),
+            next_seq: checkpoint.next_seq,
+            attempts: Attempts::of(&checkpoint.unfinished, &checkpoint.runs),
+            spending,
+            zone,
+        })
+    }
+
+    fn spending_before(&self, end: Position) -> Result<Spending, StoreError> {
+        let begin = Position {
+            segment: 0,
+            offset: 0,
+        };
+        let (mut spending, mut open) = (Spending::default(), Attempts::default());
+        for line in Entries::new(Reader::new(self.segments.clone(), begin, Some(end))) {
+            // Damage was told when it was met first.
+            if let Ok(logged) = line? {
+                let gist = Gist::from(&logged.entry);
+                spending.follow(&gist, &open, &self.settings.zone);
+                open.follow(&gist, logged.at);
+            }
+        }
+        Ok(spending)
     }
 
     /// Reads what the journal has beyond the checkpoint.
@@ -162,7 +201,7 @@ impl Opening<'_> {
         let last = generations::list(&self.store)?.pop();
         let number = last.map_or(0, |(number, _)| number);
         let trees = self.new_trees(number + 1)?;
-        let mut level = Level::start();
+        let mut level = Level::start(self.settings.zone.clone());
         level.next_seq = known.as_ref().map_or(1, |checkpoint| checkpoint.next_seq);
         let before = self.notices.len();
         // Old trees without a checkpoint and without any journal: who knows what they held.
@@ -287,19 +326,13 @@ pub(super) fn limit(settings: &Settings, folder: &Path) -> Duration {
 
 impl Level {
     /// Before the first entry.
-    fn start() -> Self {
+    fn start(zone: TimeZone) -> Self {
         Self {
             position: Position::start_of(1),
             next_seq: 1,
             attempts: Attempts::default(),
-        }
-    }
-
-    fn of(checkpoint: &Checkpoint) -> Self {
-        Self {
-            position: checkpoint.position(),
-            next_seq: checkpoint.next_seq,
-            attempts: Attempts::of(&checkpoint.unfinished, &checkpoint.runs),
+            spending: Spending::default(),
+            zone,
         }
     }
 }

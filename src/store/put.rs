@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::call::Key;
+use crate::call::{Key, Money};
 use crate::names::{Instance, PersonaId, RunId};
 use crate::store::frame;
 use crate::store::record::{Entry, Record, Sent};
@@ -83,20 +83,46 @@ pub(super) enum Gist {
     Answer {
         key: Key,
         call: Call,
+        bill: Bill,
     },
     Rejected {
         key: Key,
         call: Call,
+        bill: Bill,
     },
-    Retired(Call),
+    Retired {
+        call: Call,
+        bill: Bill,
+    },
     /// Whole: it is listed where it has no end.
     Attempt(Box<Sent>),
-    Fault(Call),
+    Fault {
+        call: Call,
+        /// When, if it may have been billed.
+        billed_at_ms: Option<u64>,
+    },
     Refresh(Instance),
     Transcript(PersonaId),
     Source(SourceId),
     Start(RunId),
     Run(RunId),
+}
+
+/// What was paid for an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bill {
+    pub(super) at_ms: u64,
+    /// `None`: no price.
+    pub(super) cost: Option<Money>,
+}
+
+impl Bill {
+    fn of(record: &Record) -> Self {
+        Self {
+            at_ms: record.at_ms,
+            cost: record.cost,
+        }
+    }
 }
 
 /// What tells one call from all others.
@@ -127,19 +153,30 @@ impl From<&Entry> for Gist {
             Entry::Answer(record) => Gist::Answer {
                 key: record.key,
                 call: Call::of(record),
+                bill: Bill::of(record),
             },
             Entry::Rejected { record, .. } => Gist::Rejected {
                 key: record.key,
                 call: Call::of(record),
+                bill: Bill::of(record),
             },
-            Entry::Retired { record, .. } => Gist::Retired(Call::of(record)),
+            Entry::Retired { record, .. } => Gist::Retired {
+                call: Call::of(record),
+                bill: Bill::of(record),
+            },
             Entry::Attempt(sent) => Gist::Attempt(Box::new(sent.clone())),
             Entry::Fault {
                 run,
                 instance,
                 attempt,
+                kind,
+                may_be_billed,
+                at_ms,
                 ..
-            } => Gist::Fault(Call::new(run, instance, *attempt)),
+            } => Gist::Fault {
+                call: Call::new(run, instance, *attempt),
+                billed_at_ms: (kind.is_none() || *may_be_billed).then_some(*at_ms),
+            },
             Entry::Refresh { instance } => Gist::Refresh(instance.clone()),
             Entry::Transcript { persona, .. } => Gist::Transcript(persona.clone()),
             Entry::Source { id, .. } => Gist::Source(*id),
@@ -175,10 +212,10 @@ impl Written {
             frame: frame::empty(seq).into(),
         };
         match &self.gist {
-            Gist::Answer { key, call } => {
+            Gist::Answer { key, call, .. } => {
                 vec![put(Shelf::Answers, key.as_bytes()), end_of_mark(&call.instance)]
             }
-            Gist::Retired(call) => vec![end_of_mark(&call.instance)],
+            Gist::Retired { call, .. } => vec![end_of_mark(&call.instance)],
             Gist::Rejected { key, .. } => {
                 vec![put(Shelf::Rejected, &numbered(key.as_bytes(), seq))]
             }
@@ -187,7 +224,9 @@ impl Written {
             Gist::Run(run) => vec![put(Shelf::Runs, run.as_str().as_bytes())],
             Gist::Source(id) => vec![put(Shelf::Sources, id.as_bytes())],
             Gist::Attempt(sent) => vec![put(Shelf::Calls, &numbered(&calls_prefix(&sent.instance), seq))],
-            Gist::Fault(call) => vec![put(Shelf::Calls, &numbered(&calls_prefix(&call.instance), seq))],
+            Gist::Fault { call, .. } => {
+                vec![put(Shelf::Calls, &numbered(&calls_prefix(&call.instance), seq))]
+            }
             Gist::Start(_) => Vec::new(),
         }
     }

@@ -50,6 +50,9 @@ pub enum Entry {
         message: String,
         /// Unix time in milliseconds.
         at_ms: u64,
+        /// True where it may have been billed all the same; without a `kind` it always may.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        may_be_billed: bool,
     },
     /// `--refresh`: the next look-up of this instance is a miss, until its new answer is stored.
     Refresh {
@@ -123,6 +126,10 @@ pub struct Sent {
     /// as long as its limit allows. `None` without a price or a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most_cost: Option<Money>,
+    /// What a budget set aside for it; `None`: no price. It counts as spent where the call may have
+    /// been billed and no answer came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Money>,
     /// The pipeline: an [`Entry::Source`], unless it was too large to be kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pipeline: Option<SourceId>,

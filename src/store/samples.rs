@@ -1,6 +1,6 @@
 //! Entries for the tests of the store. Number `n` always gives the same ones.
 
-use crate::call::{Answer, FaultKind, Finish, Key, Rejection, Usage};
+use crate::call::{Answer, FaultKind, Finish, Key, Money, Rejection, Usage};
 use crate::names::Instance;
 use crate::store::record::{Entry, Record, Retirement, Sent, TranscriptNote};
 use crate::store::source::{Source, SourceId};
@@ -72,6 +72,7 @@ pub(super) fn sent(n: u64) -> Sent {
         at_ms: 1_795_473_000_000,
         input: None,
         most_cost: None,
+        reserved: Some(Money::from_usd(0.002)),
         pipeline: None,
         persona_files: None,
         needs: Vec::new(),
@@ -86,6 +87,7 @@ pub(super) fn fault(n: u64) -> Entry {
         kind: Some(FaultKind::ServerError),
         message: "internal error".to_owned(),
         at_ms: 1_795_473_020_000,
+        may_be_billed: false,
     }
 }
 

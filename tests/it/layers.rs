@@ -1,5 +1,5 @@
 //! Holds every file to the rows of `src/lib.rs`: it names only modules of lower rows or of its
-//! own, and the four lowest rows hold values only. rustc allows circles in a crate, so a test has
+//! own, and the five lowest rows hold values only. rustc allows circles in a crate, so a test has
 //! to refuse them.
 
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// How many rows, from below, have no I/O, no clock, no chance and nothing async.
-const PURE_ROWS: usize = 4;
+const PURE_ROWS: usize = 5;
 const IMPURE: &[&str] = &[
     "tokio::",
     "async ",

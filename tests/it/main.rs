@@ -6,6 +6,7 @@
     reason = "tests reach the world and may fail loudly"
 )]
 
+mod budget;
 mod cache;
 mod cut_off;
 mod faults;

@@ -52,6 +52,7 @@ fn the_comments_of_the_shipped_pipeline() {
     assert_eq!(&*config.provider.name, "openai");
     assert!(matches!(config.provider.kind, ProviderKind::OpenAi { .. }));
     assert_eq!(config.limits.requests_per_minute, Some(500));
+    assert_eq!(config.limits.budget_usd, Some(crate::call::Money::from_usd(25.0)));
     let parameters = &config.nodes[0].model.parameters;
     assert_eq!(
         **parameters,
@@ -366,4 +367,14 @@ fn the_order_of_calls_that_share_a_prefix() {
     assert_eq!(order("[schedule]"), PrefixOrder::Auto);
     assert_eq!(order("[schedule]\nprefix = \"share\""), PrefixOrder::Share);
     assert_eq!(order("[schedule]\nprefix = \"eager\""), PrefixOrder::Eager);
+}
+
+#[test]
+fn budgets() {
+    let limits =
+        right_with_node("[limits]\nbudget_usd = 25\nbudget_usd_month = 99.5\nbudget_usd_total = 0").limits;
+    let usd = |usd: f64| Some(crate::call::Money::from_usd(usd));
+    assert_eq!(limits.budget_usd, usd(25.0));
+    assert_eq!(limits.budget_usd_month, usd(99.5));
+    assert_eq!(limits.budget_usd_total, usd(0.0));
 }

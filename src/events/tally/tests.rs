@@ -13,6 +13,7 @@ fn started(personas: usize, nodes: usize) -> Event {
         concurrency: Some(4),
         requests_per_minute: None,
         tokens_per_minute: None,
+        budget: None,
         provider: "simulator".into(),
         simulated: true,
     }))

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{Written, report};
-use crate::call::{Fault, FaultKind, Rejection};
+use crate::budget::{Limit, Used};
+use crate::call::{Fault, FaultKind, Money, Rejection};
 use crate::events::{CallOutcome, Event, Failure, NodeStatus, Outcome, PersonaStatus, RunSummary};
 use crate::names::Stop;
 use crate::report::json::Json;
@@ -15,6 +16,18 @@ fn json(script: Script) -> String {
     let out = Written::default();
     report(script.events(), vec![Box::new(Json::new(Box::new(out.clone())))]);
     out.text()
+}
+
+fn used(spent: f64) -> Used {
+    Used {
+        limit: Limit {
+            name: "limits.budget_usd",
+            amount: Money::from_usd(0.5),
+            before: Money::ZERO,
+        },
+        spent: Money::from_usd(spent),
+        possibly: Money::from_usd(0.002),
+    }
 }
 
 /// Every event there is.
@@ -64,6 +77,11 @@ fn everything() -> Script {
         .tell(Event::Warning {
             message: "look here".to_owned(),
         })
+        .tell(Event::BudgetLow(used(0.42)))
+        .tell(Event::BudgetReached {
+            used: used(0.4995),
+            next: Money::from_usd(0.001),
+        })
         .tell(Event::Stopping(Stop::Drain))
         .end(
             "tom",
@@ -82,7 +100,7 @@ fn everything() -> Script {
 #[test]
 fn every_event_is_one_object() {
     insta::assert_snapshot!(json(everything()), @r#"
-    {"event":"run_started","run":"20261123-223015-4f2a","personas":2,"nodes":["chunk-1","chunk-2","chunk-3","chunk-4","chunk-5","chunk-6","chunk-7","combine"],"concurrency":64,"requests_per_minute":500,"tokens_per_minute":null,"provider":"api.openai.com/v1","simulated":false}
+    {"event":"run_started","run":"20261123-223015-4f2a","personas":2,"nodes":["chunk-1","chunk-2","chunk-3","chunk-4","chunk-5","chunk-6","chunk-7","combine"],"concurrency":64,"requests_per_minute":500,"tokens_per_minute":null,"budget_usd":null,"provider":"api.openai.com/v1","simulated":false}
     {"event":"call_started","persona":"tom","node":"chunk-1","attempt":1,"at_s":0.0}
     {"event":"call_ended","persona":"tom","node":"chunk-1","attempt":1,"outcome":"faulted","latency_s":1.5,"tokens":{"input":0,"output":0,"reasoning":0,"cached_input":0,"cache_write":0,"total":0},"cost_usd":0.0,"error":{"kind":"rate_limited","message":"slow down","http_status":429},"at_s":0.25}
     {"event":"paused","cause":"slow down","pause_s":2.0,"at_s":0.25}
@@ -100,6 +118,8 @@ fn every_event_is_one_object() {
     {"event":"outage_began","cause":"slow down","at_s":1.75}
     {"event":"outage_ended","lasted_s":60.0,"at_s":1.75}
     {"event":"warning","message":"look here","at_s":1.75}
+    {"event":"budget_low","limit":"limits.budget_usd","budget_usd":0.5,"spent_usd":0.42,"maybe_billed_usd":0.002,"at_s":1.75}
+    {"event":"budget_reached","limit":"limits.budget_usd","budget_usd":0.5,"spent_usd":0.4995,"maybe_billed_usd":0.002,"next_usd":0.001,"at_s":1.75}
     {"event":"stopping","level":"drain","at_s":1.75}
     {"event":"call_ended","persona":"tom","node":"chunk-4","attempt":1,"outcome":"abandoned","latency_s":1.5,"tokens":{"input":0,"output":0,"reasoning":0,"cached_input":0,"cache_write":0,"total":0},"cost_usd":0.0,"error":{"kind":"timeout","message":"too slow","http_status":null},"at_s":1.75}
     {"event":"stopping","level":"abort","at_s":1.75}
@@ -139,7 +159,7 @@ fn every_event_and_kind_is_in_the_docs() {
         .filter(|word| !word.is_empty())
         .chain(Failure::OTHER_KINDS)
         .collect();
-    assert_eq!(kinds.len(), 17 + 5 + 5, "{kinds:?}");
+    assert_eq!(kinds.len(), 17 + 5 + Failure::OTHER_KINDS.len(), "{kinds:?}");
     for kind in kinds {
         assert!(
             DOCS.contains(&format!("\n| `{kind}` |")),
@@ -153,6 +173,8 @@ fn every_end_prints_the_summary_last() {
     for outcome in [
         Outcome::Complete,
         Outcome::Partial,
+        Outcome::Deadline,
+        Outcome::Budget,
         Outcome::Fatal,
         Outcome::Interrupted,
     ] {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{Written, report};
-use crate::call::{Fault, FaultKind, Rejection, Usage};
+use crate::budget::{Limit, Used};
+use crate::call::{Fault, FaultKind, Money, Rejection, Usage};
 use crate::events::{CallOutcome, Event, Failure, NodeStatus, Outcome, PersonaStatus};
 use crate::names::Stop;
 use crate::report::lines::Lines;
@@ -545,4 +546,78 @@ fn the_mark_has_the_colour() {
         text.contains("\x1b[32m✓\x1b[0m farmer") && text.contains("\x1b[31m✗\x1b[0m nurse"),
         "{text:?}"
     );
+}
+
+fn used(name: &'static str, spent: f64, possibly: f64) -> Used {
+    Used {
+        limit: Limit {
+            name,
+            amount: Money::from_usd(0.0025),
+            before: Money::ZERO,
+        },
+        spent: Money::from_usd(spent),
+        possibly: Money::from_usd(possibly),
+    }
+}
+
+fn out_of_money(name: &'static str, possibly: f64) -> Script {
+    let next = Money::from_usd(0.00031);
+    Script::new(3)
+        .written("old_man_01_tom")
+        .tell(Event::BudgetLow(used(name, 0.0021, 0.0)))
+        .send("old_man_02_jim", "chunk-1", 1)
+        .tell(Event::BudgetReached {
+            used: used(name, 0.0023, possibly),
+            next,
+        })
+        .end("old_man_02_jim", "chunk-1", 1, CallOutcome::Abandoned)
+        .finished(Outcome::Budget, None)
+}
+
+#[test]
+fn a_budget_that_is_used_up() {
+    insta::assert_snapshot!(log(out_of_money("--budget", 0.0002)), @r"
+    run 20261123-223015-4f2a: 3 personas, 24 nodes, simulator (simulated)
+    ✓ old_man_01_tom                8 calls   12,320 tokens  $0.0019   12.0s  (simulated)
+    warning: 84 % of the budget is spent: $0.0021 of $0.0025 (`--budget`)
+    ! the budget is used up: waiting for 1 call in flight
+
+    personas  3: 1 written, 2 left
+    nodes     24: 8 called, 16 left
+    calls     9: 8 ok, 1 abandoned
+              abandoned calls may have been billed
+    time      12.0s
+
+    tokens    input          9,600
+                cached       4,800
+              output         2,720
+                reasoning      320
+              total         12,320
+
+    cost      $0.0019 (simulated)
+    saved     $0.0004 (simulated) by the provider's cache
+              $0.00 (simulated) by septet's cache
+
+    stopped by the budget: 1 of 3 personas up to date, 2 left
+    budget: $0.0023 of $0.0025 (`--budget`) is spent, of which $0.0002 for calls that may have been billed; the next call may cost $0.0003
+    hint: `septet run --budget 0.01` goes on from here; what was paid for is stored and not paid twice
+    hint: `septet plan` says what the rest would cost
+    ");
+    let hints = |name| {
+        let text = quiet(out_of_money(name, 0.0)) + &log(out_of_money(name, 0.0));
+        let hint = |line: &&str| line.starts_with("hint") || line.starts_with("budget");
+        text.lines().filter(hint).collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(hints("limits.budget_usd_month"), @r"
+    budget: $0.0023 of $0.0025 (`limits.budget_usd_month`) is spent; the next call may cost $0.0003
+    budget: $0.0023 of $0.0025 (`limits.budget_usd_month`) is spent; the next call may cost $0.0003
+    hint: `septet run` goes on from here next month, or once `budget_usd_month` in `[limits]` is raised; what was paid for is stored and not paid twice
+    hint: `septet plan` says what the rest would cost
+    ");
+    insta::assert_snapshot!(hints("limits.budget_usd_total"), @r"
+    budget: $0.0023 of $0.0025 (`limits.budget_usd_total`) is spent; the next call may cost $0.0003
+    budget: $0.0023 of $0.0025 (`limits.budget_usd_total`) is spent; the next call may cost $0.0003
+    hint: raise `budget_usd_total` in `[limits]`, then `septet run` goes on from here; what was paid for is stored and not paid twice
+    hint: `septet plan` says what the rest would cost
+    ");
 }

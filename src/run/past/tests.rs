@@ -135,6 +135,7 @@ impl Project {
             },
             requests_per_minute: None,
             tokens_per_minute: None,
+            budget: Vec::new(),
             prices: vec![None; graph.len()],
             overwrite: false,
             provider: "p".into(),

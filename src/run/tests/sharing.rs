@@ -83,6 +83,7 @@ fn figures(model: &'static str, prefix: PrefixOrder, concurrency: usize, jitter:
             tpm: None,
             prefix,
             seed: 1,
+            ..Night::default()
         };
         let settings = config::Simulator {
             latency: Duration::from_secs(10),

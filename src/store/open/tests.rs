@@ -600,3 +600,54 @@ async fn a_crash_in_the_middle_of_rebuilding_is_made_good() {
         .collect();
     assert_eq!(left, [3]);
 }
+
+/// What was paid is the same sum whichever way a store comes up.
+#[tokio::test]
+async fn what_was_paid_is_known_however_the_store_is_opened() {
+    let usd = crate::call::Money::from_usd;
+    let priced = |n: u64| {
+        Entry::Answer(crate::store::Record {
+            cost: Some(usd(n as f64 / 1000.0)),
+            ..samples::record(n, "text")
+        })
+    };
+    let cache = tempfile::tempdir().unwrap();
+    let (store, _) = reopen(cache.path());
+    for n in 1..=10 {
+        store.keep(priced(n)).await.unwrap();
+    }
+    store.close().unwrap();
+    let paid = |store: &LocalStore| store.spending().total().paid;
+    let (store, _) = reopen(cache.path());
+    assert_eq!(paid(&store), usd(0.055), "closed in peace");
+    store.keep(priced(11)).await.unwrap();
+    store.note(samples::attempt(77)).await.unwrap();
+    drop(store);
+    let expected = usd(0.066);
+    let (store, _) = reopen(cache.path());
+    assert_eq!(paid(&store), expected, "not closed: replayed, each once");
+    let spent = store.spending().total();
+    assert_eq!(spent.counted() - spent.paid, usd(0.002), "a call without an end");
+    store.close().unwrap();
+    let path = |folder: &Path| checkpoint::path(&generations::current(&folder.join(STORE)).unwrap().unwrap());
+    let old = fs::read_to_string(path(cache.path())).unwrap();
+    let (line, _) = old.split_once('\n').unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert!(json.as_object_mut().unwrap().remove("spending").is_some());
+    let line = json.to_string();
+    fs::write(
+        path(cache.path()),
+        format!("{line}\n{:08x}\n", crc32fast::hash(line.as_bytes())),
+    )
+    .unwrap();
+    let (store, notices) = reopen(cache.path());
+    assert_eq!(
+        (paid(&store), notices),
+        (expected, vec![]),
+        "the checkpoint of an older septet"
+    );
+    drop(store);
+    fs::remove_dir_all(cache.path().join(STORE)).unwrap();
+    let (store, _) = reopen(cache.path());
+    assert_eq!(paid(&store), expected, "rebuilt from the journal");
+}

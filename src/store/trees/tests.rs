@@ -33,6 +33,7 @@ fn checkpoint() -> Checkpoint {
         records: BTreeMap::new(),
         unfinished: Vec::new(),
         runs: Default::default(),
+        spending: None,
     }
 }
 

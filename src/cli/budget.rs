@@ -1,0 +1,128 @@
+//! The budget of a run: the limits of `pipeline.toml` and the command line over what was spent
+//! before, and the prices that a budget needs.
+
+use std::fmt;
+
+use jiff::tz::TimeZone;
+
+use crate::budget::{Limit, tightest};
+use crate::call::Money;
+use crate::cli::clock;
+use crate::cli::failure::{CliError, Complaint};
+use crate::cli::project::Loaded;
+use crate::config::Limits;
+use crate::plan::Totals;
+use crate::report::figures::{count, dollars, number};
+use crate::store::Spending;
+
+/// What stands for the limit of one run where the command line sets it.
+const OPTION: &str = "--budget";
+
+/// Refuses a budget where a model has no price: nobody could tell when it is used up.
+///
+/// # Errors
+/// Naming each such model and the table to add.
+pub fn demand_prices(project: &Loaded, limits: &Limits) -> Result<(), CliError> {
+    let set = [
+        limits.budget_usd,
+        limits.budget_usd_month,
+        limits.budget_usd_total,
+    ];
+    if set.iter().all(Option::is_none) {
+        return Ok(());
+    }
+    let config = &project.config;
+    let mut complained: Vec<&str> = Vec::new();
+    let mut complaints = Vec::new();
+    for node in &config.nodes {
+        let model = &*node.model.name;
+        if config.prices.contains_key(model) || complained.contains(&model) {
+            continue;
+        }
+        complained.push(model);
+        let message = format!(
+            "there is a budget, and the model `{model}` of node `{}` has no price",
+            node.id
+        );
+        let table = format!("[prices.{model:?}]");
+        complaints.push(
+            Complaint::new(message)
+                .at(format!("{}:{}", config.file, node.line))
+                .hint(format!(
+                    "add `{table}` with `input` and `output`, in USD per million tokens"
+                )),
+        );
+    }
+    match complaints.is_empty() {
+        true => Ok(()),
+        false => Err(CliError::refused(complaints)),
+    }
+}
+
+/// The limits on what a run may spend. `by_option`: that of one run comes from the command line.
+pub fn limits(limits: &Limits, by_option: bool, spending: &Spending) -> Vec<Limit> {
+    let month = || spending.month(clock::unix_ms(), &TimeZone::system()).counted();
+    let limit =
+        |name, amount: Option<Money>, before: Money| amount.map(|amount| Limit { name, amount, before });
+    let run = if by_option { OPTION } else { "limits.budget_usd" };
+    [
+        limit(run, limits.budget_usd, Money::ZERO),
+        limit("limits.budget_usd_month", limits.budget_usd_month, month()),
+        limit(
+            "limits.budget_usd_total",
+            limits.budget_usd_total,
+            spending.total().counted(),
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What a budget over all runs does not know, if there is such a budget.
+pub fn caveat(limits: &Limits, spending: &Spending) -> Option<String> {
+    let over_all = limits.budget_usd_month.or(limits.budget_usd_total);
+    let unpriced = spending.total().unpriced;
+    (over_all.is_some() && unpriced > 0).then(|| {
+        format!(
+            "{} in this cache had no price when paid and {} not counted in the budget",
+            count(unpriced, "answer"),
+            if unpriced == 1 { "is" } else { "are" }
+        )
+    })
+}
+
+/// A budget that would not last.
+pub struct Passed {
+    pub limit: Limit,
+    /// It would be used up after so many calls.
+    pub calls: usize,
+    of: usize,
+}
+
+/// The limit that a run would pass, if it would pass one: by the likely cost, spread evenly.
+pub fn passed(limits: &[Limit], totals: &Totals) -> Option<Passed> {
+    let limit = *tightest(limits)?;
+    let cost = totals.cost.filter(|cost| *cost > limit.left())?;
+    let of = totals.calls + totals.depends;
+    let share = limit.left().usd() / cost.usd();
+    let calls = (of as f64 * share) as usize;
+    Some(Passed { limit, calls, of })
+}
+
+impl fmt::Display for Passed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let amount = dollars(Some(self.limit.amount));
+        let left = match self.limit.before {
+            Money::ZERO => String::new(),
+            _ => format!(", of which {} is left,", dollars(Some(self.limit.left()))),
+        };
+        let (calls, of, name) = (self.calls as u64, self.of as u64, self.limit.name);
+        write!(
+            f,
+            "would pass the budget of {amount} (`{name}`){left} after about {} of {}",
+            number(calls),
+            count(of, "call")
+        )
+    }
+}
