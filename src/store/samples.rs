@@ -1,6 +1,6 @@
 //! Entries for the tests of the store. Number `n` always gives the same ones.
 
-use crate::call::{Answer, FaultKind, Finish, Key, Money, Rejection, Usage};
+use crate::call::{Answer, FaultKind, Finish, Key, Rejection, Usage};
 use crate::names::Instance;
 use crate::store::record::{Entry, Record, Retirement, Sent, TranscriptNote};
 use crate::store::source::{Source, SourceId};
@@ -72,7 +72,7 @@ pub(super) fn sent(n: u64) -> Sent {
         at_ms: 1_795_473_000_000,
         input: None,
         most_cost: None,
-        reserved: Some(Money::from_usd(0.002)),
+        reserved: None,
         pipeline: None,
         persona_files: None,
         needs: Vec::new(),

@@ -621,7 +621,14 @@ async fn what_was_paid_is_known_however_the_store_is_opened() {
     let (store, _) = reopen(cache.path());
     assert_eq!(paid(&store), usd(0.055), "closed in peace");
     store.keep(priced(11)).await.unwrap();
-    store.note(samples::attempt(77)).await.unwrap();
+    let Entry::Attempt(sent) = samples::attempt(77) else {
+        unreachable!("an attempt is one")
+    };
+    let begun = crate::store::Sent {
+        reserved: Some(usd(0.002)),
+        ..sent
+    };
+    store.note(Entry::Attempt(begun)).await.unwrap();
     drop(store);
     let expected = usd(0.066);
     let (store, _) = reopen(cache.path());
