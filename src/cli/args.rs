@@ -37,6 +37,8 @@ pub enum Command {
     Plan(Plan),
     /// Draw the pipeline, or one persona's nodes by their state
     Graph(Graph),
+    /// Say why a node would be called, or what its answer rests on
+    Why(Why),
     /// Read everything and render every prompt; calls nothing
     Check(Check),
     /// Look after what was paid for
@@ -144,6 +146,17 @@ pub enum GraphFormat {
     Mermaid,
     /// For a browser
     Svg,
+}
+
+#[derive(Debug, Args)]
+pub struct Why {
+    /// A persona, or one of its nodes for all that differs, as a diff
+    #[arg(value_name = "PERSONA[/NODE]")]
+    pub target: String,
+
+    /// Print one JSON object a line on standard output
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

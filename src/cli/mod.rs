@@ -17,6 +17,8 @@ mod refresh;
 mod run;
 mod selection;
 mod simulate;
+mod target;
+mod why;
 
 use std::process::ExitCode;
 
@@ -45,6 +47,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, CliError> {
         Command::Run(args) => run::run(directory, args, cli.color),
         Command::Plan(args) => plan::plan(directory, args),
         Command::Graph(args) => graph::graph(directory, args),
+        Command::Why(args) => why::why(directory, args),
         Command::Check(args) => check::check(directory, args),
         Command::Cache(command) => cache::command(directory, command),
         Command::Init(args) => init::init(directory, args),

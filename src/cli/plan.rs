@@ -93,7 +93,7 @@ pub fn outlooks(
 }
 
 /// A look-up as the planner takes it; `limit` is the output limit that was asked with.
-fn found(looked: Looked, limit: Option<u64>) -> Found {
+pub fn found(looked: Looked, limit: Option<u64>) -> Found {
     let reason = match looked {
         Looked::Hit(record) => {
             return Found::Stored(Stored {

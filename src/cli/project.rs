@@ -1,5 +1,6 @@
 //! Reads a project: `pipeline.toml` and the templates, with everything that is wrong with them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ pub struct Loaded {
     pub config: Arc<Config>,
     pub graph: Arc<Graph>,
     pub prompts: Arc<Prompts>,
+    /// Sources of the templates by path.
+    pub templates: BTreeMap<String, String>,
     /// What it was read from.
     pub snapshot: Arc<Snapshot>,
 }
@@ -51,6 +54,7 @@ impl Loaded {
             graph: graph.into(),
             prompts: prompts.into(),
             snapshot: Snapshot::pipeline(&text, &templates).into(),
+            templates,
         })
     }
 
@@ -114,7 +118,7 @@ fn about_config(error: &ConfigError) -> Complaint {
     }
 }
 
-fn about_file(error: &FileError) -> Complaint {
+pub fn about_file(error: &FileError) -> Complaint {
     Complaint {
         message: error.message.clone(),
         place: Some(place(&error.file, error.line)),
@@ -122,7 +126,7 @@ fn about_file(error: &FileError) -> Complaint {
     }
 }
 
-fn about_prompt(error: &PromptError) -> Complaint {
+pub fn about_prompt(error: &PromptError) -> Complaint {
     let node = error
         .node
         .as_ref()
@@ -135,6 +139,6 @@ fn about_prompt(error: &PromptError) -> Complaint {
     }
 }
 
-fn place(file: &str, line: Option<usize>) -> String {
+pub fn place(file: &str, line: Option<usize>) -> String {
     line.map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"))
 }

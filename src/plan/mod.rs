@@ -1,6 +1,7 @@
 //! What a run would do, decided the way a run decides it: the same requests, the same keys, the
 //! same look-ups, up to the call. Nothing here reads or calls anything; both are handed in.
 
+pub mod change;
 pub mod reach;
 mod reason;
 

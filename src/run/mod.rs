@@ -10,6 +10,7 @@ mod job;
 mod past;
 mod snapshot;
 mod transcript;
+mod why;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub use attempt::with_causes;
 pub use folder::Folder;
 pub use past::{Lost, Past, PastNeed, PastPipeline, PastRequest};
 pub use snapshot::Snapshot;
+pub use why::{Changed, Origin, Present, Unanswered, Why};
 
 /// What a run works with. Each can be replaced, so that a night can be replayed in memory.
 #[derive(Clone)]

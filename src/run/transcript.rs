@@ -29,8 +29,8 @@ pub async fn bring_up_to_date(
     };
     let store = &services.store;
     let note = store.transcript(persona).map_err(|error| store_failure(&error))?;
-    let digest = digest(wanted.as_bytes());
-    let found = now.as_deref().map(self::digest);
+    let digest = TranscriptNote::digest(wanted.as_bytes());
+    let found = now.as_deref().map(TranscriptNote::digest);
     if found.as_ref() == Some(&digest) {
         if note.is_none_or(|note| note.written != digest) {
             remember(
@@ -47,7 +47,7 @@ pub async fn bring_up_to_date(
     }
     let ours = match (&found, &note) {
         (None, _) => true,
-        (Some(found), Some(note)) => note.written == *found || note.before.as_ref() == Some(found),
+        (Some(found), Some(note)) => note.is_ours(found),
         (Some(_), None) => false,
     };
     let beside = !ours && !overwrite;
@@ -94,8 +94,4 @@ fn store_failure(error: &crate::store::StoreError) -> Failure {
         message: with_causes(error),
         http_status: None,
     }
-}
-
-fn digest(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex().to_string()
 }

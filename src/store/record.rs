@@ -189,6 +189,18 @@ pub struct TranscriptNote {
     pub before: Option<String>,
 }
 
+impl TranscriptNote {
+    /// The name of a text: its blake3 in hexadecimal digits.
+    pub fn digest(text: &[u8]) -> String {
+        blake3::hash(text).to_hex().to_string()
+    }
+
+    /// True if septet wrote the text with this digest.
+    pub fn is_ours(&self, digest: &str) -> bool {
+        self.written == digest || self.before.as_deref() == Some(digest)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

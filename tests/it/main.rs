@@ -19,4 +19,5 @@ mod outputs;
 mod project;
 mod prompt_cache;
 mod refused;
+mod why;
 mod wire;
