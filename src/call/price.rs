@@ -93,6 +93,19 @@ impl Price {
         }
     }
 
+    /// What reading from the provider's cache and writing to it cost, as shares of the input
+    /// price; 1 and 1 where the input is free.
+    pub fn shares_of_input(&self) -> (f64, f64) {
+        let share = |price: Money| {
+            if self.input.0 == 0 {
+                1.0
+            } else {
+                price.0 as f64 / self.input.0 as f64
+            }
+        };
+        (share(self.cached_input), share(self.cache_write))
+    }
+
     /// What these tokens cost. Parts of the input that the server did not report count as 0.
     pub fn cost(&self, usage: &Usage) -> Money {
         let (cached, written) = parts(usage);

@@ -9,11 +9,14 @@ use crate::cli::args::Check;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::print::outln;
 use crate::cli::project::Loaded;
-use crate::cli::{provider, runtime};
+use crate::cli::{provider, runtime, sharing};
 use crate::config::{Node, ProviderKind};
+use crate::events::Failure;
+use crate::graph::Graph;
+use crate::plan::sharing::Survey;
 use crate::report::figures::{count, number};
 use crate::report::printable::one_line;
-use crate::run::Project;
+use crate::run::{Project, Requests};
 
 /// A ping's answer need not be long; less than 16 some servers refuse (OpenAI Responses, 2026-11).
 const PING_TOKENS: u64 = 16;
@@ -25,13 +28,16 @@ pub fn check(directory: Option<&Path>, args: &Check) -> Result<ExitCode, CliErro
     let personas = project.personas()?;
     let mut failed = 0;
     let mut tokens = 0;
+    let mut survey = Survey::new(project.prices());
     for persona in &personas {
         let rendered = folder.open(persona).and_then(|requests| {
-            project
-                .graph
-                .roots()
-                .map(|node| Ok(requests.request(node, &[])?.estimated_input_tokens()))
-                .sum::<Result<u64, _>>()
+            let root = |node| Ok((node, requests.request(node, &[])?));
+            let roots: Vec<_> = project.graph.roots().map(root).collect::<Result<_, Failure>>()?;
+            survey.persona(&roots, &rehearsed(&project.graph, &*requests));
+            Ok(roots
+                .iter()
+                .map(|(_, request)| request.estimated_input_tokens())
+                .sum::<u64>())
         });
         match rendered {
             Ok(input) => tokens += input,
@@ -51,11 +57,26 @@ pub fn check(directory: Option<&Path>, args: &Check) -> Result<ExitCode, CliErro
         number(tokens),
     );
     check_prices(&project);
+    sharing::tell(&survey.findings());
     check_key(&project)?;
     if args.ping {
         ping(&project)?;
     }
     Ok(ExitCode::from(u8::from(failed > 0)))
+}
+
+/// The requests of the nodes that need others, as far as they can be rendered without answers.
+fn rehearsed(graph: &Graph, requests: &dyn Requests) -> Vec<(usize, Request)> {
+    let others = graph.order().filter(|&node| !graph.needs(node).is_empty());
+    let request = |node| {
+        let needs: Vec<_> = graph
+            .needs(node)
+            .iter()
+            .map(|&need| (graph.id(need), "…"))
+            .collect();
+        Some((node, requests.request(node, &needs).ok()?))
+    };
+    others.filter_map(request).collect()
 }
 
 /// Without a price the cost of every call is unknown.

@@ -16,6 +16,7 @@ mod provider;
 mod refresh;
 mod run;
 mod selection;
+mod sharing;
 mod simulate;
 mod target;
 mod why;

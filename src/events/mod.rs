@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use persona::PersonaFigures;
-pub use summary::{CallCounts, NodeCounts, PersonaCounts, RunSummary, Saved, TokenCounts};
+pub use summary::{CallCounts, NodeCounts, PersonaCounts, PromptCache, RunSummary, Saved, TokenCounts};
 pub use tally::{Cause, FailureGroup, Tally};
 
 use crate::budget::Used;

@@ -30,6 +30,9 @@ pub struct RunSummary {
     pub saved_usd: Option<Saved>,
     /// Seconds.
     pub elapsed_s: f64,
+    /// What the provider's prompt cache had to do with the input; absent in older records.
+    #[serde(default)]
+    pub prompt_cache: PromptCache,
 }
 
 /// Personas by how they ended; `total` is the sum of the others.
@@ -105,6 +108,28 @@ pub struct Saved {
     pub provider_cache: f64,
     /// What the answers that were served from the store had cost.
     pub septet_cache: f64,
+}
+
+/// Shares of the input; `None` where there was none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PromptCache {
+    /// Read from the provider's cache.
+    pub read_share: Option<f64>,
+    /// Written to it.
+    pub write_share: Option<f64>,
+}
+
+impl From<&TokenCounts> for PromptCache {
+    fn from(tokens: &TokenCounts) -> Self {
+        let share = |part: u64| {
+            let share = part as f64 / tokens.input as f64;
+            (tokens.input > 0).then_some((share * 1e4).round() / 1e4)
+        };
+        Self {
+            read_share: share(tokens.cached_input),
+            write_share: share(tokens.cache_write),
+        }
+    }
 }
 
 impl PersonaCounts {

@@ -318,6 +318,7 @@ impl Tally {
             tokens: self.tokens,
             cost_usd: self.cost.map(Money::usd),
             saved_usd: self.saved_usd(),
+            prompt_cache: (&self.tokens).into(),
             elapsed_s: self.at.as_millis() as f64 / 1000.0,
         })
     }

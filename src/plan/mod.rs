@@ -4,6 +4,7 @@
 pub mod change;
 pub mod reach;
 mod reason;
+pub mod sharing;
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;

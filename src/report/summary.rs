@@ -126,21 +126,26 @@ impl Summary<'_> {
 
     fn tokens(&self) -> Vec<String> {
         let tokens = self.tally.tokens;
-        let mut rows = vec![("input", tokens.input), ("  cached", tokens.cached_input)];
+        let of_input = |part| share(part, tokens.input);
+        let mut rows = vec![
+            ("input", tokens.input, String::new()),
+            ("  cached", tokens.cached_input, of_input(tokens.cached_input)),
+        ];
         if tokens.cache_write > 0 {
-            rows.push(("  written", tokens.cache_write));
+            rows.push(("  written", tokens.cache_write, of_input(tokens.cache_write)));
         }
         rows.extend([
-            ("output", tokens.output),
-            ("  reasoning", tokens.reasoning),
-            ("total", tokens.total),
+            ("output", tokens.output, String::new()),
+            ("  reasoning", tokens.reasoning, String::new()),
+            ("total", tokens.total, String::new()),
         ]);
         let widest = number(tokens.total.max(tokens.input)).len().max(7);
         let mut lines: Vec<_> = rows
             .iter()
             .zip(["tokens"].into_iter().chain(std::iter::repeat("")))
-            .map(|((kind, n), label)| {
-                self.labelled(label, &format!("{kind:<13}{}", pad_before(&number(*n), widest)))
+            .map(|((kind, n, share), label)| {
+                let n = pad_before(&number(*n), widest);
+                self.labelled(label, &format!("{kind:<13}{n}{share}"))
             })
             .collect();
         if self.tally.estimated {
@@ -158,6 +163,10 @@ impl Summary<'_> {
             Some(_) => "",
         };
         let saved = |amount| format!("{}{}", dollars(amount), if amount.is_none() { "" } else { label });
+        let loss = match tally.saved_by_provider {
+            Some(saved) if saved < Money::ZERO => ": writing to it cost more than reading saved",
+            _ => "",
+        };
         vec![
             self.labelled(
                 "cost",
@@ -169,7 +178,7 @@ impl Summary<'_> {
             ),
             self.labelled(
                 "saved",
-                &format!("{} by the provider's cache", saved(tally.saved_by_provider)),
+                &format!("{} by the provider's cache{loss}", saved(tally.saved_by_provider)),
             ),
             self.labelled("", &format!("{} by septet's cache", saved(tally.saved_by_septet))),
         ]
@@ -362,6 +371,18 @@ fn go_on_with_money(used: &Used, next: Money) -> String {
             let usd = cents / 100.0;
             format!("`septet run --budget {usd}` goes on from here; {STORED}")
         }
+    }
+}
+
+/// A part of the input in percent; nothing where there is none.
+fn share(part: u64, input: u64) -> String {
+    match u128::from(part) * 100 {
+        0 => String::new(),
+        hundred if hundred < u128::from(input) => "  <1 %".to_owned(),
+        hundred => format!(
+            "{:>4} %",
+            (hundred + u128::from(input) / 2) / u128::from(input).max(1)
+        ),
     }
 }
 

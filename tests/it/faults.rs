@@ -562,7 +562,7 @@ fn a_person_reads_what_failed() {
     calls     6: 6 rejected
 
     tokens    input            600
-                cached         360
+                cached         360  60 %
               output           120
                 reasoning       30
               total            720
@@ -588,7 +588,7 @@ fn a_person_reads_what_failed() {
     calls     6: 6 rejected
 
     tokens    input            600
-                cached         360
+                cached         360  60 %
               output           120
                 reasoning       30
               total            720

@@ -232,7 +232,7 @@ fn the_summary_has_the_fields_of_the_contract_in_its_order() {
         persona_finished("p", PersonaStatus::Kept, None),
         finished,
     ]);
-    insta::assert_snapshot!(serde_json::to_string(&tally.summary()).unwrap(), @r#"{"event":"run_finished","run":"20261123-223015-4f2a","outcome":"partial","personas":{"total":2,"written":0,"unchanged":0,"kept":1,"failed":0,"pending":1},"nodes":{"total":16,"called":0,"cached":0,"failed":0,"skipped":0,"pending":16},"calls":{"sent":0,"ok":0,"rejected":0,"faulted":0,"abandoned":0},"tokens":{"input":0,"output":0,"reasoning":0,"cached_input":0,"cache_write":0,"total":0},"cost_usd":0.0,"saved_usd":{"provider_cache":0.0,"septet_cache":0.0},"elapsed_s":2.0}"#);
+    insta::assert_snapshot!(serde_json::to_string(&tally.summary()).unwrap(), @r#"{"event":"run_finished","run":"20261123-223015-4f2a","outcome":"partial","personas":{"total":2,"written":0,"unchanged":0,"kept":1,"failed":0,"pending":1},"nodes":{"total":16,"called":0,"cached":0,"failed":0,"skipped":0,"pending":16},"calls":{"sent":0,"ok":0,"rejected":0,"faulted":0,"abandoned":0},"tokens":{"input":0,"output":0,"reasoning":0,"cached_input":0,"cache_write":0,"total":0},"cost_usd":0.0,"saved_usd":{"provider_cache":0.0,"septet_cache":0.0},"elapsed_s":2.0,"prompt_cache":{"read_share":null,"write_share":null}}"#);
 }
 
 #[test]

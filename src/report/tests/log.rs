@@ -98,7 +98,7 @@ fn complete_with_eight_personas() {
     time      52.5s
 
     tokens    input         43,200
-                cached      21,600
+                cached      21,600  50 %
               output        12,240
                 reasoning    1,440
               total         55,440
@@ -134,7 +134,7 @@ fn partial_with_failures_in_groups() {
     time      39.0s
 
     tokens    input         31,200
-                cached      15,600
+                cached      15,600  50 %
               output         8,840
                 reasoning    1,040
               total         40,040
@@ -205,7 +205,7 @@ fn interrupted_twice() {
     time      15.0s
 
     tokens    input          9,600
-                cached       4,800
+                cached       4,800  50 %
               output         2,720
                 reasoning      320
               total         12,320
@@ -269,7 +269,7 @@ fn stopped_at_the_first_failure() {
     time      9.0s
 
     tokens    input          7,200
-                cached       3,600
+                cached       3,600  50 %
               output         2,040
                 reasoning      240
               total          9,240
@@ -360,7 +360,7 @@ fn a_price_is_missing() {
     time      24.0s
 
     tokens    input         19,200
-                cached       9,600
+                cached       9,600  50 %
               output         5,440
                 reasoning      640
               total         24,640
@@ -393,14 +393,14 @@ fn the_providers_cache_cost_more_than_it_saved() {
 
     tokens    input           20,000,000
                 cached                 0
-                written       20,000,000
+                written       20,000,000 100 %
               output       3,000,000,000
                 reasoning              0
               total        3,020,000,000
               partly estimated: the provider did not count them all
 
     cost      $1,502.50
-    saved     -$0.5000 by the provider's cache
+    saved     -$0.5000 by the provider's cache: writing to it cost more than reading saved
               $0.00 by septet's cache
 
     interrupted: 0 of 1 persona up to date, 1 left
@@ -426,7 +426,7 @@ fn a_transcript_that_was_edited_by_hand_is_kept() {
     time      1.5s
 
     tokens    input          1,200
-                cached         600
+                cached         600  50 %
               output           340
                 reasoning       40
               total          1,540
@@ -589,7 +589,7 @@ fn a_budget_that_is_used_up() {
     time      12.0s
 
     tokens    input          9,600
-                cached       4,800
+                cached       4,800  50 %
               output         2,720
                 reasoning      320
               total         12,320

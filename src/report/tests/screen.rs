@@ -169,7 +169,7 @@ fn at_the_end_the_bar_is_gone_and_the_summary_is_there() {
     time      26.0s
 
     tokens    input         16,800
-                cached       8,400
+                cached       8,400  50 %
               output         4,760
                 reasoning      560
               total         21,560
