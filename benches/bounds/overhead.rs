@@ -161,6 +161,8 @@ impl Loaded {
             run: "bench".into(),
             graph: self.graph.clone(),
             pipeline: None,
+            models: vec!["m".into(); 8],
+            history: Default::default(),
             personas: self.personas.clone(),
             settings: Settings {
                 concurrency: Some(IN_FLIGHT),

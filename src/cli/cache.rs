@@ -18,11 +18,13 @@ use std::sync::Arc;
 
 use console::style;
 
+use crate::call::Money;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::print::errln;
 use crate::cli::project;
+use crate::report::figures::dollars;
 use crate::report::printable::one_line;
-use crate::store::{Damage, LocalStore, StoreError};
+use crate::store::{Damage, Died, LocalStore, StoreError};
 
 /// The name of the cache in the folder of a project.
 const FOLDER: &str = "cache";
@@ -117,6 +119,7 @@ pub fn open(root: &Path) -> Result<LocalStore, CliError> {
     for notice in notices {
         warn(&notice.to_string());
     }
+    tell_of_the_dead(&store)?;
     Ok(store)
 }
 
@@ -124,6 +127,31 @@ pub fn open(root: &Path) -> Result<LocalStore, CliError> {
 pub fn warn(message: &str) {
     let word = style("warning:").for_stderr().yellow().bold();
     errln!("{word} {}", one_line(message));
+}
+
+/// Closes the books of runs that ended without a word, and says what they may have left unpaid.
+fn tell_of_the_dead(store: &LocalStore) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(|source| Complaint::new(format!("cannot start the runtime: {source}")))?;
+    let died = runtime.block_on(store.bury()).map_err(|error| refused(&error))?;
+    for Died { run, open } in died {
+        let calls = match open.calls {
+            0 => "no call was open".to_owned(),
+            1 => format!("1 call was open: possibly billed, {}", most(open.most)),
+            n => format!("{n} calls were open: possibly billed, {}", most(open.most)),
+        };
+        warn(&format!(
+            "run {run} ended without a word (killed?); what it paid for is kept, and {calls}"
+        ));
+    }
+    Ok(())
+}
+
+fn most(most: Option<Money>) -> String {
+    match most {
+        Some(most) => format!("at most about {}", dollars(Some(most))),
+        None => "at a cost that is not known".to_owned(),
+    }
 }
 
 /// Closes the store. What was paid for is safe already; a failure here only makes the next open

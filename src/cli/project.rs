@@ -73,6 +73,12 @@ impl Loaded {
         selection.choose(self.personas()?, &self.config.personas)
     }
 
+    /// The model that each node asks.
+    pub fn models(&self) -> Vec<Arc<str>> {
+        let nodes = self.config.nodes.iter();
+        nodes.map(|node| node.model.name.clone()).collect()
+    }
+
     /// The price of each node's model.
     pub fn prices(&self) -> Vec<Option<Price>> {
         let price = |node: &config::Node| self.config.prices.get(&*node.model.name).copied();

@@ -13,7 +13,7 @@ use crate::cli::project::Loaded;
 use crate::cli::refresh::Refresh;
 use crate::cli::{budget, cache, clock, provider, runtime};
 use crate::config::Limits;
-use crate::events::Tally;
+use crate::events::{History, Tally};
 use crate::names::{PersonaId, RunId};
 use crate::report;
 use crate::run::{Jobs, Services, Task};
@@ -35,7 +35,8 @@ pub fn run(directory: Option<&Path>, args: &Run, color: Color) -> Result<ExitCod
     if let Some(caveat) = budget::caveat(&limits, store.spending()) {
         cache::warn(&caveat);
     }
-    let task = task(&project, args, personas, &limits, budget);
+    let history = store.history().map_err(|error| cache::refused(&error))?;
+    let task = task(&project, args, personas, &limits, budget, history);
     let shown = report::Options {
         json: args.selection.json,
         quiet: args.quiet,
@@ -72,6 +73,12 @@ async fn go(
         .await
         .map_err(|error| cache::refused(&error))?;
     let run = task.run.clone();
+    let start = Entry::Start {
+        run: run.clone(),
+        at_ms: clock::unix_ms(),
+        about: report::json::started(&task.started()),
+    };
+    store.note(start).await.map_err(|error| cache::refused(&error))?;
     let (events, told) = unbounded_channel();
     let reporter = report::spawn(told, report::sinks(shown));
     let running = tokio::spawn(crate::run::run(task, services, events, stops));
@@ -87,7 +94,14 @@ async fn go(
 }
 
 /// What was asked, with the command line over the file.
-fn task(project: &Loaded, args: &Run, personas: Vec<PersonaId>, limits: &Limits, budget: Vec<Limit>) -> Task {
+fn task(
+    project: &Loaded,
+    args: &Run,
+    personas: Vec<PersonaId>,
+    limits: &Limits,
+    budget: Vec<Limit>,
+    history: History,
+) -> Task {
     let config = &project.config;
     Task {
         run: run_id(),
@@ -102,6 +116,8 @@ fn task(project: &Loaded, args: &Run, personas: Vec<PersonaId>, limits: &Limits,
         requests_per_minute: limits.requests_per_minute,
         tokens_per_minute: limits.tokens_per_minute,
         budget,
+        models: project.models(),
+        history,
         prices: project.prices(),
         overwrite: args.overwrite,
         provider: config.provider.name.clone(),
@@ -129,6 +145,7 @@ async fn remember(store: &dyn Store, run: RunId, tally: &Tally) -> Result<(), St
         run,
         at_ms: clock::unix_ms(),
         summary,
+        account: Some(Box::new(tally.account.clone())),
     };
     store.keep(entry).await
 }

@@ -1,6 +1,8 @@
 //! All that anyone can be told about a run, as values. Whatever a person or a program sees is
 //! drawn from these; [`Tally`] folds them into every figure that is shown.
 
+mod account;
+mod history;
 mod pace;
 mod persona;
 mod summary;
@@ -11,6 +13,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use account::{Account, Asked, ModelAccount, PossiblyBilled};
+pub use history::{History, NodeHistory, Spread};
 pub use persona::PersonaFigures;
 pub use summary::{CallCounts, NodeCounts, PersonaCounts, PromptCache, RunSummary, Saved, TokenCounts};
 pub use tally::{Cause, FailureGroup, Tally};
@@ -46,6 +50,8 @@ pub enum Event {
         instance: Instance,
         /// Counts from 1.
         attempt: u32,
+        /// What was known of it before.
+        asked: Asked,
         /// From sending to its end.
         latency: Duration,
         /// How.
@@ -133,6 +139,8 @@ pub struct RunStarted {
     pub longest_persona: usize,
     /// The nodes of the pipeline in order.
     pub nodes: Vec<NodeId>,
+    /// The model that each of them asks.
+    pub models: Vec<Arc<str>>,
     /// Calls in flight; `None`: starts at 4 and grows.
     pub concurrency: Option<usize>,
     /// The limit, where there is one.

@@ -9,10 +9,10 @@ use crate::call::{Money, Usage};
 use crate::events::pace::Pace;
 use crate::events::summary::{CallCounts, NodeCounts, PersonaCounts, Saved};
 use crate::events::{
-    CallOutcome, Event, Failure, NodeFinished, NodeStatus, Outcome, PersonaFigures, PersonaStatus,
-    RunStarted, RunSummary, Stamped, TokenCounts,
+    Account, Asked, CallOutcome, Event, Failure, NodeFinished, NodeStatus, Outcome, PersonaFigures,
+    PersonaStatus, RunStarted, RunSummary, Stamped, TokenCounts,
 };
-use crate::names::{Instance, PersonaId, RunId, Stop};
+use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +35,8 @@ pub struct Tally {
     pub in_flight: u64,
     /// What this run paid for, rejected answers included.
     pub tokens: TokenCounts,
+    /// The same by model and by node, and what may have been billed beyond it.
+    pub account: Account,
     /// True where a server counted nothing and some of `tokens` are estimates.
     pub estimated: bool,
     /// What this run paid; `None`: a paid call had no price.
@@ -97,6 +99,7 @@ impl Default for Tally {
             calls: CallCounts::default(),
             in_flight: 0,
             tokens: TokenCounts::default(),
+            account: Account::default(),
             estimated: false,
             cost: Some(Money::ZERO),
             saved_by_provider: Some(Money::ZERO),
@@ -130,8 +133,15 @@ impl Tally {
                 self.figures(&instance.persona, at).calls += 1;
             }
             Event::CallEnded {
-                instance, outcome, ..
-            } => self.call_ended(&instance.persona, outcome),
+                instance,
+                asked,
+                latency,
+                outcome,
+                ..
+            } => {
+                self.call_ended(&instance.persona, outcome);
+                self.book(&instance.node, *asked, *latency, outcome);
+            }
             Event::Paused { pause, .. } => {
                 self.paused_until = self.paused_until.max(Some(at.saturating_add(*pause)));
             }
@@ -185,6 +195,27 @@ impl Tally {
             }
             lost if lost.is_abandoned() => self.calls.abandoned += 1,
             _ => self.calls.faulted += 1,
+        }
+    }
+
+    fn book(&mut self, node: &NodeId, asked: Asked, latency: Duration, outcome: &CallOutcome) {
+        let started = self.started.as_ref();
+        let model = started.and_then(|started| {
+            let at = started.nodes.iter().position(|known| known == node)?;
+            started.models.get(at).cloned()
+        });
+        let model = model.as_deref().unwrap_or("unknown");
+        match outcome {
+            CallOutcome::Ok { usage, cost, .. } => {
+                let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+                self.account
+                    .answered(node, model, usage, *cost, asked, latency_ms);
+            }
+            CallOutcome::Rejected { usage, cost, .. } => self.account.rejected(node, model, usage, *cost),
+            CallOutcome::Faulted(fault) if !fault.may_be_billed() => {}
+            CallOutcome::Faulted(_) | CallOutcome::Abandoned => {
+                self.account.possibly_billed.add(asked.most);
+            }
         }
     }
 
@@ -266,6 +297,7 @@ impl Tally {
         // A call that nobody waits for any more has been given up, whether someone said so or not.
         let given_up = std::mem::take(&mut self.in_flight);
         self.calls.abandoned += given_up;
+        (0..given_up).for_each(|_| self.account.possibly_billed.add(None));
         self.calls.sent += given_up;
     }
 

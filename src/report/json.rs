@@ -2,6 +2,7 @@
 //! in `docs/json.md`; readers ignore what they do not know, so fields may be added, never changed.
 
 use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -80,6 +81,7 @@ enum Object<'a> {
         run: &'a str,
         personas: usize,
         nodes: &'a [NodeId],
+        models: &'a [Arc<str>],
         concurrency: Option<usize>,
         requests_per_minute: Option<u32>,
         tokens_per_minute: Option<u32>,
@@ -204,6 +206,7 @@ fn object(stamped: &Stamped) -> Option<Object<'_>> {
             attempt,
             latency,
             outcome,
+            ..
         } => call_ended(instance, *attempt, *latency, outcome, at_s),
         Event::Retrying {
             instance,
@@ -265,11 +268,20 @@ fn object(stamped: &Stamped) -> Option<Object<'_>> {
     })
 }
 
+/// The `run_started` object.
+///
+/// # Panics
+/// Never: it has nothing that JSON cannot say.
+pub fn started(started: &RunStarted) -> serde_json::Value {
+    serde_json::to_value(run_started(started)).expect("BUG: names and numbers are JSON")
+}
+
 fn run_started(started: &RunStarted) -> Object<'_> {
     Object::RunStarted {
         run: started.run.as_str(),
         personas: started.personas,
         nodes: &started.nodes,
+        models: &started.models,
         concurrency: started.concurrency,
         requests_per_minute: started.requests_per_minute,
         tokens_per_minute: started.tokens_per_minute,

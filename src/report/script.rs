@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::call::{Fault, Money, Price, Usage};
 use crate::events::{
-    CallOutcome, Event, Failure, NodeFinished, NodeStatus, Outcome, PersonaStatus, RunStarted, Stamped, Tally,
+    Asked, CallOutcome, Event, Failure, NodeFinished, NodeStatus, Outcome, PersonaStatus, RunStarted,
+    Stamped, Tally,
 };
 use crate::names::{Instance, NodeId, RunId};
 
@@ -32,6 +33,7 @@ impl Script {
                 personas,
                 longest_persona: 27,
                 nodes: NODES.map(NodeId::from).to_vec(),
+                models: NODES.map(|_| "gpt-6-luna".into()).to_vec(),
                 concurrency: Some(64),
                 requests_per_minute: None,
                 tokens_per_minute: None,
@@ -105,6 +107,7 @@ impl Script {
         self.tell(Event::CallEnded {
             instance,
             attempt,
+            asked: Asked::default(),
             latency,
             outcome,
         })

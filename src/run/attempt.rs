@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::call::{Answer, Cut, Fault, Key, Money, Price, Rejection, Request, Usage};
-use crate::events::{CallOutcome, Event};
+use crate::events::{Asked, CallOutcome, Event};
 use crate::names::{Instance, RunId};
 use crate::run::snapshot::Snapshot;
 use crate::run::{Services, Teller};
@@ -86,12 +86,14 @@ impl Attempt {
 
     /// What it can cost at the most, if its estimate holds; `None`: no price or no limit.
     fn most_cost(&self) -> Option<Money> {
+        let price = self.price?;
         let usage = Usage {
             input: self.input,
+            cache_write: (price.cache_write > price.input).then_some(self.input),
             output: self.request.delivery.max_output_tokens?,
             ..Usage::default()
         };
-        Some(self.price?.cost(&usage))
+        Some(price.cost(&usage))
     }
 
     /// Sends what has been noted, and hands what came to the store. The store tells the end as an
@@ -130,6 +132,10 @@ impl Attempt {
                 CallOutcome::Abandoned,
             ),
         };
+        let asked = Asked {
+            input: Some(self.input),
+            most: self.most_cost(),
+        };
         let (instance, attempt) = (self.instance, self.number);
         let done = Done::new(move |stored| {
             if let Err(error) = stored {
@@ -138,6 +144,7 @@ impl Attempt {
             teller.tell(Event::CallEnded {
                 instance,
                 attempt,
+                asked,
                 latency,
                 outcome,
             });

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::budget::{Budget, Limit, Room, Used, tightest};
+use crate::budget::{Budget, Room, Used};
 use crate::call::{Fault, FaultKind, Money, Scope, prompt_cache};
 use crate::config::PrefixOrder;
-use crate::events::{Event, Failure, NodeStatus, Outcome, PersonaStatus, RunStarted};
+use crate::events::{Event, Failure, NodeStatus, Outcome, PersonaStatus};
 use crate::limit::Limits;
 use crate::names::{PersonaId, Stop};
 use crate::run::attempt::{Attempt, Ended, Inputs, Paid};
@@ -52,7 +52,12 @@ impl Driver {
             schedule: Schedule::new(task.graph.clone(), task.personas.clone(), task.settings.clone()),
             limits: Limits::new(task.requests_per_minute, task.tokens_per_minute),
             budget: Budget::new(task.budget.clone()),
-            estimates: Estimates::new(task.graph.len(), task.reserves_output_cap),
+            estimates: Estimates::new(
+                task.graph.ids(),
+                &task.models,
+                &task.history,
+                task.reserves_output_cap,
+            ),
             chance: fastrand::Rng::with_seed(task.seed),
             desk: Desk::new(task.graph.clone()),
             reports,
@@ -564,24 +569,8 @@ impl Driver {
     }
 
     fn tell_start(&self) {
-        self.teller.tell(Event::RunStarted(Box::new(RunStarted {
-            run: self.task.run.clone(),
-            personas: self.task.personas.len(),
-            nodes: self.task.graph.ids().to_vec(),
-            concurrency: self.task.settings.concurrency,
-            requests_per_minute: self.task.requests_per_minute,
-            tokens_per_minute: self.task.tokens_per_minute,
-            budget: tightest(&self.task.budget).map(Limit::left),
-            provider: self.task.provider.clone(),
-            simulated: self.task.simulated,
-            longest_persona: self
-                .task
-                .personas
-                .iter()
-                .map(|p| p.as_str().chars().count())
-                .max()
-                .unwrap_or(0),
-        })));
+        let started = Box::new(self.task.started());
+        self.teller.tell(Event::RunStarted(started));
     }
 }
 

@@ -1,14 +1,18 @@
 //! Tokens of a call before it is made: characters of the input over the characters a token had so
 //! far, and the output that the same node had so far. Before there is experience it is careful.
 
+use std::sync::Arc;
+
 use crate::call::{Request, Usage};
+use crate::events::{History, Spread};
+use crate::names::NodeId;
 
 /// What an answer is thought to need when nothing is known and no limit is set.
 const UNKNOWN_OUTPUT: f64 = 1_024.0;
 /// Weight of the newest answer in the running means.
 const NEWEST: f64 = 0.1;
 
-/// What was learned from the answers of this run, by node.
+/// What was learned from answers, by node.
 #[derive(Debug)]
 pub struct Estimates {
     /// Server's input tokens for each one of ours.
@@ -20,12 +24,16 @@ pub struct Estimates {
 }
 
 impl Estimates {
-    /// For so many nodes.
-    pub fn new(nodes: usize, reserves_output_cap: bool) -> Self {
+    /// For nodes with these models, with what is known of them from earlier runs.
+    pub fn new(nodes: &[NodeId], models: &[Arc<str>], history: &History, reserves_output_cap: bool) -> Self {
+        let pairs = || nodes.iter().zip(models);
+        let ratio = pairs().find_map(|(_, model)| history.input_ratio(model));
+        let output = |(node, model): (&NodeId, &Arc<str>)| Some(&history.of(node, model)?.output);
+        let longest = |known: Option<&Spread>| known.map_or((0.0, 0.0), |o| (o.max as f64, o.n as f64));
         Self {
-            input_ratio: 1.0,
-            output: vec![None; nodes],
-            longest: vec![(0.0, 0.0); nodes],
+            input_ratio: ratio.map_or(1.0, |ratio| ratio.clamp(0.1, 10.0)),
+            longest: pairs().map(output).map(longest).collect(),
+            output: pairs().map(|pair| output(pair)?.mean()).collect(),
             reserves_output_cap,
         }
     }
@@ -89,6 +97,7 @@ mod tests {
 
     use super::*;
     use crate::call::{Delivery, Message, Role};
+    use crate::events::NodeHistory;
 
     fn request(max_output_tokens: Option<u64>) -> Request {
         Request {
@@ -115,9 +124,43 @@ mod tests {
         }
     }
 
+    fn unknown() -> Estimates {
+        Estimates::new(&["a".into()], &["m".into()], &History::default(), false)
+    }
+
+    #[test]
+    fn what_earlier_runs_saw_counts_as_if_this_one_had() {
+        let mut known = NodeHistory::new("a".into(), "m");
+        let request = request(Some(1_000));
+        let mut seen = unknown();
+        for output in [200, 400, 300] {
+            let usage = Usage {
+                input: 150,
+                ..usage(output)
+            };
+            known.answered(&usage, Some(100), 1);
+            seen.learn(0, &request, &usage);
+        }
+        let mut history = History::default();
+        history.add_older(vec![known]);
+        let fresh = Estimates::new(
+            &["a".into(), "b".into()],
+            &["m".into(), "m".into()],
+            &history,
+            false,
+        );
+        assert_eq!(fresh.reserve(0, &request), 150 + 300);
+        assert_eq!(fresh.careful(0, &request).1, seen.careful(0, &request).1);
+        assert_eq!(
+            fresh.reserve(1, &request),
+            150 + 1_000,
+            "nothing is known of another node's output"
+        );
+    }
+
     #[test]
     fn money_is_set_aside_for_the_limit_at_first_and_for_the_longest_answer_in_the_end() {
-        let mut estimates = Estimates::new(1, false);
+        let mut estimates = unknown();
         let request = request(Some(1_000));
         assert_eq!(estimates.careful(0, &request), (100, 1_000));
         estimates.learn(0, &request, &usage(200));
@@ -130,7 +173,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_a_thousand_tokens_or_the_longest_answer() {
-        let mut estimates = Estimates::new(1, false);
+        let mut estimates = unknown();
         let request = request(None);
         assert_eq!(estimates.careful(0, &request).1, 1_024);
         estimates.learn(0, &request, &usage(5_000));

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::budget;
 use crate::call::{Price, Request};
 use crate::config::PrefixOrder;
-use crate::events::{Event, Failure, Outcome, Stamped};
+use crate::events::{Event, Failure, History, Outcome, RunStarted, Stamped};
 use crate::graph::Graph;
 use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
 use crate::provider::Provider;
@@ -129,6 +129,10 @@ pub struct Task {
     pub tokens_per_minute: Option<u32>,
     /// What may be spent. With one, every node's model has a price.
     pub budget: Vec<budget::Limit>,
+    /// The models of the nodes.
+    pub models: Vec<Arc<str>>,
+    /// What their answers were like in earlier runs.
+    pub history: History,
     /// Prices of the nodes' models; `None`: unknown.
     pub prices: Vec<Option<Price>>,
     /// Write over transcripts that were edited by hand.
@@ -144,6 +148,26 @@ pub struct Task {
     pub prefix: PrefixOrder,
     /// Seeds the jitter of pauses.
     pub seed: u64,
+}
+
+impl Task {
+    /// What it sets out to do, for those who are told.
+    pub fn started(&self) -> RunStarted {
+        let names = self.personas.iter();
+        RunStarted {
+            run: self.run.clone(),
+            personas: self.personas.len(),
+            longest_persona: names.map(|p| p.as_str().chars().count()).max().unwrap_or(0),
+            nodes: self.graph.ids().to_vec(),
+            models: self.models.clone(),
+            concurrency: self.settings.concurrency,
+            requests_per_minute: self.requests_per_minute,
+            tokens_per_minute: self.tokens_per_minute,
+            budget: budget::tightest(&self.budget).map(budget::Limit::left),
+            provider: self.provider.clone(),
+            simulated: self.simulated,
+        }
+    }
 }
 
 /// Marks the instances that `wanted` names to be called again, durably, before the first call: an

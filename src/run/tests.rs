@@ -271,6 +271,8 @@ impl Night {
             prices: vec![Some(price()); graph.len()],
             graph,
             pipeline: None,
+            models: vec!["m".into(); 8],
+            history: Default::default(),
             personas: (0..self.personas).map(|i| format!("p{i:03}").into()).collect(),
             settings: Settings {
                 concurrency: self.concurrency,

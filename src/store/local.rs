@@ -12,7 +12,8 @@ use async_trait::async_trait;
 use jiff::tz::TimeZone;
 
 use crate::call::{Key, Rejection};
-use crate::names::{Instance, PersonaId};
+use crate::events::History;
+use crate::names::{Instance, PersonaId, RunId};
 use crate::store::backlog::Backlog;
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::filler::Filler;
@@ -32,6 +33,9 @@ use crate::store::trees::Trees;
 use crate::store::writer::{Piece, Writer};
 use crate::store::{Done, Looked, Miss, Placed, Safety, Store, StoreError, frame};
 
+/// So many runs are looked at for what answers are like; what was before is no guide any more.
+const HISTORY_RUNS: usize = 100;
+
 /// The store in a cache folder. Dropped without [`LocalStore::close`] it loses nothing, but the
 /// next open takes longer.
 pub struct LocalStore {
@@ -41,6 +45,8 @@ pub struct LocalStore {
     view: View,
     unfinished: Vec<Sent>,
     spending: Spending,
+    /// Runs that earlier processes began and did not end, and from where on to look for them.
+    begun: BTreeMap<RunId, Position>,
     _lock: Lock,
 }
 
@@ -124,6 +130,7 @@ impl LocalStore {
         let unfinished = opened.level.attempts.calls();
         let spending = opened.level.spending.clone();
         let spending = spending.with_unfinished(&unfinished, &settings.zone);
+        let begun = opened.level.attempts.runs().clone();
         let next_seq = opened.level.next_seq;
         let trees = Arc::new(opened.trees);
         let backlog = Arc::new(Backlog::new(trees.have_marks()?));
@@ -143,6 +150,7 @@ impl LocalStore {
             },
             unfinished,
             spending,
+            begun,
             _lock: opened.lock,
         };
         Ok((store, opened.notices))
@@ -160,6 +168,7 @@ impl LocalStore {
             view,
             unfinished: _,
             spending: _,
+            begun: _,
             _lock,
         } = self;
         let written = writer.finish();
@@ -220,6 +229,27 @@ impl LocalStore {
         values.values().map(|value| self.view.entry(value)).collect()
     }
 
+    /// What the answers of earlier runs were like, by node and model: of the newest runs, as far
+    /// back as it takes to know enough.
+    ///
+    /// # Errors
+    /// If the store does not work.
+    pub fn history(&self) -> Result<History, StoreError> {
+        let mut history = History::default();
+        let values = self.view.with_prefix(Shelf::Runs, &[])?;
+        // Names of runs sort by time.
+        for value in values.values().rev().take(HISTORY_RUNS) {
+            if let Entry::Run {
+                account: Some(account),
+                ..
+            } = self.view.entry(value)?
+            {
+                history.add_older(account.nodes);
+            }
+        }
+        Ok(history)
+    }
+
     /// The calls ([`Entry::Attempt`]) that earlier processes began and whose end the journal does
     /// not have: they may have been billed. Each is listed until an [`Entry::Fault`] with `kind:
     /// None` (or another end) is stored for it.
@@ -233,20 +263,28 @@ impl LocalStore {
         &self.spending
     }
 
+    pub(super) fn begun(&self) -> &BTreeMap<RunId, Position> {
+        &self.begun
+    }
+
+    pub(super) fn has(&self, shelf: Shelf, key: &[u8]) -> Result<bool, StoreError> {
+        Ok(self.view.get(shelf, key)?.is_some())
+    }
+
     /// Everything that the journal says, in order, up to what is written now.
     ///
     /// # Errors
     /// If its folder cannot be read.
     pub fn entries(&self) -> Result<Entries, StoreError> {
-        Ok(Entries::new(self.reader()?))
+        Ok(Entries::new(self.reader(None)?))
     }
 
-    /// The journal up to what is written now.
-    pub(super) fn reader(&self) -> Result<Reader, StoreError> {
-        let begin = Position {
+    /// The journal from a place on up to what is written now.
+    pub(super) fn reader(&self, begin: Option<Position>) -> Result<Reader, StoreError> {
+        let begin = begin.unwrap_or(Position {
             segment: 0,
             offset: 0,
-        };
+        });
         let segments = segment::list(&self.view.cache.join(JOURNAL))?;
         let end = self.writer.written();
         Ok(Reader::new(segments, begin, Some(end)))
@@ -338,7 +376,7 @@ impl Store for LocalStore {
     }
 
     fn has_source(&self, id: &SourceId) -> Result<bool, StoreError> {
-        Ok(self.view.get(Shelf::Sources, id.as_bytes())?.is_some())
+        self.has(Shelf::Sources, id.as_bytes())
     }
 
     fn source(&self, id: &SourceId) -> Result<Option<Source>, StoreError> {

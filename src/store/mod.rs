@@ -9,6 +9,7 @@ mod attempts;
 mod backlog;
 mod checkpoint;
 mod codec;
+mod died;
 mod disk;
 mod done;
 #[cfg(test)]
@@ -49,6 +50,7 @@ use async_trait::async_trait;
 use crate::call::Key;
 use crate::names::{Instance, PersonaId};
 
+pub use died::{DIED, Died};
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use done::Done;
 pub use keep::{

@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Answer, Cut, FaultKind, Key, Money, Rejection};
+use crate::events::Account;
 use crate::names::{Instance, PersonaId, RunId};
 use crate::store::source::{Source, SourceId};
 
@@ -84,7 +85,8 @@ pub enum Entry {
         /// What it set out to do: its `run_started` object as `--json` prints it.
         about: serde_json::Value,
     },
-    /// The end of a run: its `run_finished` object as `--json` prints it.
+    /// The end of a run, in its own words or (outcome `died`) as it was put together from what it
+    /// left behind: its `run_finished` object as `--json` prints it.
     Run {
         /// Which.
         run: RunId,
@@ -92,6 +94,9 @@ pub enum Entry {
         at_ms: u64,
         /// The object.
         summary: serde_json::Value,
+        /// The same by model and node; missing where an older septet ran.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<Box<Account>>,
     },
 }
 

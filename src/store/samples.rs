@@ -131,6 +131,7 @@ pub(super) fn run(n: u64) -> Entry {
         run: format!("20261123-223015-{n:04x}").as_str().into(),
         at_ms: 1_795_473_999_000,
         summary: serde_json::json!({"event": "run_finished", "n": n}),
+        account: None,
     }
 }
 

@@ -10,6 +10,7 @@ fn started(personas: usize, nodes: usize) -> Event {
         personas,
         longest_persona: 2,
         nodes: (0..nodes).map(|node| NodeId::from(format!("n{node}"))).collect(),
+        models: (0..nodes).map(|node| format!("m{}", node % 2).into()).collect(),
         concurrency: Some(4),
         requests_per_minute: None,
         tokens_per_minute: None,
@@ -34,6 +35,10 @@ fn call_ended(instance: &Instance, attempt: u32, outcome: CallOutcome) -> Event 
     Event::CallEnded {
         instance: instance.clone(),
         attempt,
+        asked: Asked {
+            input: Some(100),
+            most: Some(Money::from_usd(0.01)),
+        },
         latency,
         outcome,
     }
@@ -397,6 +402,14 @@ proptest! {
         }).collect();
         prop_assert_eq!(tally.calls.ok + tally.calls.rejected, paid.len() as u64);
         prop_assert_eq!(tally.tokens.input, paid.iter().map(|(input, _)| input).sum::<u64>());
+        let models = &tally.account.models;
+        prop_assert_eq!(models.iter().map(|model| model.answers).sum::<u64>(), paid.len() as u64);
+        prop_assert_eq!(models.iter().map(|model| model.tokens.input).sum::<u64>(), tally.tokens.input);
+        prop_assert_eq!(models.iter().map(|model| model.cost).sum::<Option<Money>>(), tally.cost);
+        let nodes = &tally.account.nodes;
+        prop_assert_eq!(nodes.iter().map(|node| node.answers).sum::<u64>(), tally.calls.ok);
+        prop_assert_eq!(nodes.iter().map(|node| node.rejected).sum::<u64>(), tally.calls.rejected);
+        prop_assert!(tally.account.possibly_billed.calls >= tally.calls.abandoned);
         // A sum of options is `None` as soon as one of them is.
         prop_assert_eq!(tally.cost, paid.iter().map(|(_, cost)| *cost).sum::<Option<Money>>());
         if tally.outcome == Some(Outcome::Complete) {

@@ -136,6 +136,8 @@ impl Project {
             requests_per_minute: None,
             tokens_per_minute: None,
             budget: Vec::new(),
+            models: vec!["m".into(); graph.len()],
+            history: Default::default(),
             prices: vec![None; graph.len()],
             overwrite: false,
             provider: "p".into(),

@@ -34,7 +34,7 @@ impl LocalStore {
     /// # Errors
     /// [`ExportError`]; what was written until then has no last line.
     pub fn export(&self, out: &mut dyn Write) -> Result<Exported, ExportError> {
-        export(self.reader()?, out)
+        export(self.reader(None)?, out)
     }
 }
 

@@ -144,7 +144,7 @@ struct Here {
 impl Here {
     fn read(store: &LocalStore) -> Result<Self, StoreError> {
         let mut here = Self::default();
-        let mut journal = store.reader()?;
+        let mut journal = store.reader(None)?;
         while let Some(place) = journal.next()? {
             if let Found::Frame { frame, .. } = &place.found
                 && let Ok(json) = frame.json()

@@ -1,0 +1,135 @@
+//! What a run's calls came to beyond its summary: by model, by node, and what may have been billed
+//! though no answer came. Kept with the run. Events fold into it while a run goes on, and what the
+//! store has of a run that died.
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::{Money, Usage};
+use crate::events::{NodeHistory, TokenCounts};
+use crate::names::NodeId;
+
+/// The account of one run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Account {
+    /// By the model that was asked, in the order of first use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelAccount>,
+    /// By node and model, likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeHistory>,
+    /// Calls whose answer never came.
+    #[serde(default)]
+    pub possibly_billed: PossiblyBilled,
+}
+
+/// What was paid to one model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelAccount {
+    /// The model that was asked.
+    pub model: String,
+    /// Its answers, bad ones included.
+    pub answers: u64,
+    /// Their tokens.
+    pub tokens: TokenCounts,
+    /// What they cost; `None`: one of them had no price.
+    pub cost: Option<Money>,
+}
+
+/// Calls that were given up while waiting, that broke off after they were sent, or that were open
+/// when the program died: nobody knows if they were billed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PossiblyBilled {
+    /// How many.
+    pub calls: u64,
+    /// The most that they can have cost; `None`: not known of one of them.
+    pub most: Option<Money>,
+}
+
+/// What was known of a call before it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Input tokens as they were estimated.
+    pub input: Option<u64>,
+    /// The most that it can cost.
+    pub most: Option<Money>,
+}
+
+impl Default for PossiblyBilled {
+    fn default() -> Self {
+        let most = Some(Money::ZERO);
+        Self { calls: 0, most }
+    }
+}
+
+impl PossiblyBilled {
+    /// Takes one more call in.
+    pub fn add(&mut self, most: Option<Money>) {
+        self.calls += 1;
+        self.most = self.most.zip(most).map(|(sum, most)| sum + most);
+    }
+
+    /// Takes the calls of another run in.
+    pub fn merge(&mut self, other: PossiblyBilled) {
+        self.calls += other.calls;
+        self.most = self.most.zip(other.most).map(|(sum, most)| sum + most);
+    }
+}
+
+impl Account {
+    /// Books an accepted answer.
+    pub fn answered(
+        &mut self,
+        node: &NodeId,
+        model: &str,
+        usage: &Usage,
+        cost: Option<Money>,
+        asked: Asked,
+        latency_ms: u64,
+    ) {
+        self.model(model).add(usage, cost);
+        self.node(node, model).answered(usage, asked.input, latency_ms);
+    }
+
+    /// Books a bad answer.
+    pub fn rejected(&mut self, node: &NodeId, model: &str, usage: &Usage, cost: Option<Money>) {
+        self.model(model).add(usage, cost);
+        self.node(node, model).rejected += 1;
+    }
+
+    fn model(&mut self, model: &str) -> &mut ModelAccount {
+        let at = self.models.iter().position(|known| known.model == model);
+        let at = at.unwrap_or_else(|| {
+            self.models.push(ModelAccount::new(model));
+            self.models.len() - 1
+        });
+        &mut self.models[at]
+    }
+
+    fn node(&mut self, node: &NodeId, model: &str) -> &mut NodeHistory {
+        let same = |known: &NodeHistory| known.node == *node && known.model == model;
+        let at = self.nodes.iter().position(same);
+        let at = at.unwrap_or_else(|| {
+            self.nodes.push(NodeHistory::new(node.clone(), model));
+            self.nodes.len() - 1
+        });
+        &mut self.nodes[at]
+    }
+}
+
+impl ModelAccount {
+    /// Nothing yet.
+    pub fn new(model: &str) -> Self {
+        Self {
+            model: model.to_owned(),
+            answers: 0,
+            tokens: TokenCounts::default(),
+            cost: Some(Money::ZERO),
+        }
+    }
+
+    fn add(&mut self, usage: &Usage, cost: Option<Money>) {
+        self.answers += 1;
+        self.tokens.add(usage);
+        self.cost = self.cost.zip(cost).map(|(sum, cost)| sum + cost);
+    }
+}

@@ -1,0 +1,321 @@
+//! What a node's calls were like: how long its answers, how large its prompts, how slow. Kept
+//! compactly for each run, so that the next one is foreseen without reading a single answer. It
+//! does not know who counts nor what is made of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::Usage;
+use crate::names::NodeId;
+
+/// So many buckets halve or double a value: each is 9 % wide.
+const BUCKETS_PER_DOUBLING: f64 = 8.0;
+
+/// Runs are merged, newest first, until there are so many answers of a node.
+const ENOUGH: u64 = 50;
+
+/// Figures of one kind, by which their like can be foreseen: sums, extremes, and how many fell
+/// into which range.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// How many.
+    pub n: u64,
+    /// Their sum.
+    pub sum: u64,
+    /// The sum of their squares.
+    pub squares: f64,
+    /// The smallest.
+    pub min: u64,
+    /// The largest.
+    pub max: u64,
+    /// How many there are by bucket, sorted: the logarithm of the value, in eighths of a doubling.
+    // No map: serde reads no numbers as keys inside of a tagged enum, and the store's entries are one.
+    #[serde(default)]
+    buckets: Vec<(u16, u64)>,
+}
+
+/// What the answers of one node by one model were like.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeHistory {
+    /// The node's id.
+    pub node: NodeId,
+    /// The model that was asked.
+    pub model: String,
+    /// Answers that were accepted.
+    pub answers: u64,
+    /// Bad answers, paid all the same.
+    #[serde(default)]
+    pub rejected: u64,
+    /// Output tokens of accepted answers, as the server counted them.
+    pub output: Spread,
+    /// Input tokens of the same answers as the server counted them, …
+    pub input: u64,
+    /// … and as they were estimated before the call.
+    pub estimated_input: u64,
+    /// From sending to the last byte, in milliseconds.
+    pub latency_ms: Spread,
+}
+
+/// What is known of all nodes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History(Vec<NodeHistory>);
+
+impl Spread {
+    /// Takes one more value in.
+    pub fn add(&mut self, value: u64) {
+        self.min = if self.n == 0 { value } else { self.min.min(value) };
+        self.max = self.max.max(value);
+        self.n += 1;
+        self.sum = self.sum.saturating_add(value);
+        self.squares += (value as f64).powi(2);
+        self.count(bucket(value), 1);
+    }
+
+    /// Takes all values of another one in.
+    pub fn merge(&mut self, other: &Spread) {
+        if other.n == 0 {
+            return;
+        }
+        self.min = if self.n == 0 {
+            other.min
+        } else {
+            self.min.min(other.min)
+        };
+        self.max = self.max.max(other.max);
+        self.n += other.n;
+        self.sum = self.sum.saturating_add(other.sum);
+        self.squares += other.squares;
+        for (bucket, n) in &other.buckets {
+            self.count(*bucket, *n);
+        }
+    }
+
+    fn count(&mut self, bucket: u16, n: u64) {
+        match self.buckets.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+            Ok(at) => self.buckets[at].1 += n,
+            Err(at) => self.buckets.insert(at, (bucket, n)),
+        }
+    }
+
+    /// The mean; `None` of nothing.
+    pub fn mean(&self) -> Option<f64> {
+        (self.n > 0).then(|| self.sum as f64 / self.n as f64)
+    }
+
+    /// How far a value strays from the mean: the standard deviation of the values. `None` of fewer
+    /// than two.
+    pub fn deviation(&self) -> Option<f64> {
+        let mean = self.mean().filter(|_| self.n > 1)?;
+        let n = self.n as f64;
+        Some(((self.squares - n * mean * mean).max(0.0) / (n - 1.0)).sqrt())
+    }
+
+    /// The value below which a share of them lies, to some 5 %; `None` of nothing.
+    pub fn quantile(&self, share: f64) -> Option<u64> {
+        let wanted = (share.clamp(0.0, 1.0) * self.n as f64).ceil().max(1.0) as u64;
+        let mut below = 0;
+        let found = self.buckets.iter().find(|(_, n)| {
+            below += *n;
+            below >= wanted
+        });
+        let (bucket, _) = found?;
+        Some((middle(*bucket).round() as u64).clamp(self.min, self.max))
+    }
+}
+
+/// The bucket of a value. 0 has one of its own.
+fn bucket(value: u64) -> u16 {
+    match value {
+        0 => 0,
+        value => 1 + ((value as f64).log2() * BUCKETS_PER_DOUBLING) as u16,
+    }
+}
+
+/// The value in the middle of a bucket.
+fn middle(bucket: u16) -> f64 {
+    match bucket {
+        0 => 0.0,
+        bucket => ((f64::from(bucket) - 0.5) / BUCKETS_PER_DOUBLING).exp2(),
+    }
+}
+
+impl NodeHistory {
+    /// Nothing yet.
+    pub fn new(node: NodeId, model: &str) -> Self {
+        Self {
+            node,
+            model: model.to_owned(),
+            answers: 0,
+            rejected: 0,
+            output: Spread::default(),
+            input: 0,
+            estimated_input: 0,
+            latency_ms: Spread::default(),
+        }
+    }
+
+    /// Takes an accepted answer in. What a server did not count is no evidence of tokens.
+    pub fn answered(&mut self, usage: &Usage, estimated_input: Option<u64>, latency_ms: u64) {
+        self.answers += 1;
+        self.latency_ms.add(latency_ms);
+        if usage.estimated {
+            return;
+        }
+        self.output.add(usage.output);
+        if let Some(estimated) = estimated_input {
+            self.input += usage.input;
+            self.estimated_input += estimated;
+        }
+    }
+
+    /// The server's input tokens for each one of ours; `None` where nothing was counted.
+    pub fn input_ratio(&self) -> Option<f64> {
+        (self.estimated_input > 0 && self.input > 0).then(|| self.input as f64 / self.estimated_input as f64)
+    }
+
+    /// How many calls an accepted answer takes: 1 where none was rejected.
+    pub fn calls_per_answer(&self) -> f64 {
+        match self.answers {
+            0 => 1.0,
+            answers => (answers + self.rejected) as f64 / answers as f64,
+        }
+    }
+
+    fn merge(&mut self, other: &NodeHistory) {
+        self.answers += other.answers;
+        self.rejected += other.rejected;
+        self.output.merge(&other.output);
+        self.input += other.input;
+        self.estimated_input += other.estimated_input;
+        self.latency_ms.merge(&other.latency_ms);
+    }
+}
+
+impl History {
+    /// What is known of a node answered by a model; `None` where nothing is.
+    pub fn of(&self, node: &NodeId, model: &str) -> Option<&NodeHistory> {
+        let found = self
+            .0
+            .iter()
+            .find(|known| known.node == *node && known.model == model);
+        found.filter(|known| known.answers > 0)
+    }
+
+    /// The server's input tokens for each one of ours, over all nodes of a model.
+    pub fn input_ratio(&self, model: &str) -> Option<f64> {
+        let mut all = NodeHistory::new(NodeId::from(""), model);
+        let same = self.0.iter().filter(|known| known.model == model);
+        same.for_each(|known| all.merge(known));
+        all.input_ratio()
+    }
+
+    /// Takes an older run in: what it knows of nodes of which there is not enough yet.
+    pub fn add_older(&mut self, run: Vec<NodeHistory>) {
+        for older in run {
+            let same = |known: &&mut NodeHistory| known.node == older.node && known.model == older.model;
+            match self.0.iter_mut().find(same) {
+                Some(known) if known.answers < ENOUGH => known.merge(&older),
+                Some(_) => {}
+                None => self.0.push(older),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn usage(input: u64, output: u64) -> Usage {
+        Usage {
+            input,
+            output,
+            ..Usage::default()
+        }
+    }
+
+    fn node(answers: u64, output: u64) -> NodeHistory {
+        let mut node = NodeHistory::new("a".into(), "m");
+        for _ in 0..answers {
+            node.answered(&usage(110, output), Some(100), 1_000);
+        }
+        node
+    }
+
+    #[test]
+    fn the_newest_runs_count_until_there_is_enough() {
+        let mut history = History::default();
+        assert_eq!(history.of(&"a".into(), "m"), None);
+        history.add_older(vec![node(3, 100)]);
+        history.add_older(vec![node(ENOUGH, 200)]);
+        history.add_older(vec![node(ENOUGH, 900)]);
+        let known = history.of(&"a".into(), "m").unwrap();
+        assert_eq!((known.answers, known.output.max), (ENOUGH + 3, 200));
+        assert_eq!(history.of(&"a".into(), "n"), None);
+        assert_eq!(history.input_ratio("m"), Some(1.1));
+        assert_eq!(history.input_ratio("n"), None);
+    }
+
+    #[test]
+    fn what_no_server_counted_says_nothing_of_tokens() {
+        let mut node = node(0, 0);
+        let guessed = Usage {
+            estimated: true,
+            ..usage(900, 900)
+        };
+        node.answered(&guessed, Some(100), 70);
+        node.rejected += 1;
+        assert_eq!((node.output.mean(), node.input_ratio()), (None, None));
+        assert_eq!(node.latency_ms.mean(), Some(70.0));
+        assert_eq!(node.calls_per_answer(), 2.0);
+    }
+
+    #[test]
+    fn nothing_is_known_of_nothing() {
+        let empty = Spread::default();
+        assert_eq!(
+            (empty.mean(), empty.deviation(), empty.quantile(0.5)),
+            (None, None, None)
+        );
+        let mut one = Spread::default();
+        one.add(0);
+        assert_eq!(
+            (one.mean(), one.deviation(), one.quantile(0.5)),
+            (Some(0.0), None, Some(0))
+        );
+    }
+
+    #[test]
+    fn a_run_of_eight_nodes_is_a_few_kilobytes() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut node = node(0, 0);
+        for _ in 0..10_000 {
+            let latency = 1_000 + rng.u64(0..9_000);
+            node.answered(&usage(2_000, 500 + rng.u64(0..400)), Some(1_900), latency);
+        }
+        let bytes = serde_json::to_vec(&node).unwrap().len();
+        assert!(bytes < 1_000, "{bytes}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_spread_knows_its_values(values in proptest::collection::vec(0u64..1_000_000, 1..200), cut in 0usize..200) {
+            let (mut all, mut head, mut tail) = (Spread::default(), Spread::default(), Spread::default());
+            let cut = cut.min(values.len());
+            values.iter().for_each(|value| all.add(*value));
+            values[..cut].iter().for_each(|value| head.add(*value));
+            values[cut..].iter().for_each(|value| tail.add(*value));
+            head.merge(&tail);
+            prop_assert_eq!((head.n, head.sum, head.min, head.max, &head.buckets), (all.n, all.sum, all.min, all.max, &all.buckets));
+            let mut sorted = values.clone();
+            sorted.sort_unstable();
+            for share in [0.1, 0.5, 0.9] {
+                let exact = sorted[((share * values.len() as f64).ceil() as usize).max(1) - 1] as f64;
+                let near = all.quantile(share).unwrap() as f64;
+                prop_assert!((near - exact).abs() <= exact * 0.05 + 1.0, "{} for {}", near, exact);
+            }
+            let text = serde_json::to_string(&all).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Spread>(&text).unwrap(), all);
+        }
+    }
+}

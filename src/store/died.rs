@@ -1,0 +1,266 @@
+//! Runs that ended without a word (killed, or the machine went down): what they came to is put
+//! together from what they left in the journal, and their open calls are booked as possibly
+//! billed. Once: after that they have an end like any other.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde_json::{Value, json};
+
+use crate::call::{FaultKind, Money};
+use crate::events::{
+    Account, Asked, CallCounts, NodeCounts, Outcome, PersonaCounts, PossiblyBilled, RunSummary, TokenCounts,
+};
+use crate::names::{Instance, NodeId, PersonaId, RunId};
+use crate::store::put::Shelf;
+use crate::store::reader::Entries;
+use crate::store::record::{Entry, Record, Sent};
+use crate::store::segment::Position;
+use crate::store::{Done, LocalStore, Safety, Store, StoreError};
+
+/// The word for how such a run ended.
+pub const DIED: &str = "died";
+
+/// What is said of a call that was open.
+const WAITING: &str = "septet ended while waiting for the answer";
+
+/// A run that ended without a word, and is told of now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Died {
+    /// Which.
+    pub run: RunId,
+    /// The calls that were open then.
+    pub open: PossiblyBilled,
+}
+
+impl LocalStore {
+    /// Gives an end to each run, and each call, that an earlier process began and left without
+    /// one. Returns the runs that are told of for the first time.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub async fn bury(&self) -> Result<Vec<Died>, StoreError> {
+        let mut calls: BTreeMap<RunId, Vec<Sent>> = BTreeMap::new();
+        for sent in self.unfinished() {
+            calls.entry(sent.run.clone()).or_default().push(sent.clone());
+        }
+        let begun = self.begun();
+        let runs: BTreeSet<RunId> = begun.keys().chain(calls.keys()).cloned().collect();
+        let mut died = Vec::new();
+        for run in runs {
+            let calls = calls.remove(&run).unwrap_or_default();
+            let (entries, told) = self.ends(run, begun, &calls)?;
+            let (done, written) = Done::wait();
+            self.append(&entries, Safety::Durable, done);
+            written.await?;
+            died.extend(told);
+        }
+        Ok(died)
+    }
+
+    /// The ends that a run lacks, and what there is to tell.
+    fn ends(
+        &self,
+        run: RunId,
+        begun: &BTreeMap<RunId, Position>,
+        calls: &[Sent],
+    ) -> Result<(Vec<Entry>, Option<Died>), StoreError> {
+        let mut open = PossiblyBilled::default();
+        calls.iter().for_each(|sent| open.add(sent.most_cost));
+        let newest = calls.iter().map(|sent| sent.at_ms).max().unwrap_or(0);
+        // A run that has its end has counted its open calls.
+        let left = match self.has(Shelf::Runs, run.as_str().as_bytes())? {
+            true => None,
+            false => Some(self.left_by(&run, begun.get(&run).copied(), calls)?),
+        };
+        let at_ms = left.as_ref().map_or(newest, |left| left.last_ms.max(newest));
+        let mut entries: Vec<Entry> = calls.iter().map(|sent| end_of(sent, at_ms)).collect();
+        let died = left.map(|left| {
+            entries.push(left.end(run.clone(), at_ms));
+            Died { run, open }
+        });
+        Ok((entries, died))
+    }
+
+    /// Everything that the journal has of a run, from a place on (or from its start) to its end.
+    fn left_by(&self, run: &RunId, from: Option<Position>, open: &[Sent]) -> Result<Left, StoreError> {
+        let mut left = Left::new();
+        for line in Entries::new(self.reader(from)?) {
+            // What cannot be read was told when the store was opened.
+            if let Ok(logged) = line? {
+                left.take(run, logged.entry);
+            }
+        }
+        for sent in open {
+            left.calls.sent += 1;
+            left.calls.abandoned += 1;
+            left.account.possibly_billed.add(sent.most_cost);
+        }
+        Ok(left)
+    }
+}
+
+fn end_of(sent: &Sent, at_ms: u64) -> Entry {
+    Entry::Fault {
+        run: sent.run.clone(),
+        instance: sent.instance.clone(),
+        attempt: sent.attempt,
+        kind: None,
+        message: WAITING.to_owned(),
+        may_be_billed: true,
+        at_ms,
+    }
+}
+
+/// What a run left behind.
+struct Left {
+    about: Value,
+    account: Account,
+    calls: CallCounts,
+    tokens: TokenCounts,
+    cost: Option<Money>,
+    /// Attempts that have not ended yet.
+    sent: HashMap<(Instance, u32), Sent>,
+    written: BTreeSet<PersonaId>,
+    /// True between the run's start and the next one's: only one at a time has the store.
+    running: bool,
+    first_ms: Option<u64>,
+    last_ms: u64,
+}
+
+impl Left {
+    fn new() -> Self {
+        Self {
+            about: Value::Null,
+            account: Account::default(),
+            calls: CallCounts::default(),
+            tokens: TokenCounts::default(),
+            cost: Some(Money::ZERO),
+            sent: HashMap::new(),
+            written: BTreeSet::new(),
+            running: false,
+            first_ms: None,
+            last_ms: 0,
+        }
+    }
+
+    fn take(&mut self, of: &RunId, entry: Entry) {
+        match entry {
+            Entry::Start { run, at_ms, about } => {
+                self.running = run == *of;
+                if self.running {
+                    self.about = about;
+                    self.seen(at_ms);
+                }
+            }
+            Entry::Attempt(sent) if sent.run == *of => {
+                self.seen(sent.at_ms);
+                self.sent.insert((sent.instance.clone(), sent.attempt), sent);
+            }
+            Entry::Answer(record) | Entry::Retired { record, .. } if record.run == *of => {
+                let asked = self.ended(&record);
+                self.calls.ok += 1;
+                let (model, node) = (self.model(&record), &record.instance.node);
+                let usage = &record.answer.usage;
+                self.account
+                    .answered(node, &model, usage, record.cost, asked, record.latency_ms);
+            }
+            Entry::Rejected { record, .. } if record.run == *of => {
+                self.ended(&record);
+                self.calls.rejected += 1;
+                let (model, node) = (self.model(&record), &record.instance.node);
+                self.account
+                    .rejected(node, &model, &record.answer.usage, record.cost);
+            }
+            Entry::Fault {
+                run,
+                instance,
+                attempt,
+                kind,
+                at_ms,
+                may_be_billed,
+                ..
+            } if run == *of => {
+                self.seen(at_ms);
+                self.calls.sent += 1;
+                let sent = self.sent.remove(&(instance, attempt));
+                match kind {
+                    None | Some(FaultKind::Timeout) => self.calls.abandoned += 1,
+                    Some(_) => self.calls.faulted += 1,
+                }
+                if may_be_billed || kind.is_none() {
+                    let most = sent.and_then(|sent| sent.most_cost);
+                    self.account.possibly_billed.add(most);
+                }
+            }
+            Entry::Transcript { persona, .. } if self.running => _ = self.written.insert(persona),
+            _ => {}
+        }
+    }
+
+    /// Books what an answer cost, and says what was known of its call before.
+    fn ended(&mut self, record: &Record) -> Asked {
+        self.seen(record.at_ms);
+        self.calls.sent += 1;
+        self.tokens.add(&record.answer.usage);
+        self.cost = self.cost.zip(record.cost).map(|(sum, cost)| sum + cost);
+        let sent = self.sent.remove(&(record.instance.clone(), record.attempt));
+        sent.map_or_else(Asked::default, |sent| Asked {
+            input: sent.input,
+            most: sent.most_cost,
+        })
+    }
+
+    fn seen(&mut self, at_ms: u64) {
+        self.first_ms.get_or_insert(at_ms);
+        self.last_ms = self.last_ms.max(at_ms);
+    }
+
+    /// The model that was asked; of an older septet's run, the one that answered.
+    fn model(&self, record: &Record) -> String {
+        let nodes: Vec<NodeId> = serde_json::from_value(self.about["nodes"].clone()).unwrap_or_default();
+        let at = nodes.iter().position(|node| *node == record.instance.node);
+        let model = at.and_then(|at| self.about["models"].get(at)?.as_str());
+        model.unwrap_or(&record.answer.model).to_owned()
+    }
+
+    /// Its end, as it would have told it as far as that is known: what had not ended is pending.
+    fn end(self, run: RunId, at_ms: u64) -> Entry {
+        let total = self.about["personas"].as_u64().unwrap_or(0);
+        let nodes = self.about["nodes"].as_array().map_or(0, Vec::len) as u64 * total;
+        let written = self.written.len() as u64;
+        let elapsed_ms = at_ms.saturating_sub(self.first_ms.unwrap_or(at_ms));
+        let summary = RunSummary {
+            event: "run_finished".to_owned(),
+            run: run.clone(),
+            outcome: Outcome::Interrupted,
+            personas: PersonaCounts {
+                total: total.max(written),
+                written,
+                pending: total.saturating_sub(written),
+                ..PersonaCounts::default()
+            },
+            nodes: NodeCounts {
+                total: nodes.max(self.calls.ok),
+                called: self.calls.ok,
+                pending: nodes.saturating_sub(self.calls.ok),
+                ..NodeCounts::default()
+            },
+            calls: self.calls,
+            tokens: self.tokens,
+            cost_usd: self.cost.map(Money::usd),
+            saved_usd: None,
+            elapsed_s: elapsed_ms as f64 / 1000.0,
+        };
+        let mut summary = serde_json::to_value(summary).expect("BUG: names and numbers are JSON");
+        summary["outcome"] = json!(DIED);
+        Entry::Run {
+            run,
+            at_ms,
+            summary,
+            account: Some(Box::new(self.account)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
