@@ -1,6 +1,6 @@
 //! What septet takes, beside what it cannot go below. Each line: the figure, its bound, their
 //! ratio, and the goal. `cargo bench --bench bounds` runs all, `cargo bench --bench bounds -- rate`
-//! one of: makespan, speedup, rate, tokens, overhead, unchanged.
+//! one of: makespan, speedup, rate, tokens, prefix, overhead, unchanged.
 //!
 //! Ratios are taken within one run; absolute times say little on a busy machine.
 #![allow(
@@ -24,11 +24,12 @@ fn main() {
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
         .collect();
-    let rows: [(&str, fn()); 6] = [
+    let rows: [(&str, fn()); 7] = [
         ("makespan", makespan),
         ("speedup", speedup),
         ("rate", rate),
         ("tokens", tokens),
+        ("prefix", prefix),
         ("overhead", overhead::overhead),
         ("unchanged", unchanged),
     ];
@@ -112,6 +113,42 @@ fn tokens() {
         "-",
     );
     refusals(&server, ran.figure("calls.ok"), "over_tokens_limit");
+}
+
+/// 102 personas whose calls share 2,000 tokens, against a server that keeps prefixes: what the
+/// chunks' calls read of them, and what holding them back costs in time.
+fn prefix() {
+    const SHARED: f64 = 2_000.0;
+    let run = |order: &str| {
+        let server = Server::start(&["--latency", "500ms", "--jitter", "0.3"]);
+        let project = Project::new(102)
+            .sharing(SHARED as usize)
+            .server(&server.url)
+            .with("name = \"m\"", "name = \"gpt-6-luna\"");
+        let project = project
+            .with("[provider]\n", "[provider]\nprompt_cache = \"explicit\"\n")
+            .with(
+                "[limits]\n",
+                &format!("[schedule]\nprefix = \"{order}\"\n[limits]\n"),
+            );
+        let ran = project.run(&["--workers", "64"]);
+        let chunks = ran.events("call_ended");
+        let chunks = chunks.iter().filter(|call| call["node"] != "combine");
+        let read: f64 = chunks
+            .map(|call| call["tokens"]["cached_input"].as_f64().unwrap().min(SHARED))
+            .sum();
+        (ran.elapsed(), read)
+    };
+    let shared = 102.0 * 7.0 * SHARED;
+    let (share, eager) = (run("share"), run("eager"));
+    row("shared tokens read, one call first", share.1, shared, ">= 0.857");
+    row("shared tokens read, all at once", eager.1, shared, "near 0");
+    row(
+        "makespan, one call first, beside all at once, s",
+        share.0,
+        eager.0,
+        "<= 1.05",
+    );
 }
 
 fn refusals(server: &Server, calls: f64, kind: &str) {

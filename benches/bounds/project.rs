@@ -76,6 +76,27 @@ impl Project {
         self
     }
 
+    /// With so many tokens that the calls of a persona share, four characters each.
+    pub fn sharing(self, tokens: usize) -> Self {
+        let system = fs::read_to_string(self.path().join("prompts/system.md")).unwrap();
+        for entry in fs::read_dir(self.path().join("personas")).unwrap() {
+            let id = entry.unwrap().file_name().into_string().unwrap();
+            // As `prompts/persona.md` puts it, with the blank line after it.
+            let around = system.trim_end().len() + format!("# {id}\n\n\n\n").len();
+            let text = format!("Person {id} lives by the sea and counts the days. ").repeat(tokens);
+            self.write(&format!("personas/{id}/profile.md"), &text[..4 * tokens - around]);
+        }
+        self
+    }
+
+    /// With another text in `pipeline.toml`.
+    pub fn with(self, from: &str, to: &str) -> Self {
+        let text = fs::read_to_string(self.path().join("pipeline.toml")).unwrap();
+        assert!(text.contains(from), "{from}");
+        self.write("pipeline.toml", &text.replacen(from, to, 1));
+        self
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -106,6 +127,7 @@ impl Project {
         Ran {
             elapsed,
             summary: serde_json::from_str(stdout.lines().last().unwrap()).unwrap(),
+            stdout,
         }
     }
 
@@ -132,12 +154,22 @@ impl Project {
 pub struct Ran {
     elapsed: f64,
     summary: Value,
+    stdout: String,
 }
 
 impl Ran {
     /// Of the whole process, in seconds.
     pub fn elapsed(&self) -> f64 {
         self.elapsed
+    }
+
+    /// The events of a name.
+    pub fn events(&self, name: &str) -> Vec<Value> {
+        let events = self
+            .stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        events.filter(|event: &Value| event["event"] == name).collect()
     }
 
     /// A figure of `run_finished`, such as `calls.sent`.

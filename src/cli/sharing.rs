@@ -60,12 +60,12 @@ fn words(finding: &Finding) -> (String, &'static str) {
 
 /// What a finding costs in a run.
 fn price(personas: u64, cost: Cost) -> String {
-    let money = match cost.money {
-        Some(money) => format!("{money} of a run"),
-        None => "of a run".to_owned(),
+    let saves = match cost.money {
+        Some(money) => format!(", which would save {money}"),
+        None => String::new(),
     };
     format!(
-        " ({money} with {}: {} tokens)",
+        " (in a run with {} {} tokens could be read instead{saves})",
         count(personas, "persona"),
         number(cost.tokens)
     )

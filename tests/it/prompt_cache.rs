@@ -70,3 +70,65 @@ fn a_server_that_refuses_the_hint_is_asked_without_it_and_the_run_goes_on() {
     let warnings = run.named("warning").len();
     assert_eq!(warnings, 1);
 }
+
+/// What `check` says beside what is well.
+fn warnings(project: &Project) -> String {
+    let told = project.run(&["check"]).code(0).stdout;
+    let lines = told.lines().filter(|line| line.starts_with(['!', ' ']));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn check_says_what_prompts_leave_on_the_table() {
+    let long = |sentences: usize| -> String {
+        (0..sentences)
+            .map(|i| format!("Sentence number {i:03} of a long life.\n"))
+            .collect()
+    };
+    let project = Project::small(10);
+    for i in 0..10 {
+        project.write(
+            &format!("personas/p{i:02}/profile.md"),
+            format!("Person {i}.\n{}", long(200)),
+        );
+    }
+    insta::assert_snapshot!(warnings(&project), @"");
+
+    // The persona behind the part.
+    project.write(
+        "prompts/chunk.md",
+        "Write \"{{ vars.title }}\".\n\n{{ persona.profile }}\n",
+    );
+    project.write("prompts/persona.md", "");
+    insta::assert_snapshot!(warnings(&project), @"
+    ! about 1,802 tokens that the 2 calls of a persona have in common stand behind what differs: the provider's cache cannot serve them (in a run with 10 personas 18,110 tokens could be read instead, which would save $0.0012)
+      hint: put what they share (the persona) into `context`, which comes first, and what differs into `prompt`
+    ");
+
+    // A name in front of long instructions.
+    project.write("prompts/chunk.md", "Write \"{{ vars.title }}\".\n");
+    project.write("prompts/persona.md", "{{ persona.profile }}\n");
+    project.write(
+        "prompts/system.md",
+        format!("You write for {{{{ persona.id }}}}.\n{}", long(150)),
+    );
+    insta::assert_snapshot!(warnings(&project), @"
+    ! the system message differs from persona to persona: about 1,350 tokens of instructions could be read from the provider's cache and are paid in full for each (in a run with 10 personas 12,150 tokens could be read instead, which would save $0.0011)
+      hint: move what is the persona's into `context`, or to the end of the system message
+    ");
+
+    // Just too short.
+    project.write("prompts/system.md", "You write.\n");
+    for i in 0..10 {
+        project.write(
+            &format!("personas/p{i:02}/profile.md"),
+            format!("Person {i}.\n{}", long(100)),
+        );
+    }
+    insta::assert_snapshot!(warnings(&project), @"
+    ! the 3 calls of a persona share about 906 tokens, and providers keep 1,024 or more: a longer shared part would cost less than this one (in a run with 10 personas 20,480 tokens could be read instead, which would save $0.0012)
+      hint: add to `context` or the system message what helps every part, or move it there from the prompts
+    ");
+    project.edit("pipeline.toml", "cached_input = 0.01\n", "");
+    insta::assert_snapshot!(warnings(&project), @"");
+}
