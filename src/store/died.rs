@@ -250,6 +250,7 @@ impl Left {
             cost_usd: self.cost.map(Money::usd),
             saved_usd: None,
             elapsed_s: elapsed_ms as f64 / 1000.0,
+            prompt_cache: (&self.tokens).into(),
         };
         let mut summary = serde_json::to_value(summary).expect("BUG: names and numbers are JSON");
         summary["outcome"] = json!(DIED);
