@@ -53,7 +53,7 @@ pub enum Command {
 }
 
 /// Which personas, and within which limits.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Selection {
     /// Only personas that match GLOB; may be given again
     #[arg(long, value_name = "GLOB")]
@@ -89,7 +89,7 @@ pub struct Selection {
     pub json: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Run {
     #[command(flatten)]
     pub selection: Selection,
@@ -101,6 +101,11 @@ pub struct Run {
     /// Write over transcripts that were edited by hand
     #[arg(long)]
     pub overwrite: bool,
+
+    /// Run again after each saved edit of the pipeline, a prompt or a persona, and show how the
+    /// transcripts change
+    #[arg(long)]
+    pub watch: bool,
 
     /// Print errors and warnings only
     #[arg(short, long)]

@@ -60,13 +60,14 @@ pub fn demand_prices(project: &Loaded, limits: &Limits) -> Result<(), CliError> 
 }
 
 /// The limits on what a run may spend. `by_option`: that of one run comes from the command line.
-pub fn limits(limits: &Limits, by_option: bool, spending: &Spending) -> Vec<Limit> {
+/// `spent`: what was spent of it before, where one run is a part of a session.
+pub fn limits(limits: &Limits, by_option: bool, spent: Money, spending: &Spending) -> Vec<Limit> {
     let month = || spending.month(clock::unix_ms(), &TimeZone::system()).counted();
     let limit =
         |name, amount: Option<Money>, before: Money| amount.map(|amount| Limit { name, amount, before });
     let run = if by_option { OPTION } else { "limits.budget_usd" };
     [
-        limit(run, limits.budget_usd, Money::ZERO),
+        limit(run, limits.budget_usd, spent),
         limit("limits.budget_usd_month", limits.budget_usd_month, month()),
         limit(
             "limits.budget_usd_total",

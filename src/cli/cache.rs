@@ -15,6 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use console::style;
 
@@ -28,6 +29,9 @@ use crate::store::{Damage, Died, LocalStore, StoreError};
 
 /// The name of the cache in the folder of a project.
 const FOLDER: &str = "cache";
+
+/// Between two tries to open what another process holds.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// So many damaged places are named one by one.
 const NAMED: usize = 10;
@@ -94,6 +98,11 @@ fn warn_of_damage(damaged: &[Damage]) {
 
 /// Opens the store in `cache/`; tells what was mended.
 pub fn open(root: &Path) -> Result<LocalStore, CliError> {
+    open_within(root, Duration::ZERO)
+}
+
+/// The same, waiting so long for another process that holds it.
+pub fn open_within(root: &Path, patience: Duration) -> Result<LocalStore, CliError> {
     let folder = root.join(FOLDER);
     if !folder.exists() {
         let made = fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(".gitignore"), GITIGNORE));
@@ -106,15 +115,25 @@ pub fn open(root: &Path) -> Result<LocalStore, CliError> {
         })?;
     }
     let bar = indicatif::ProgressBar::hidden();
-    let (store, notices) = LocalStore::open(&folder, |progress| {
-        if bar.is_hidden() {
-            bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
-            bar.set_style(progress_style(progress.phase));
+    let mut waited = Duration::ZERO;
+    let opened = loop {
+        let opened = LocalStore::open(&folder, |progress| {
+            if bar.is_hidden() {
+                bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+                bar.set_style(progress_style(progress.phase));
+            }
+            bar.set_length(progress.total_bytes);
+            bar.set_position(progress.done_bytes);
+        });
+        match opened {
+            Err(StoreError::Held { .. }) if waited < patience => {
+                std::thread::sleep(AGAIN);
+                waited += AGAIN;
+            }
+            opened => break opened,
         }
-        bar.set_length(progress.total_bytes);
-        bar.set_position(progress.done_bytes);
-    })
-    .map_err(|error| refused(&error))?;
+    };
+    let (store, notices) = opened.map_err(|error| refused(&error))?;
     bar.finish_and_clear();
     for notice in notices {
         warn(&notice.to_string());

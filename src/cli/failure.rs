@@ -84,6 +84,11 @@ impl CliError {
         self.complaints.iter().map(line).collect::<Vec<_>>().join("; ")
     }
 
+    /// Its exit code.
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+
     /// Prints it and returns its exit code.
     pub fn report(&self) -> ExitCode {
         let complaints: Vec<String> = self.complaints.iter().map(Complaint::to_string).collect();

@@ -19,6 +19,7 @@ mod selection;
 mod sharing;
 mod simulate;
 mod target;
+mod watch;
 mod why;
 
 use std::process::ExitCode;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::call::Rejection;
+use crate::call::{Money, Rejection};
 use crate::cli::args::Plan;
 use crate::cli::budget::{self, Passed};
 use crate::cli::cache;
@@ -45,7 +45,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
         foreseen.add(persona, outlooks, args);
     }
     let by_option = args.selection.budget.is_some();
-    let budget = budget::limits(&limits, by_option, store.spending());
+    let budget = budget::limits(&limits, by_option, Money::ZERO, store.spending());
     let over = budget::passed(&budget, &foreseen.totals);
     foreseen.print_totals(args, &limits, planner.latency(), over.as_ref());
     cache::close(store.into())?;

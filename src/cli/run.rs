@@ -4,58 +4,114 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::budget::Limit;
+use crate::call::Money;
 use crate::cli::args::{Color, Run};
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
 use crate::cli::refresh::Refresh;
-use crate::cli::{budget, cache, clock, provider, runtime};
+use crate::cli::{budget, cache, clock, provider, runtime, watch};
 use crate::config::Limits;
 use crate::events::{History, Tally};
-use crate::names::{PersonaId, RunId};
+use crate::names::{PersonaId, RunId, Stop};
+use crate::provider::Provider;
 use crate::report;
-use crate::run::{Jobs, Services, Task};
+use crate::run::{Jobs, Project, Services, Task};
 use crate::schedule::Settings;
 use crate::signals;
-use crate::store::{Entry, Store, StoreError};
+use crate::store::{Entry, LocalStore, Store, StoreError};
 
 /// Brings the chosen personas up to date.
 pub fn run(directory: Option<&Path>, args: &Run, color: Color) -> Result<ExitCode, CliError> {
-    let project = Arc::new(Loaded::open(directory)?);
-    let personas = project.select(&args.selection)?;
-    let refresh = Refresh::new(&args.selection.refresh, &project.graph, &personas)?;
-    let limits = args.selection.limits(&project.config.limits);
-    budget::demand_prices(&project, &limits)?;
-    let provider = provider::connect(&project.config.provider)?;
-    let store = Arc::new(cache::open(&project.root)?);
-    let by_option = args.selection.budget.is_some();
-    let budget = budget::limits(&limits, by_option, store.spending());
-    if let Some(caveat) = budget::caveat(&limits, store.spending()) {
-        cache::warn(&caveat);
+    if args.watch {
+        return watch::watch(directory, args, color);
     }
-    let history = store.history().map_err(|error| cache::refused(&error))?;
-    let task = task(&project, args, personas, &limits, budget, history);
-    let shown = report::Options {
-        json: args.selection.json,
-        quiet: args.quiet,
-        color: color.into(),
-    };
-    let runtime = runtime()?;
-    let folder = project.folder();
-    let services = Services {
-        provider,
-        store: store.clone(),
-        project: Arc::new(folder),
-        unix_ms: clock::unix_ms,
-        jobs: Jobs::Threads,
-    };
-    let tally = runtime.block_on(go(task, services, refresh, shown))?;
-    // What still holds the store are tasks that have done their work.
-    drop(runtime);
-    cache::close(store)?;
+    let ready = Ready::read(directory, args, &args.selection.refresh)?;
+    let store = cache::open(&ready.project.root)?;
+    let folder = Arc::new(ready.project.folder());
+    let tally = ready.run(args, color, store, folder, None)?;
     Ok(ExitCode::from(tally.exit_code().unwrap_or(3)))
+}
+
+/// A run of which everything is read and nothing called.
+pub struct Ready {
+    pub project: Arc<Loaded>,
+    pub personas: Vec<PersonaId>,
+    /// What was spent of the budget of one run before: by the session that it is a part of.
+    pub spent: Money,
+    refresh: Refresh,
+    provider: Arc<dyn Provider>,
+    limits: Limits,
+}
+
+impl Ready {
+    /// Reads what a run needs. `refresh` are the patterns of `--refresh` that hold for it.
+    pub fn read(directory: Option<&Path>, args: &Run, refresh: &[String]) -> Result<Self, CliError> {
+        let project = Arc::new(Loaded::open(directory)?);
+        let personas = project.select(&args.selection)?;
+        let refresh = Refresh::new(refresh, &project.graph, &personas)?;
+        let limits = args.selection.limits(&project.config.limits);
+        budget::demand_prices(&project, &limits)?;
+        Ok(Self {
+            provider: provider::connect(&project.config.provider)?,
+            spent: Money::ZERO,
+            project,
+            personas,
+            refresh,
+            limits,
+        })
+    }
+
+    /// True if what it spends is limited.
+    pub fn has_budget(&self) -> bool {
+        let limits = &self.limits;
+        [
+            limits.budget_usd,
+            limits.budget_usd_month,
+            limits.budget_usd_total,
+        ]
+        .iter()
+        .any(Option::is_some)
+    }
+
+    /// Runs to the end and closes the store. Without `stops` it listens for signals itself.
+    pub fn run(
+        self,
+        args: &Run,
+        color: Color,
+        store: LocalStore,
+        folder: Arc<dyn Project>,
+        stops: Option<UnboundedReceiver<Stop>>,
+    ) -> Result<Tally, CliError> {
+        let by_option = args.selection.budget.is_some();
+        let budget = budget::limits(&self.limits, by_option, self.spent, store.spending());
+        if let Some(caveat) = budget::caveat(&self.limits, store.spending()) {
+            cache::warn(&caveat);
+        }
+        let history = store.history().map_err(|error| cache::refused(&error))?;
+        let task = task(&self.project, args, self.personas, &self.limits, budget, history);
+        let shown = report::Options {
+            json: args.selection.json,
+            quiet: args.quiet,
+            color: color.into(),
+        };
+        let store = Arc::new(store);
+        let runtime = runtime()?;
+        let services = Services {
+            provider: self.provider,
+            store: store.clone(),
+            project: folder,
+            unix_ms: clock::unix_ms,
+            jobs: Jobs::Threads,
+        };
+        let tally = runtime.block_on(go(task, services, self.refresh, shown, stops))?;
+        // What still holds the store are tasks that have done their work.
+        drop(runtime);
+        cache::close(store)?;
+        Ok(tally)
+    }
 }
 
 /// Runs, shows, and writes the run into the book.
@@ -64,9 +120,14 @@ async fn go(
     services: Services,
     refresh: Refresh,
     shown: report::Options,
+    stops: Option<UnboundedReceiver<Stop>>,
 ) -> Result<Tally, CliError> {
-    let stops =
-        signals::listen().map_err(|error| Complaint::new(format!("cannot listen for Ctrl+C: {error}")))?;
+    let stops = match stops {
+        Some(stops) => stops,
+        None => {
+            signals::listen().map_err(|error| Complaint::new(format!("cannot listen for Ctrl+C: {error}")))?
+        }
+    };
     let store = services.store.clone();
     refresh
         .mark(&*store, &task.graph, &task.personas)

@@ -7,6 +7,7 @@ mod personas;
 mod templates;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 mod write;
 
 use std::fs::{self, File};

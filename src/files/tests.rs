@@ -74,4 +74,5 @@ fn config(extra: &str) -> Config {
 }
 
 mod reading;
+mod watching;
 mod writing;

@@ -2,6 +2,7 @@
 //! nothing of how a run is made, and nothing that goes wrong here can harm one.
 
 mod bar;
+pub mod diff;
 pub mod figures;
 pub mod json;
 pub mod lines;

@@ -19,5 +19,6 @@ mod outputs;
 mod project;
 mod prompt_cache;
 mod refused;
+mod watch;
 mod why;
 mod wire;

@@ -587,6 +587,7 @@ fn no_command() {
       run          Bring every transcript up to date
       plan         Say what `run` would do, with tokens, dollars and minutes; calls nothing
       graph        Draw the pipeline, or one persona's nodes by their state
+      why          Say why a node would be called, or what its answer rests on
       check        Read everything and render every prompt; calls nothing
       cache        Look after what was paid for
       init         Make a new project that runs as it is

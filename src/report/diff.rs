@@ -1,0 +1,81 @@
+//! Two versions of a text as a unified diff. It knows nothing of where they come from.
+
+use std::time::Duration;
+
+use similar::{ChangeTag, TextDiff};
+
+use crate::report::printable;
+use crate::report::style::Palette;
+
+/// Lines that are shown around a change.
+const CONTEXT: usize = 3;
+/// After this time the difference is no longer the smallest one.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Returns the difference as `diff -u` writes it, without a line end at its end; empty where there
+/// is none. `name` stands for both versions.
+pub fn unified(old: &str, new: &str, name: &str, palette: Palette) -> String {
+    let diff = TextDiff::configure().timeout(LONGEST).diff_lines(old, new);
+    let mut unified = diff.unified_diff();
+    let mut lines = Vec::new();
+    for hunk in unified.context_radius(CONTEXT).iter_hunks() {
+        if lines.is_empty() {
+            lines.push(palette.strong(&format!("--- {}", printable::one_line(name))));
+            lines.push(palette.strong(&format!("+++ {}", printable::one_line(name))));
+        }
+        lines.push(palette.faint(&hunk.header().to_string()));
+        for change in hunk.iter_changes() {
+            let text = printable::lines(change.value().trim_end_matches(['\n', '\r']));
+            lines.push(match change.tag() {
+                ChangeTag::Delete => palette.bad(&format!("-{text}")),
+                ChangeTag::Insert => palette.good(&format!("+{text}")),
+                ChangeTag::Equal => format!(" {text}"),
+            });
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Palette = Palette { color: false };
+
+    #[test]
+    fn a_change_is_shown_with_what_is_around_it() {
+        let old: String = (1..=20).map(|n| format!("line {n}\n")).collect();
+        let new = old
+            .replace("line 3\n", "line three\nand more\n")
+            .replace("line 18\n", "");
+        insta::assert_snapshot!(unified(&old, &new, "transcripts/a.md", PLAIN), @r"
+        --- transcripts/a.md
+        +++ transcripts/a.md
+        @@ -1,6 +1,7 @@
+         line 1
+         line 2
+        -line 3
+        +line three
+        +and more
+         line 4
+         line 5
+         line 6
+        @@ -15,6 +16,5 @@
+         line 15
+         line 16
+         line 17
+        -line 18
+         line 19
+         line 20
+        ");
+        assert_eq!(unified(&old, &old, "a.md", PLAIN), "");
+    }
+
+    #[test]
+    fn colours_and_nothing_that_a_terminal_obeys() {
+        let color = Palette { color: true };
+        let shown = unified("a\x1b[2J\n", "b\n", "x.md", color);
+        assert!(shown.contains("\x1b[31m-a␛[2J\x1b[0m"), "{shown:?}");
+        assert!(shown.ends_with("\x1b[32m+b\x1b[0m"), "{shown:?}");
+    }
+}
