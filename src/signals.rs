@@ -4,6 +4,9 @@
     reason = "a third Ctrl+C ends the program at once"
 )]
 
+use std::thread;
+
+use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::names::Stop;
@@ -11,80 +14,135 @@ use crate::names::Stop;
 /// Exit code of a program that was interrupted: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
 
-/// Listens from now on. The first Ctrl+C asks to drain, the second to abort, the third ends the
-/// program at once; SIGTERM (and on Windows the closing of the console) asks to drain.
+/// Listens from now on: when this returns, a signal no longer ends the program by itself, and each
+/// is in the channel, whether anybody waits for it yet or not. The first Ctrl+C asks to drain, the
+/// second to abort, the third ends the program at once, whatever it is busy with; SIGTERM (and on
+/// Windows the closing of the console, the end of the session or of the system) asks to drain.
 ///
 /// # Errors
 /// If the system lets nobody listen.
 pub fn listen() -> std::io::Result<UnboundedReceiver<Stop>> {
     let (asked, stops) = unbounded_channel();
-    let mut terminate = Terminate::listen()?;
-    tokio::spawn(async move {
-        let mut interrupts = 0;
-        loop {
-            let stop = tokio::select! {
-                pressed = tokio::signal::ctrl_c() => {
-                    if pressed.is_err() {
-                        return;
+    // A thread of its own: the program may be busy with something that is no task.
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let mut signals = {
+        let _context = runtime.enter();
+        system::Signals::listen()?
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            let mut interrupts = 0;
+            loop {
+                let stop = match signals.next().await {
+                    Signal::Terminate => Stop::Drain,
+                    Signal::Interrupt => {
+                        interrupts += 1;
+                        match interrupts {
+                            1 => Stop::Drain,
+                            2 => Stop::Abort,
+                            _ => std::process::exit(INTERRUPTED),
+                        }
                     }
-                    interrupts += 1;
-                    match interrupts {
-                        1 => Stop::Drain,
-                        2 => Stop::Abort,
-                        _ => std::process::exit(INTERRUPTED),
-                    }
-                }
-                () = terminate.asked() => Stop::Drain,
-            };
-            // After the end of the run nobody listens, and a third press still ends the program.
-            _ = asked.send(stop);
-        }
-    });
+                };
+                // After the end of the run nobody listens, and a third press still ends the program.
+                _ = asked.send(stop);
+            }
+        });
+    })?;
     Ok(stops)
 }
 
-#[cfg(unix)]
-struct Terminate(tokio::signal::unix::Signal);
+/// What the system tells.
+enum Signal {
+    /// Ctrl+C.
+    Interrupt,
+    /// Someone else wants the program to end.
+    Terminate,
+}
 
 #[cfg(unix)]
-impl Terminate {
-    fn listen() -> std::io::Result<Self> {
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map(Self)
+mod system {
+    use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+
+    use super::Signal;
+
+    pub struct Signals {
+        interrupt: Stream,
+        terminate: Stream,
     }
 
-    async fn asked(&mut self) {
-        if self.0.recv().await.is_none() {
-            std::future::pending().await
+    impl Signals {
+        pub fn listen() -> std::io::Result<Self> {
+            Ok(Self {
+                interrupt: signal(SignalKind::interrupt())?,
+                terminate: signal(SignalKind::terminate())?,
+            })
+        }
+
+        pub async fn next(&mut self) -> Signal {
+            tokio::select! {
+                Some(()) = self.interrupt.recv() => Signal::Interrupt,
+                Some(()) = self.terminate.recv() => Signal::Terminate,
+                else => std::future::pending().await,
+            }
         }
     }
 }
 
 #[cfg(windows)]
-struct Terminate(tokio::signal::windows::CtrlClose);
+mod system {
+    use tokio::signal::windows::{
+        CtrlBreak, CtrlC, CtrlClose, CtrlLogoff, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_logoff,
+        ctrl_shutdown,
+    };
 
-#[cfg(windows)]
-impl Terminate {
-    fn listen() -> std::io::Result<Self> {
-        tokio::signal::windows::ctrl_close().map(Self)
+    use super::Signal;
+
+    pub struct Signals {
+        interrupt: CtrlC,
+        interrupt_break: CtrlBreak,
+        close: CtrlClose,
+        logoff: CtrlLogoff,
+        shutdown: CtrlShutdown,
     }
 
-    async fn asked(&mut self) {
-        if self.0.recv().await.is_none() {
-            std::future::pending().await
+    impl Signals {
+        pub fn listen() -> std::io::Result<Self> {
+            Ok(Self {
+                interrupt: ctrl_c()?,
+                interrupt_break: ctrl_break()?,
+                close: ctrl_close()?,
+                logoff: ctrl_logoff()?,
+                shutdown: ctrl_shutdown()?,
+            })
+        }
+
+        pub async fn next(&mut self) -> Signal {
+            tokio::select! {
+                Some(()) = self.interrupt.recv() => Signal::Interrupt,
+                Some(()) = self.interrupt_break.recv() => Signal::Interrupt,
+                Some(()) = self.close.recv() => Signal::Terminate,
+                Some(()) = self.logoff.recv() => Signal::Terminate,
+                Some(()) = self.shutdown.recv() => Signal::Terminate,
+                else => std::future::pending().await,
+            }
         }
     }
 }
 
 #[cfg(not(any(unix, windows)))]
-struct Terminate;
+mod system {
+    use super::Signal;
 
-#[cfg(not(any(unix, windows)))]
-impl Terminate {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self)
-    }
+    pub struct Signals;
 
-    async fn asked(&mut self) {
-        std::future::pending().await
+    impl Signals {
+        pub fn listen() -> std::io::Result<Self> {
+            Ok(Self)
+        }
+
+        pub async fn next(&mut self) -> Signal {
+            std::future::pending().await
+        }
     }
 }

@@ -25,7 +25,7 @@ use crate::cli::print::errln;
 use crate::cli::project;
 use crate::report::figures::dollars;
 use crate::report::printable::one_line;
-use crate::store::{Damage, Died, LocalStore, StoreError};
+use crate::store::{Damage, Died, LocalStore, Notice, StoreError};
 
 /// The name of the cache in the folder of a project.
 const FOLDER: &str = "cache";
@@ -103,49 +103,106 @@ pub fn open(root: &Path) -> Result<LocalStore, CliError> {
 
 /// The same, waiting so long for another process that holds it.
 pub fn open_within(root: &Path, patience: Duration) -> Result<LocalStore, CliError> {
-    let folder = root.join(FOLDER);
-    if !folder.exists() {
-        let made = fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(".gitignore"), GITIGNORE));
+    Opening::new(root).open(patience)?.tell()
+}
+
+/// A store that is about to be opened: with a bar, if that takes long.
+#[derive(Clone)]
+pub struct Opening {
+    folder: PathBuf,
+    bar: indicatif::ProgressBar,
+}
+
+/// A store that is open, and what there is to say about that.
+pub struct JustOpened {
+    store: LocalStore,
+    notices: Vec<Notice>,
+}
+
+impl Opening {
+    /// Nothing is touched yet.
+    pub fn new(root: &Path) -> Self {
+        Self {
+            folder: root.join(FOLDER),
+            bar: indicatif::ProgressBar::hidden(),
+        }
+    }
+
+    /// Opens it. Blocking: mostly some ten milliseconds, minutes where it must be rebuilt, and so
+    /// long as `patience` lasts while another process holds it.
+    pub fn open(&self, patience: Duration) -> Result<JustOpened, CliError> {
+        self.make_folder()?;
+        let mut waited = Duration::ZERO;
+        let opened = loop {
+            match self.try_open() {
+                Err(StoreError::Held { .. }) if waited < patience => {
+                    std::thread::sleep(AGAIN);
+                    waited += AGAIN;
+                }
+                opened => break opened,
+            }
+        };
+        self.leave();
+        let (store, notices) = opened.map_err(|error| refused(&error))?;
+        Ok(JustOpened { store, notices })
+    }
+
+    fn try_open(&self) -> Result<(LocalStore, Vec<Notice>), StoreError> {
+        let mut shown = false;
+        LocalStore::open(&self.folder, |progress| {
+            if self.bar.is_finished() {
+                return;
+            }
+            if !std::mem::replace(&mut shown, true) {
+                self.bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+                self.bar.set_style(progress_style(progress.phase));
+            }
+            self.bar.set_length(progress.total_bytes);
+            self.bar.set_position(progress.done_bytes);
+        })
+    }
+
+    /// Takes the bar away for good: whoever opens shows nothing more.
+    pub fn leave(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn make_folder(&self) -> Result<(), CliError> {
+        let folder = &self.folder;
+        if folder.exists() {
+            return Ok(());
+        }
+        let made = fs::create_dir_all(folder).and_then(|()| fs::write(folder.join(".gitignore"), GITIGNORE));
         made.map_err(|source| {
             refused(&StoreError::Io {
                 what: "make",
                 path: folder.clone(),
                 source,
             })
-        })?;
+        })
     }
-    let bar = indicatif::ProgressBar::hidden();
-    let mut waited = Duration::ZERO;
-    let opened = loop {
-        let opened = LocalStore::open(&folder, |progress| {
-            if bar.is_hidden() {
-                bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
-                bar.set_style(progress_style(progress.phase));
-            }
-            bar.set_length(progress.total_bytes);
-            bar.set_position(progress.done_bytes);
-        });
-        match opened {
-            Err(StoreError::Held { .. }) if waited < patience => {
-                std::thread::sleep(AGAIN);
-                waited += AGAIN;
-            }
-            opened => break opened,
-        }
-    };
-    let (store, notices) = opened.map_err(|error| refused(&error))?;
-    bar.finish_and_clear();
-    for notice in notices {
-        warn(&notice.to_string());
-    }
-    tell_of_the_dead(&store)?;
-    Ok(store)
 }
 
-/// Tells what a person should know and what stops nothing.
-pub fn warn(message: &str) {
-    let word = style("warning:").for_stderr().yellow().bold();
-    errln!("{word} {}", one_line(message));
+impl JustOpened {
+    /// Tells what was mended, and of runs that never told their end.
+    pub fn tell(self) -> Result<LocalStore, CliError> {
+        for notice in self.notices {
+            warn(&notice.to_string());
+        }
+        tell_of_the_dead(&self.store)?;
+        Ok(self.store)
+    }
+}
+
+/// Closes the store. What was paid for is safe already, so a failure changes no exit code: it only
+/// makes the next open slower, and is told.
+pub fn close(store: Arc<LocalStore>) {
+    if let Some(Err(error)) = Arc::into_inner(store).map(LocalStore::close) {
+        let cause = crate::cli::failure::with_causes(&error);
+        warn(&format!(
+            "the cache could not be closed: {cause}; what was paid for is in its journal, which the next run reads"
+        ));
+    }
 }
 
 /// Closes the books of runs that ended without a word, and says what they may have left unpaid.
@@ -173,13 +230,10 @@ fn most(most: Option<Money>) -> String {
     }
 }
 
-/// Closes the store. What was paid for is safe already; a failure here only makes the next open
-/// slower.
-pub fn close(store: Arc<LocalStore>) -> Result<(), CliError> {
-    match Arc::into_inner(store) {
-        Some(store) => store.close().map_err(|error| refused(&error)),
-        None => Ok(()),
-    }
+/// Tells what a person should know and what stops nothing.
+pub fn warn(text: &str) {
+    let warning = style("warning:").for_stderr().yellow().bold();
+    errln!("{warning} {}", one_line(text));
 }
 
 /// Why there is no store to work with.

@@ -77,7 +77,7 @@ fn seen(project: &Loaded, persona: &PersonaId) -> Result<Vec<Seen>, CliError> {
     let mut planner = Planner::new(&project.graph);
     let folder = project.folder();
     let outlooks = plan::outlooks(&mut planner, &folder, &store, &refresh, project, persona)?;
-    cache::close(store.into())?;
+    cache::close(store.into());
     let outlooks = outlooks.map_err(|failure| {
         Complaint::new(format!("{persona}: {}", failure.message)).hint("`septet check` looks at all of them")
     })?;

@@ -48,7 +48,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     let budget = budget::limits(&limits, by_option, Money::ZERO, store.spending());
     let over = budget::passed(&budget, &foreseen.totals);
     foreseen.print_totals(args, &limits, planner.latency(), over.as_ref());
-    cache::close(store.into())?;
+    cache::close(store.into());
     Ok(ExitCode::SUCCESS)
 }
 

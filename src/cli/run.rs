@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinHandle;
 
 use crate::budget::Limit;
 use crate::call::Money;
@@ -28,11 +30,45 @@ pub fn run(directory: Option<&Path>, args: &Run, color: Color) -> Result<ExitCod
     if args.watch {
         return watch::watch(directory, args, color);
     }
+    // Before anything that takes time: a signal is honoured from here on, and told about.
+    let mut stops =
+        signals::listen().map_err(|error| Complaint::new(format!("cannot listen for Ctrl+C: {error}")))?;
     let ready = Ready::read(directory, args, &args.selection.refresh)?;
-    let store = cache::open(&ready.project.root)?;
-    let folder = Arc::new(ready.project.folder());
-    let tally = ready.run(args, color, store, folder, None)?;
+    let tally = match open(&ready.project.root, &mut stops)? {
+        Ok(opened) => {
+            let folder = Arc::new(ready.project.folder());
+            ready.run(args, color, opened.tell()?, folder, stops)?
+        }
+        Err(stop) => ready.stopped(args, color, stop)?,
+    };
     Ok(ExitCode::from(tally.exit_code().unwrap_or(3)))
+}
+
+/// Opens the store, unless somebody asks to stop before it is open: then that is returned, and
+/// what is being opened is left as after a crash, which it is made for.
+fn open(
+    root: &Path,
+    stops: &mut UnboundedReceiver<Stop>,
+) -> Result<Result<cache::JustOpened, Stop>, CliError> {
+    if let Ok(stop) = stops.try_recv() {
+        return Ok(Err(stop));
+    }
+    let opening = cache::Opening::new(root);
+    let runtime = runtime()?;
+    let opened = runtime.block_on(async {
+        let job = opening.clone();
+        let opened = tokio::task::spawn_blocking(move || job.open(Duration::ZERO));
+        tokio::select! {
+            biased;
+            Some(stop) = stops.recv() => Ok(Err(stop)),
+            opened = opened => opened
+                .map_err(|_| Complaint::new("septet has a bug: opening the cache panicked; what was paid is kept"))?
+                .map(Ok),
+        }
+    });
+    opening.leave();
+    runtime.shutdown_background();
+    opened
 }
 
 /// A run of which everything is read and nothing called.
@@ -76,14 +112,27 @@ impl Ready {
         .any(Option::is_some)
     }
 
-    /// Runs to the end and closes the store. Without `stops` it listens for signals itself.
+    /// Shows a run that was stopped before its store was open.
+    fn stopped(self, args: &Run, color: Color, stop: Stop) -> Result<Tally, CliError> {
+        // What was spent and learned before stands in the store.
+        let (budget, history) = (Vec::new(), History::default());
+        let task = task(&self.project, args, self.personas, &self.limits, budget, history);
+        runtime()?.block_on(async {
+            let (events, told) = unbounded_channel();
+            let reporter = report::spawn(told, report::sinks(shown(args, color)));
+            crate::run::stopped_before(&task, stop, events);
+            tally(reporter).await
+        })
+    }
+
+    /// Runs to the end and closes the store.
     pub fn run(
         self,
         args: &Run,
         color: Color,
         store: LocalStore,
         folder: Arc<dyn Project>,
-        stops: Option<UnboundedReceiver<Stop>>,
+        stops: UnboundedReceiver<Stop>,
     ) -> Result<Tally, CliError> {
         let by_option = args.selection.budget.is_some();
         let budget = budget::limits(&self.limits, by_option, self.spent, store.spending());
@@ -92,11 +141,6 @@ impl Ready {
         }
         let history = store.history().map_err(|error| cache::refused(&error))?;
         let task = task(&self.project, args, self.personas, &self.limits, budget, history);
-        let shown = report::Options {
-            json: args.selection.json,
-            quiet: args.quiet,
-            color: color.into(),
-        };
         let store = Arc::new(store);
         let runtime = runtime()?;
         let services = Services {
@@ -106,12 +150,26 @@ impl Ready {
             unix_ms: clock::unix_ms,
             jobs: Jobs::Threads,
         };
-        let tally = runtime.block_on(go(task, services, self.refresh, shown, stops))?;
+        let tally = runtime.block_on(go(task, services, self.refresh, shown(args, color), stops))?;
         // What still holds the store are tasks that have done their work.
         drop(runtime);
-        cache::close(store)?;
+        cache::close(store);
         Ok(tally)
     }
+}
+
+fn shown(args: &Run, color: Color) -> report::Options {
+    report::Options {
+        json: args.selection.json,
+        quiet: args.quiet,
+        color: color.into(),
+    }
+}
+
+/// Waits until everything is shown.
+async fn tally(reporter: JoinHandle<Tally>) -> Result<Tally, CliError> {
+    let tally = reporter.await;
+    tally.map_err(|_| Complaint::new("septet has a bug: the display ended early").into())
 }
 
 /// Runs, shows, and writes the run into the book.
@@ -120,14 +178,8 @@ async fn go(
     services: Services,
     refresh: Refresh,
     shown: report::Options,
-    stops: Option<UnboundedReceiver<Stop>>,
+    stops: UnboundedReceiver<Stop>,
 ) -> Result<Tally, CliError> {
-    let stops = match stops {
-        Some(stops) => stops,
-        None => {
-            signals::listen().map_err(|error| Complaint::new(format!("cannot listen for Ctrl+C: {error}")))?
-        }
-    };
     let store = services.store.clone();
     refresh
         .mark(&*store, &task.graph, &task.personas)
@@ -146,9 +198,7 @@ async fn go(
     running
         .await
         .map_err(|_| Complaint::new("septet has a bug: the run panicked; what was paid is kept"))?;
-    let tally = reporter
-        .await
-        .map_err(|_| Complaint::new("septet has a bug: the display ended early"))?;
+    let tally = tally(reporter).await?;
     // After a store that cannot be written there is nothing to write this to, and it was told.
     _ = remember(&*store, run, &tally).await;
     Ok(tally)

@@ -20,6 +20,9 @@ pub fn simulate(args: &Simulate) -> Result<ExitCode, CliError> {
     options
         .check()
         .map_err(|error| Complaint::new(with_causes(&error)))?;
+    // Before it says where it listens: whoever reads that may stop it at once.
+    let mut stops =
+        signals::listen().map_err(|error| Complaint::new(format!("cannot listen for Ctrl+C: {error}")))?;
     let counters = server_runtime()?.block_on(async {
         let listener = serve::bind(args.port).await.map_err(|error| {
             Complaint::new(format!("cannot listen on port {}: {error}", args.port))
@@ -33,8 +36,6 @@ pub fn simulate(args: &Simulate) -> Result<ExitCode, CliError> {
             "an OpenAI-compatible server with the built-in model; `base_url = \"http://{address}/v1\"`\n\
              counters: http://{address}/stats · stop it with Ctrl+C"
         );
-        let mut stops = signals::listen()
-            .map_err(|error| Complaint::new(format!("cannot listen for Ctrl+C: {error}")))?;
         let shutdown = async move { _ = stops.recv().await };
         serve::serve(options, listener, shutdown)
             .await

@@ -38,7 +38,7 @@ pub fn why(directory: Option<&Path>, args: &args::Why) -> Result<ExitCode, CliEr
             (false, Some(node)) => shown.node(node),
         }
     });
-    cache::close(Arc::new(store))?;
+    cache::close(Arc::new(store));
     explained.map(|()| ExitCode::SUCCESS)
 }
 

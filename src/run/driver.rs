@@ -80,7 +80,8 @@ impl Driver {
     pub async fn run(mut self, mut stops: mpsc::UnboundedReceiver<Stop>) -> Outcome {
         self.tell_start();
         self.warn_of_budget();
-        self.turn([Input::Start]);
+        // Who asked to stop before the start wants nothing to be begun.
+        self.turn([stops.try_recv().map_or(Input::Start, Input::Stop)]);
         let halt = loop {
             let wake = self.send_candidates();
             self.note_sends();

@@ -220,6 +220,20 @@ pub async fn run(
     driver::Driver::new(task, services, teller).run(stops).await
 }
 
+/// Tells of a run that a person stopped before it could begin: nothing was looked at or called.
+pub fn stopped_before(task: &Task, stop: Stop, events: UnboundedSender<Stamped>) {
+    let teller = Teller {
+        start: Instant::now(),
+        events,
+    };
+    teller.tell(Event::RunStarted(Box::new(task.started())));
+    teller.tell(Event::Stopping(stop));
+    teller.tell(Event::RunFinished {
+        outcome: Outcome::Interrupted,
+        cause: None,
+    });
+}
+
 /// Stamps events with the time and hands them on. Nobody listening is no reason to stop.
 #[derive(Clone, Debug)]
 struct Teller {

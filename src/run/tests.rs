@@ -657,6 +657,45 @@ fn a_request_that_always_meets_a_500_is_given_up_when_nothing_else_is_left() {
 }
 
 #[test]
+fn who_asked_to_stop_before_the_start_gets_nothing_begun() {
+    paused(async {
+        let night = Night {
+            personas: 3,
+            concurrency: Some(2),
+            ..Night::default()
+        };
+        let world = Arc::new(World::new(1, 0.0));
+        let services = Services {
+            provider: world.clone(),
+            store: Arc::new(MemoryStore::new()),
+            project: world.clone(),
+            unix_ms: || 0,
+            jobs: Jobs::Inline,
+        };
+        let (events, mut told) = unbounded_channel();
+        let (ask, asked) = unbounded_channel();
+        ask.send(Stop::Drain).unwrap();
+        assert_eq!(
+            run(night.task(), services, events, asked).await,
+            Outcome::Interrupted
+        );
+        assert!(world.sent.lock().unwrap().is_empty());
+        let mut seen = Vec::new();
+        while let Ok(stamped) = told.try_recv() {
+            seen.push(stamped.event);
+        }
+        let [
+            Event::RunStarted(_),
+            Event::Stopping(Stop::Drain),
+            Event::RunFinished { .. },
+        ] = seen.as_slice()
+        else {
+            panic!("{seen:?}")
+        };
+    });
+}
+
+#[test]
 fn a_run_that_is_never_let_in_ends_with_a_word_about_it() {
     paused(async {
         let (told, took) = poisoned(|_| Some(Fault::new(FaultKind::RateLimited, "slow down"))).await;

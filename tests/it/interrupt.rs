@@ -1,11 +1,15 @@
 //! Ctrl+C, SIGTERM and kill -9 for real, and the run after it. The server counts what was paid.
 #![cfg(unix)]
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout};
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 use serde_json::Value;
 
 use crate::project::{Events, Project, Server};
@@ -184,4 +188,60 @@ fn a_second_process_is_told_who_holds_the_cache() {
     running.signal(Signal::SIGINT);
     running.signal(Signal::SIGINT);
     running.end();
+}
+
+#[test]
+fn a_signal_while_the_cache_is_opened_is_honoured_at_once() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let project = Project::small(3);
+        project.json(&[]).code(0);
+        // A file whose reader waits until somebody writes: opening takes for ever.
+        let journal = project.path("cache/journal/00000001.log");
+        let text = fs::read(&journal).unwrap();
+        fs::remove_file(&journal).unwrap();
+        mkfifo(&journal, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        let running = Running::start(&project, &["--refresh", "*"]);
+        let pid = running.child.id().to_string();
+        let holder = || fs::read_to_string(project.path("cache/lock"));
+        while !holder().is_ok_and(|text| text.contains(&pid)) {
+            thread::sleep(Duration::from_millis(2));
+        }
+        running.signal(signal);
+        let stopped = running.end().code(130);
+        assert_eq!(stopped.summary()["outcome"], "interrupted");
+        assert_eq!(
+            (stopped.figure("calls.sent"), stopped.figure("personas.pending")),
+            (0, 3)
+        );
+        assert_eq!(stopped.all[0]["event"], "run_started");
+        // Nothing was changed, nothing is marked to be called again.
+        fs::remove_file(&journal).unwrap();
+        fs::write(&journal, text).unwrap();
+        let next = project.json(&[]).code(0);
+        assert_eq!(next.figure("personas.unchanged"), 3);
+    }
+}
+
+#[test]
+fn a_cache_that_cannot_be_closed_is_told_and_changes_no_exit_code() {
+    for (stop, code) in [(true, 130), (false, 0)] {
+        let server = Server::start(&["--latency", "100ms"]);
+        let project = Project::small(12).at(&server.url);
+        let mut running = Running::start(&project, &[]);
+        running.wait_for("node_finished", 3);
+        fs::remove_dir_all(project.path("cache/store")).unwrap();
+        if stop {
+            running.signal(Signal::SIGINT);
+        }
+        let mut errors = BufReader::new(running.child.stderr.take().unwrap());
+        let ended = running.end().code(code);
+        let mut text = String::new();
+        errors.read_to_string(&mut text).unwrap();
+        assert!(text.contains("warning: the cache could not be closed"), "{text}");
+        assert!(!text.contains("\nerror:"), "{text}");
+        // What was paid is in the journal.
+        let rest = project.json(&[]).code(0);
+        assert_eq!(rest.figure("nodes.cached"), ended.figure("nodes.called"));
+        assert_eq!(paid_twice(&server), 0);
+    }
 }

@@ -29,7 +29,7 @@ pub fn export(directory: Option<&Path>, args: &Export) -> Result<ExitCode, CliEr
         STANDARD => to_standard_output(&store)?,
         file => to_file(&store, &opened.root.join(file))?,
     };
-    close(store.into())?;
+    close(store.into());
     warn_of_damage(&exported.damaged);
     let damaged = exported.damaged.len() as u64;
     errln!(
@@ -94,7 +94,7 @@ pub fn import(directory: Option<&Path>, args: &Import) -> Result<ExitCode, CliEr
     };
     let imported = runtime()?.block_on(store.import(&mut *lines, conflict));
     // Durable before it is said.
-    close(store.into())?;
+    close(store.into());
     let imported = imported.map_err(|error| not_imported(&error, &args.file))?;
     say(&imported, args)?;
     if !imported.complete {

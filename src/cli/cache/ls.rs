@@ -43,7 +43,7 @@ pub fn ls(directory: Option<&Path>, args: &Ls) -> Result<ExitCode, CliError> {
     let List { listed, out, .. } = list;
     out.finish()?;
     warn_of_damage(&damaged);
-    cache::close(store.into())?;
+    cache::close(store.into());
     match listed {
         0 => none_listed(args),
         _ => Ok(ExitCode::SUCCESS),

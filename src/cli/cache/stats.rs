@@ -41,7 +41,7 @@ pub fn stats(directory: Option<&Path>, args: &Stats) -> Result<ExitCode, CliErro
         }
         false => cache::print(&figures.text())?,
     }
-    cache::close(store.into())?;
+    cache::close(store.into());
     Ok(ExitCode::SUCCESS)
 }
 
