@@ -109,6 +109,13 @@ pub fn shared_tokens(request: &Request) -> u64 {
     (characters as u64).div_ceil(4)
 }
 
+/// True where the shared part has the [`LEAST_TOKENS`] that a provider keeps, as estimated.
+pub fn is_long_enough(request: &Request) -> bool {
+    // A character has a byte at least: most that are too short need not be counted.
+    let bytes: usize = shared_texts(request).map(|(_, text)| text.len()).sum();
+    bytes as u64 >= (LEAST_TOKENS - 1) * 4 && shared_tokens(request) >= LEAST_TOKENS
+}
+
 /// The messages up to the last mark, with who says them.
 fn shared_texts(request: &Request) -> impl Iterator<Item = (&'static str, &str)> {
     let end = request.delivery.shared.last().copied();
@@ -260,8 +267,22 @@ mod tests {
         assert_eq!(shared_tokens(&request), 3, "5 + 7 characters");
         request.delivery.shared.pop();
         assert_eq!(shared_tokens(&request), 2);
+        assert!(!is_long_enough(&request));
         request.delivery.shared.pop();
         assert_eq!(shared_tokens(&request), 0);
+    }
+
+    #[test]
+    fn characters_and_not_bytes_make_a_prefix_long_enough() {
+        for (letter, characters, long) in [
+            ("a", 4_092, false),
+            ("a", 4_093, true),
+            ("ä", 4_092, false),
+            ("ä", 4_093, true),
+        ] {
+            let request = request("", &letter.repeat(characters), "and more");
+            assert_eq!(is_long_enough(&request), long, "{characters} × {letter}");
+        }
     }
 
     #[test]

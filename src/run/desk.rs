@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::call::{Key, Money, Prefix, Request, Usage, prompt_cache};
+use crate::call::{Key, Money, Request, Usage};
 use crate::events::{Failure, NodeFinished, NodeStatus};
 use crate::graph::Graph;
 use crate::names::{Instance, PersonaId};
@@ -52,8 +52,6 @@ pub struct Rendered {
     pub key: Key,
     /// Input tokens as they are estimated.
     pub input: u64,
-    /// What it shares with other requests, and the tokens of that.
-    pub prefix: Option<(Prefix, u64)>,
 }
 
 impl Rendered {
@@ -61,7 +59,6 @@ impl Rendered {
         Self {
             key: Key::of(&request),
             input: request.estimated_input_tokens(),
-            prefix: Prefix::of(&request).map(|prefix| (prefix, prompt_cache::shared_tokens(&request))),
             request: Arc::new(request),
         }
     }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::budget::{Budget, Room, Used};
-use crate::call::{Fault, FaultKind, Money, Scope, prompt_cache};
+use crate::call::{Fault, FaultKind, Money, Prefix, Request, Scope, prompt_cache};
 use crate::config::PrefixOrder;
 use crate::events::{Event, Failure, NodeStatus, Outcome, PersonaStatus};
 use crate::limit::Limits;
@@ -252,7 +252,7 @@ impl Driver {
     /// Keeps a request until its node has ended, and says what the scheduler needs of it.
     fn rendered(&mut self, handle: Handle, rendered: Rendered) -> Input {
         let tokens = self.estimates.reserve(handle.node, &rendered.request);
-        let (key, prefix) = (rendered.key, self.shared_prefix(&rendered));
+        let (key, prefix) = (rendered.key, self.shared_prefix(&rendered.request));
         let work = self.desk.work_mut(handle);
         work.reserved = tokens;
         work.key = Some(key);
@@ -266,15 +266,15 @@ impl Driver {
     }
 
     /// The prefix of a request, if calls that share it are to wait for the first of them.
-    fn shared_prefix(&self, rendered: &Rendered) -> Option<SharedPrefix> {
-        let (id, tokens) = rendered.prefix?;
+    fn shared_prefix(&self, request: &Request) -> Option<SharedPrefix> {
         let shares = match self.task.prefix {
-            PrefixOrder::Auto => tokens >= prompt_cache::LEAST_TOKENS,
+            PrefixOrder::Auto => prompt_cache::is_long_enough(request),
             PrefixOrder::Share => true,
             PrefixOrder::Eager => false,
         };
-        let lifetime = prompt_cache::lifetime(&rendered.request.model);
-        shares.then_some(SharedPrefix { id, lifetime })
+        let id = if shares { Prefix::of(request) } else { None }?;
+        let lifetime = prompt_cache::lifetime(&request.model);
+        Some(SharedPrefix { id, lifetime })
     }
 
     fn look(&mut self, handles: Vec<Handle>) {
