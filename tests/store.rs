@@ -136,6 +136,7 @@ fn child() {
     match role.as_str() {
         "append" => runtime.block_on(append(cache)),
         "append one by one" => runtime.block_on(append_one_by_one(cache)),
+        "compact" => runtime.block_on(compact(cache)),
         "fill" => runtime.block_on(fill(cache)),
         "hold" => hold(cache),
         "meet damage" => meet_damage(cache),
@@ -166,6 +167,25 @@ async fn produce(store: Arc<LocalStore>, next: Arc<AtomicU64>) {
         store.note(attempt(n)).await.unwrap();
         store.keep(Entry::Answer(record(n))).await.unwrap();
         say(&format!("acked {n}"));
+    }
+}
+
+/// Appends some records and removes the text of every fifth, again and again.
+async fn compact(cache: &Path) {
+    let mut next: u64 = env::var(FIRST).unwrap().parse().unwrap();
+    loop {
+        let (store, _) = LocalStore::open_with(cache, &busy(), |_| {}).unwrap();
+        for n in next..next + 20 {
+            store.keep(Entry::Answer(record(n))).await.unwrap();
+            say(&format!("acked {n}"));
+        }
+        next += 20;
+        let answers = store.survey().unwrap().answers;
+        let retire = answers.iter().filter(|held| held.at_ms % 5 == 0);
+        let retire = retire.map(|held| held.seq).collect();
+        say("compacting");
+        let (store, _) = store.compact(&retire, &busy(), |_| {}).unwrap();
+        store.close().unwrap();
     }
 }
 
@@ -357,6 +377,73 @@ fn check_after_kill(cache: &Path, all: &BTreeSet<u64>, round: u64) {
     if round.is_multiple_of(2) {
         store.close().unwrap();
     }
+}
+
+#[test]
+fn a_kill_in_the_middle_of_a_compaction_loses_nothing_that_was_to_be_kept() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::new();
+    let mut all = BTreeSet::new();
+    for round in 0..KILLS / 2 {
+        let mut child = start("compact", cache.path(), round * 1_000_000);
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
+        let mut told = 0;
+        while output.read_line(&mut text).unwrap() > 0 {
+            if said(&text[told..], "compacting").is_some() {
+                break;
+            }
+            told = text.len();
+        }
+        thread::sleep(Duration::from_millis(rng.u64(0..120)));
+        child.kill().unwrap();
+        output.read_to_string(&mut text).unwrap();
+        child.wait().unwrap();
+        all.extend(acked(&text));
+        check_after_compaction(cache.path(), &all, round);
+    }
+    println!("{} kills, {} acknowledged", KILLS / 2, all.len());
+    assert!(all.len() as u64 >= KILLS / 2 * 20);
+}
+
+/// Every record is in the journal once, with its text unless it is a fifth, and served if so.
+#[track_caller]
+fn check_after_compaction(cache: &Path, all: &BTreeSet<u64>, round: u64) {
+    let (store, notices) = LocalStore::open_with(cache, &busy(), |_| {}).unwrap();
+    for notice in &notices {
+        assert!(
+            matches!(notice, Notice::Torn { .. } | Notice::Rebuilt { kept: false, .. }),
+            "round {round}: {notice}"
+        );
+    }
+    let mut journaled = Vec::new();
+    for line in store.entries().unwrap() {
+        match line.unwrap().unwrap().entry {
+            Entry::Answer(record) => journaled.push(record.at_ms),
+            Entry::Retired { record, .. } => {
+                assert_eq!(record.at_ms % 5, 0);
+                journaled.push(record.at_ms);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let once: BTreeSet<_> = journaled.iter().copied().collect();
+    assert_eq!(
+        once.len(),
+        journaled.len(),
+        "round {round}: no entry is there twice"
+    );
+    assert!(once.is_superset(all), "round {round}");
+    let kept = all.iter().filter(|n| *n % 5 != 0);
+    kept.for_each(|n| assert_served(&store, *n));
+    store.close().unwrap();
+    let verified = septet::store::verify(cache, &mut |problem| panic!("round {round}: {problem}"));
+    assert_eq!(verified.unwrap().answers + retired(cache), once.len() as u64);
+}
+
+fn retired(cache: &Path) -> u64 {
+    let (store, _) = LocalStore::open_with(cache, &busy(), |_| {}).unwrap();
+    store.survey().unwrap().retired.answers
 }
 
 #[test]

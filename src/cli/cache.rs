@@ -25,7 +25,7 @@ use crate::cli::print::errln;
 use crate::cli::project;
 use crate::report::figures::dollars;
 use crate::report::printable::one_line;
-use crate::store::{Damage, Died, LocalStore, Notice, StoreError};
+use crate::store::{Damage, Died, LocalStore, Notice, Progress, StoreError};
 
 /// The name of the cache in the folder of a project.
 const FOLDER: &str = "cache";
@@ -45,6 +45,7 @@ pub fn command(directory: Option<&Path>, command: &args::Cache) -> Result<ExitCo
         args::Cache::Stats(args) => stats::stats(directory, args),
         args::Cache::Ls(args) => ls::ls(directory, args),
         args::Cache::Verify(args) => verify::verify(directory, args),
+        args::Cache::Gc(args) => gc::gc(directory, args),
         args::Cache::Export(args) => carry::export(directory, args),
         args::Cache::Import(args) => carry::import(directory, args),
     }
@@ -249,6 +250,28 @@ pub fn refused(error: &StoreError) -> CliError {
                 "look at free space and permissions of `cache/`, then run it again; nothing paid is lost",
             ))
         }
+    }
+}
+
+/// Shows how far a long opening is, once there is something to tell.
+struct Bar(indicatif::ProgressBar);
+
+fn bar() -> Bar {
+    Bar(indicatif::ProgressBar::hidden())
+}
+
+impl Bar {
+    fn tell(&self, progress: Progress) {
+        if self.0.is_hidden() {
+            self.0.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+            self.0.set_style(progress_style(progress.phase));
+        }
+        self.0.set_length(progress.total_bytes);
+        self.0.set_position(progress.done_bytes);
+    }
+
+    fn clear(&self) {
+        self.0.finish_and_clear();
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Paid<'a> {
     pub instance: &'a Instance,
     /// False where a newer answer to the same request has taken its place.
     pub served: bool,
+    /// The answers that its own request was made with, by their places in the list.
+    pub uses: &'a [usize],
 }
 
 /// What becomes of a stored answer.
@@ -55,6 +57,8 @@ pub enum Fate {
     Present,
     /// Kept: one of the newest earlier requests of its instance leads to it.
     Earlier,
+    /// Kept: the request of another one that is kept was made with it.
+    Used,
     /// Free: only requests that were sent longer ago lead to it.
     Outlived,
     /// Free: the persona or the node that it was paid for does not exist any more.
@@ -66,7 +70,7 @@ pub enum Fate {
 impl Fate {
     /// True if the answer stays.
     pub fn is_kept(self) -> bool {
-        matches!(self, Fate::Present | Fate::Earlier)
+        matches!(self, Fate::Present | Fate::Earlier | Fate::Used)
     }
 }
 
@@ -87,7 +91,23 @@ pub fn fates(answers: &[Paid<'_>], present: &Present, earlier: usize) -> Vec<Fat
             Fate::Gone
         }
     };
-    answers.iter().map(fate).collect()
+    let mut fates: Vec<_> = answers.iter().map(fate).collect();
+    keep_used(answers, &mut fates);
+    fates
+}
+
+/// Keeps what the requests of kept answers were made with: without it nobody could say any more
+/// what was asked.
+fn keep_used(answers: &[Paid<'_>], fates: &mut [Fate]) {
+    let mut kept: Vec<usize> = (0..answers.len()).filter(|at| fates[*at].is_kept()).collect();
+    while let Some(at) = kept.pop() {
+        for &used in answers[at].uses {
+            if !fates[used].is_kept() {
+                fates[used] = Fate::Used;
+                kept.push(used);
+            }
+        }
+    }
 }
 
 /// The earlier requests that are kept: of each instance the newest ones.

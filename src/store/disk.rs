@@ -19,6 +19,18 @@ pub trait Disk: Send + Sync {
     /// The operating system's.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
+    /// Gives a file another name, in place of a file that has it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
     /// Makes the names in a folder durable.
     ///
     /// # Errors
@@ -63,6 +75,14 @@ impl Disk for RealDisk {
         let mut file = OpenOptions::new().write(true).open(path)?;
         file.seek(SeekFrom::End(0))?;
         Ok(Box::new(file))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {

@@ -17,6 +17,8 @@ pub(super) enum Operation {
     Append(PathBuf, Vec<u8>),
     Sync(PathBuf),
     Cut(PathBuf, u64),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
     SyncFolder,
 }
 
@@ -184,6 +186,24 @@ impl Disk for FaultyDisk {
         let written = fs::metadata(path)?.len();
         self.lengths(path, |lengths| lengths.written = written);
         Ok(self.wrap(path, file))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let operation = Operation::Rename(from.to_owned(), to.to_owned());
+        self.note(operation).map_err(full)?;
+        RealDisk.rename(from, to)?;
+        let mut state = self.state.lock().unwrap();
+        if let Some(lengths) = state.lengths.remove(from) {
+            state.lengths.insert(to.to_owned(), lengths);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.note(Operation::Remove(path.to_owned())).map_err(full)?;
+        RealDisk.remove(path)?;
+        self.state.lock().unwrap().lengths.remove(path);
+        Ok(())
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {

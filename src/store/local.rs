@@ -47,7 +47,7 @@ pub struct LocalStore {
     spending: Spending,
     /// Runs that earlier processes began and did not end, and from where on to look for them.
     begun: BTreeMap<RunId, Position>,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// What can be chosen about a local store; the defaults are right for everything but tests.
@@ -124,9 +124,19 @@ impl LocalStore {
     pub fn open_with(
         cache: &Path,
         settings: &Settings,
+        progress: impl FnMut(Progress),
+    ) -> Result<(Self, Vec<Notice>), StoreError> {
+        Self::open_locked(open::lock(cache)?, cache, settings, progress)
+    }
+
+    /// Opens a store whose lock is held already.
+    pub(super) fn open_locked(
+        lock: Lock,
+        cache: &Path,
+        settings: &Settings,
         mut progress: impl FnMut(Progress),
     ) -> Result<(Self, Vec<Notice>), StoreError> {
-        let opened = open::open(cache, settings, &mut progress)?;
+        let opened = open::open(lock, cache, settings, &mut progress)?;
         let unfinished = opened.level.attempts.calls();
         let spending = opened.level.spending.clone();
         let spending = spending.with_unfinished(&unfinished, &settings.zone);
@@ -151,7 +161,7 @@ impl LocalStore {
             unfinished,
             spending,
             begun,
-            _lock: opened.lock,
+            lock: opened.lock,
         };
         Ok((store, opened.notices))
     }
@@ -162,6 +172,11 @@ impl LocalStore {
     /// # Errors
     /// If any of it fails. What was reported as stored is in the journal all the same.
     pub fn close(self) -> Result<(), StoreError> {
+        self.end().map(drop)
+    }
+
+    /// Closes it and goes on to hold its lock.
+    pub(super) fn end(self) -> Result<Lock, StoreError> {
         let Self {
             writer,
             filler,
@@ -169,15 +184,21 @@ impl LocalStore {
             unfinished: _,
             spending: _,
             begun: _,
-            _lock,
+            lock,
         } = self;
         let written = writer.finish();
         let checkpoint = filler.finish();
         written?;
         match Arc::into_inner(view.trees) {
-            Some(trees) => trees.close(checkpoint?),
-            None => checkpoint.map(drop),
+            Some(trees) => trees.close(checkpoint?)?,
+            None => drop(checkpoint?),
         }
+        Ok(lock)
+    }
+
+    /// The folder.
+    pub(super) fn cache(&self) -> &Path {
+        &self.view.cache
     }
 
     /// The answer that was stored last under a key, whatever a refresh says.

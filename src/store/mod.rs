@@ -7,6 +7,7 @@
 
 mod attempts;
 mod backlog;
+mod changeover;
 mod checkpoint;
 mod codec;
 mod died;
@@ -54,8 +55,8 @@ pub use died::{DIED, Died};
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use done::Done;
 pub use keep::{
-    Conflict, ExportError, Exported, Held, ImportError, Imported, Problem, Sum, Survey, Verified, Wrong,
-    verify,
+    Compacted, Conflict, ExportError, Exported, Held, ImportError, Imported, Problem, Sum, Survey, Verified,
+    Wrong, verify,
 };
 pub use local::{LocalStore, Settings, Stats};
 pub use looked::{Looked, Miss, Rejected};

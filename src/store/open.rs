@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 
 use crate::store::StoreError;
 use crate::store::attempts::Attempts;
+use crate::store::changeover;
 use crate::store::checkpoint::{self, Checkpoint};
 use crate::store::disk::sync_folder;
 use crate::store::filler::Level;
@@ -51,23 +52,34 @@ pub(super) struct Opened {
     pub(super) notices: Vec<Notice>,
 }
 
-/// Opens a cache folder, which is made if there is none.
+/// Locks a cache folder, which is made if there is none.
 ///
 /// # Errors
-/// If another process holds it, a newer septet wrote it, or files cannot be read or written.
+/// If another process holds it, or it cannot be made.
+pub(super) fn lock(cache: &Path) -> Result<Lock, StoreError> {
+    make_folders(cache)?;
+    Lock::take(cache)
+}
+
+/// Opens a cache folder that is locked.
+///
+/// # Errors
+/// If a newer septet wrote it, or files cannot be read or written.
 pub(super) fn open(
+    lock: Lock,
     cache: &Path,
     settings: &Settings,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Opened, StoreError> {
-    make_folders(cache)?;
-    let lock = Lock::take(cache)?;
+    // Before anything is changed.
+    check_formats(&segment::list(&cache.join(JOURNAL))?)?;
+    changeover::settle(&*settings.disk, &cache.join(JOURNAL))?;
     let segments = segment::list(&cache.join(JOURNAL))?;
-    check_formats(&segments)?;
     settle(&segments, settings)?;
     let mut opening = Opening {
         store: cache.join(STORE),
         journal: cache.join(JOURNAL),
+        first: changeover::first(&cache.join(JOURNAL)),
         segments,
         settings,
         progress,
@@ -98,6 +110,8 @@ pub(super) fn open(
 struct Opening<'a> {
     store: PathBuf,
     journal: PathBuf,
+    /// The number of the first segment that is in force.
+    first: u32,
     segments: Vec<Segment>,
     settings: &'a Settings,
     progress: &'a mut dyn FnMut(Progress),
@@ -242,6 +256,7 @@ impl Opening<'_> {
 
     /// Notices the segments that are not there, of those from a place on.
     fn notice_gaps(&mut self, from: Position) {
+        let from = from.max(Position::start_of(self.first));
         let mut expected = from.segment;
         let numbers: Vec<_> = self.segments.iter().map(|segment| segment.number).collect();
         for number in numbers {

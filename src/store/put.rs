@@ -142,7 +142,7 @@ impl Call {
         }
     }
 
-    fn of(record: &Record) -> Self {
+    pub(super) fn of(record: &Record) -> Self {
         Self::new(&record.run, &record.instance, record.attempt)
     }
 }

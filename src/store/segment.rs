@@ -97,7 +97,8 @@ pub(super) fn list(folder: &Path) -> Result<Vec<Segment>, StoreError> {
     Ok(segments)
 }
 
-fn number(name: &str) -> Option<u32> {
+/// The number in the name of a segment, if it is one.
+pub(super) fn number(name: &str) -> Option<u32> {
     let digits = name.strip_suffix(".log")?;
     let written = digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|number| written && *number > 0)

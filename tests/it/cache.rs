@@ -42,6 +42,10 @@ macro_rules! shown {
             (r" +[\d,]+ in  +[\d,]+ out  +\$[\d.]+", " [tokens and cost]"),
             (r"[\d,]+ input and [\d,]+ output tokens, \$[\d.]+", "[tokens and cost]"),
             (r"[\d,]+ +\$[\d.]+", "[tokens and cost]"),
+            (r"[\d.]+ kB (->|of)", "[size] $1"),
+            (r"-> [\d.]+ kB", "-> [size]"),
+            (r"[\d.]+ MB -> [\d.]+ MB", "[size] -> [size]"),
+            (r"paid for with \$[\d.]+", "paid for with $$[cost]"),
             (r"\d+ of \d+ entries", "[n] of [n] entries"),
             (r"\d+ (entries|records)", "[n] $1"),
             (r"pid \d+, since [-\d: ]+", "pid [pid], since [time]"),
@@ -52,11 +56,14 @@ macro_rules! shown {
 #[test]
 fn stats_tell_how_much_there_is() {
     let project = paid();
-    project.run(&["run", "-q", "--refresh", "p00/chunk-1"]).code(0);
+    // Twice: the combine was made with the first answer, which is kept for it.
+    for _ in 0..2 {
+        project.run(&["run", "-q", "--refresh", "p00/chunk-1"]).code(0);
+    }
     let ran = cache(&project, &["stats"]).code(0);
     shown!(ran.stdout, @r"
     answers     6, [tokens and cost]
-    beside      0 rejected, 1 replaced by a newer one, 0 without their text
+    beside      0 rejected, 2 replaced by a newer one, 0 without their text
     on disk     journal [size] in 1 file, look-up trees [size]
     gc          could free 1 answer, [size] of the journal
 
@@ -70,10 +77,10 @@ fn stats_tell_how_much_there_is() {
     let stats = object(&cache(&project, &["stats", "--json"]).code(0));
     assert_eq!(stats["event"], "cache_stats");
     assert_eq!(stats["answers"]["answers"], 6);
-    assert_eq!(stats["replaced"]["answers"], 1);
+    assert_eq!(stats["replaced"]["answers"], 2);
     assert_eq!(stats["ages"][0]["answers"], 6);
     assert_eq!(stats["models"][0]["answers"], 6);
-    assert_eq!(stats["runs"], 2);
+    assert_eq!(stats["runs"], 3);
     assert_eq!(stats["gc"]["replaced"], 1);
 }
 
@@ -329,4 +336,139 @@ fn a_cache_in_use_is_left_alone() {
         );
         assert_eq!(ran.stdout, "");
     }
+}
+
+/// Edits the prompt of the chunks `edits` times and pays for each.
+fn edited(edits: u32) -> Project {
+    let project = paid();
+    for edit in 0..edits {
+        project.edit("prompts/chunk.md", "Write", &format!("Do {edit}. Write"));
+        project.run(&["run", "-q"]).code(0);
+    }
+    project
+}
+
+#[test]
+fn gc_shows_what_is_free_and_removes_it_when_told() {
+    // Three generations of four chunks and two combines; the first is free.
+    let project = edited(2);
+    let shown = cache(&project, &["gc"]).code(0);
+    shown!(shown.stdout, @r"
+    kept      6 in use, 6 of earlier requests (up to 1 of each node), 0 that these were made with
+    free      6 answers, [size] of the journal, paid for with $[cost]
+              6 of older requests
+
+    nothing was removed: `septet cache gc --yes` does it, `-v` names the answers first
+    ");
+    let named = cache(&project, &["gc", "-v"]).code(0);
+    assert_eq!(
+        named.stdout.lines().filter(|line| line.contains("ago")).count(),
+        6
+    );
+    let before = object(&cache(&project, &["gc", "--json"]).code(0));
+    assert_eq!(
+        (&before["removed"], &before["free"]["outlived"]),
+        (&false.into(), &6.into())
+    );
+    let removed = cache(&project, &["gc", "--yes"]).code(0);
+    assert_eq!(removed.stderr, "");
+    shown!(removed.stdout.lines().last().unwrap(), @"on disk   journal [size] -> [size], look-up trees [size] -> [size]");
+    let after = object(&cache(&project, &["gc", "--yes", "--json"]).code(0));
+    assert_eq!(
+        (&after["removed"], &after["free"]["answers"]),
+        (&false.into(), &0.into())
+    );
+    // What is in use costs nothing, and neither does one edit that is taken back.
+    cache(&project, &["verify"]).code(0);
+    assert_eq!(project.json(&[]).code(0).figure("calls.sent"), 0);
+    project.edit("prompts/chunk.md", "Do 1. ", "");
+    assert_eq!(project.json(&[]).code(0).figure("calls.sent"), 0);
+    project.edit("prompts/chunk.md", "Do 0. ", "");
+    assert_eq!(project.json(&[]).code(0).figure("calls.sent"), 6);
+    let stats = object(&cache(&project, &["stats", "--json"]).code(0));
+    assert_eq!(stats["retired"]["answers"], 6);
+    assert!(
+        stats["retired"]["cost_usd"].as_f64().unwrap() > 0.0,
+        "it stays in the book"
+    );
+}
+
+#[test]
+fn gc_keeps_as_many_earlier_requests_as_it_is_told() {
+    let project = edited(2);
+    let free = |args: &[&str]| {
+        let all = [&["gc", "--json"], args].concat();
+        object(&cache(&project, &all).code(0))["free"]["answers"]
+            .as_u64()
+            .unwrap()
+    };
+    let figures = ["0", "1", "2", "9"].map(|n| free(&["--keep-earlier", n]));
+    assert_eq!(figures, [12, 6, 0, 0]);
+    // Before an edit is paid for, the answers that the transcripts rest on are kept all the same.
+    project.edit("prompts/chunk.md", "Write", "Never sent. Write");
+    assert_eq!(free(&["--keep-earlier", "0"]), 12);
+}
+
+#[test]
+fn gc_frees_what_was_paid_for_those_who_are_gone() {
+    let project = paid();
+    std::fs::remove_dir_all(project.path("personas/p01")).unwrap();
+    let gc = object(&cache(&project, &["gc", "--yes", "--json"]).code(0));
+    assert_eq!((&gc["removed"], &gc["free"]["gone"]), (&true.into(), &3.into()));
+    assert_eq!(project.json(&[]).code(0).figure("calls.sent"), 0);
+    let ls = cache(&project, &["ls"]).code(0);
+    assert!(
+        ls.stdout.lines().count() == 3 && !ls.stdout.contains("p01"),
+        "{}",
+        ls.stdout
+    );
+}
+
+#[test]
+fn gc_removes_nothing_where_it_cannot_know_what_is_wanted() {
+    let project = edited(2);
+    let before = project.read_bytes("cache/journal/00000001.log");
+    project.write("personas/p01/profile.md", b"\xff");
+    shown!(cache(&project, &["gc", "--yes"]).code(2).stderr, @r"
+    error: persona `p01` cannot be rendered: not UTF-8 (personas/p01/profile.md:1)
+
+    hint: what it asks for is not known, so nothing was removed: mend it, or move it out of the folder of personas
+    ");
+    project.write("personas/p01/profile.md", "Person number 1.\n");
+    project.write("prompts/chunk.md", "{{ persona.nobody }}");
+    assert!(
+        cache(&project, &["gc", "--yes"])
+            .code(2)
+            .stderr
+            .contains("chunk.md:1")
+    );
+    project.write("prompts/chunk.md", "Write");
+    for persona in ["p00", "p01"] {
+        std::fs::remove_dir_all(project.path(&format!("personas/{persona}"))).unwrap();
+    }
+    shown!(cache(&project, &["gc", "--yes"]).code(2).stderr, @r"
+    error: `personas` has no personas
+
+    hint: what nobody asks for is removed, and here nobody asks for anything: look at `pipeline.personas`
+    ");
+    assert_eq!(project.read_bytes("cache/journal/00000001.log"), before);
+}
+
+#[test]
+fn a_refresh_that_was_asked_for_is_still_asked_for_after_gc() {
+    let project = edited(2);
+    // Marked, and the run ended before its answer came.
+    let line = "{\"entry\":\"refresh\",\"instance\":{\"persona\":\"p00\",\"node\":\"chunk-1\"}}";
+    let line = format!(
+        "{{\"crc32\":\"{:08x}\",\"entry\":{line}}}\n",
+        crc32fast::hash(line.as_bytes())
+    );
+    project.write("mark.jsonl", line);
+    cache(&project, &["import", "mark.jsonl"]).code(1);
+    cache(&project, &["gc", "--yes"]).code(0);
+    let events = project.json(&[]).code(0);
+    assert!(
+        events.nodes("called").contains(&"p00/chunk-1".to_owned()),
+        "{events:?}"
+    );
 }

@@ -11,6 +11,8 @@ pub enum Cache {
     Ls(Ls),
     /// Check every record of the journal and of the look-up trees
     Verify(Verify),
+    /// Remove the text of answers that nothing of the project leads to; shows them first
+    Gc(Gc),
     /// Write all of it as lines of JSON, to move, share or keep it
     Export(Export),
     /// Take an export in; what is here already is passed over
@@ -65,5 +67,25 @@ pub struct Import {
 
     /// Print one JSON object
     #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Gc {
+    /// Remove them; without it they are only shown
+    #[arg(long)]
+    pub yes: bool,
+
+    /// Earlier requests of each node of each persona whose answers are kept: an edit that is taken
+    /// back costs nothing
+    #[arg(long, value_name = "N", default_value_t = super::gc::EARLIER)]
+    pub keep_earlier: usize,
+
+    /// Name every answer that is free
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "verbose")]
     pub json: bool,
 }

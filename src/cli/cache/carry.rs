@@ -94,8 +94,9 @@ pub fn import(directory: Option<&Path>, args: &Import) -> Result<ExitCode, CliEr
     };
     let imported = runtime()?.block_on(store.import(&mut *lines, conflict));
     // Durable before it is said.
-    close(store.into());
+    let closed = store.close();
     let imported = imported.map_err(|error| not_imported(&error, &args.file))?;
+    closed.map_err(|error| refused(&error))?;
     say(&imported, args)?;
     if !imported.complete {
         errln!("warning: the export has no last line: it may have been cut off");

@@ -78,6 +78,7 @@ pub fn fates_of(survey: &Survey, present: &Present, earlier: usize) -> Vec<Fate>
             key: held.key,
             instance: &held.instance,
             served: held.served,
+            uses: &held.uses,
         })
         .collect();
     fates(&answers, present, earlier)

@@ -27,6 +27,7 @@ fn decide(paid: &[(u8, u8)], present: &Present, earlier: usize) -> Vec<Fate> {
             key: *key,
             instance,
             served: *served,
+            uses: &[],
         })
         .collect();
     fates(&answers, present, earlier)
@@ -111,6 +112,28 @@ fn what_another_persona_paid_for_and_asks_for_earlier_is_kept() {
     assert_eq!(
         decide(&paid, &present, 1),
         [Fate::Replaced, Fate::Earlier, Fate::Replaced, Fate::Present]
+    );
+}
+
+#[test]
+fn what_a_kept_request_was_made_with_is_kept_too() {
+    // A chunk, replaced; a combine that used the first of them; what that one was made with.
+    let stored = stored(&[(9, 7), (1, 1), (1, 1), (2, 2), (9, 8)]);
+    let uses: [&[usize]; 5] = [&[], &[0], &[], &[1], &[0]];
+    let answers: Vec<_> = stored
+        .iter()
+        .zip(uses)
+        .map(|((instance, key, served), uses)| Paid {
+            key: *key,
+            instance,
+            served: *served,
+            uses,
+        })
+        .collect();
+    let present = present(&[(2, Some(2))], true);
+    assert_eq!(
+        fates(&answers, &present, 1),
+        [Fate::Used, Fate::Used, Fate::Gone, Fate::Present, Fate::Gone]
     );
 }
 

@@ -7,6 +7,7 @@ use std::hash::Hash;
 
 use crate::call::{Key, Money, Usage};
 use crate::names::{Instance, NodeId, PersonaId};
+use crate::store::put::Call;
 use crate::store::reader::{Damage, Entries, Logged};
 use crate::store::record::{Entry, Record};
 use crate::store::{LocalStore, StoreError};
@@ -47,6 +48,8 @@ pub struct Held {
     pub bytes: u64,
     /// False where a newer answer to the same request has taken its place.
     pub served: bool,
+    /// The answers that its request was made with, by their places in the survey.
+    pub uses: Vec<usize>,
 }
 
 /// Answers added up.
@@ -106,26 +109,31 @@ impl LocalStore {
 impl Survey {
     fn of(entries: Entries) -> Result<Self, StoreError> {
         let mut survey = Self::default();
-        let mut newest = HashMap::new();
-        let mut names = Names::default();
+        let mut known = Known::default();
         for line in entries {
             match line? {
-                Ok(logged) => survey.take(logged, &mut newest, &mut names),
+                Ok(logged) => survey.take(logged, &mut known),
                 Err(damage) => survey.damaged.push(damage),
             }
         }
         Ok(survey)
     }
 
-    fn take(&mut self, logged: Logged, newest: &mut HashMap<Key, usize>, names: &mut Names) {
+    fn take(&mut self, logged: Logged, known: &mut Known) {
         self.entries += 1;
         let Logged { seq, len, entry, .. } = logged;
         match entry {
             Entry::Answer(record) => {
-                if let Some(before) = newest.insert(record.key, self.answers.len()) {
+                if let Some(before) = known.newest.insert(record.key, self.answers.len()) {
                     self.answers[before].served = false;
                 }
-                self.answers.push(names.held(seq, len, &record));
+                let uses = known.uses.remove(&Call::of(&record)).unwrap_or_default();
+                self.answers.push(known.names.held(seq, len, &record, uses));
+            }
+            Entry::Attempt(sent) if !sent.needs.is_empty() => {
+                let needs = sent.needs.iter().filter_map(|key| known.newest.get(key).copied());
+                let call = Call::new(&sent.run, &sent.instance, sent.attempt);
+                known.uses.insert(call, needs.collect());
             }
             Entry::Rejected { record, .. } => self.rejected.add(len, &record.answer.usage, record.cost),
             Entry::Retired { record, .. } => self.retired.add(len, &record.answer.usage, record.cost),
@@ -133,6 +141,16 @@ impl Survey {
             _ => {}
         }
     }
+}
+
+/// What is known while the journal is read.
+#[derive(Default)]
+struct Known {
+    /// The newest answer to each request so far.
+    newest: HashMap<Key, usize>,
+    /// What the requests of calls that have no answer yet were made with.
+    uses: HashMap<Call, Vec<usize>>,
+    names: Names,
 }
 
 /// One copy of each name: there are thousands of answers with the same few.
@@ -144,7 +162,7 @@ struct Names {
 }
 
 impl Names {
-    fn held(&mut self, seq: u64, bytes: u64, record: &Record) -> Held {
+    fn held(&mut self, seq: u64, bytes: u64, record: &Record, uses: Vec<usize>) -> Held {
         Held {
             seq,
             key: record.key,
@@ -158,6 +176,7 @@ impl Names {
             cost: record.cost,
             bytes,
             served: true,
+            uses,
         }
     }
 }
@@ -194,10 +213,30 @@ mod tests {
         assert_eq!(served, [(samples::key(1), false), (samples::key(1), true)]);
         assert!(survey.answers[0].seq < survey.answers[1].seq);
         assert_eq!((survey.rejected.answers, survey.retired.answers), (1, 1));
+        assert_eq!(survey.answers[1].uses, [] as [usize; 0]);
         assert_eq!(survey.entries, samples::one_of_each().len() as u64 + 1);
         let sum: Sum = survey.answers.iter().collect();
         assert_eq!((sum.usage.input, sum.usage.output, sum.cost), (4000, 1400, None));
         let bytes = sum.bytes + survey.rejected.bytes + survey.retired.bytes;
         assert!(sum.bytes > 0 && bytes < store.stats().unwrap().journal_bytes);
+    }
+
+    #[tokio::test]
+    async fn an_answer_knows_what_its_request_was_made_with() {
+        let cache = tempfile::tempdir().unwrap();
+        let (store, _) = LocalStore::open(cache.path(), |_| {}).unwrap();
+        let mut sent = samples::sent(2);
+        sent.needs = vec![samples::key(1), samples::key(5)];
+        for entry in [
+            samples::answer(1),
+            Entry::Attempt(sent),
+            samples::answer(1),
+            samples::answer(2),
+        ] {
+            store.keep(entry).await.unwrap();
+        }
+        let survey = store.survey().unwrap();
+        let uses: Vec<_> = survey.answers.iter().map(|held| held.uses.clone()).collect();
+        assert_eq!(uses, [vec![], vec![], vec![0]], "the newest before it was sent");
     }
 }

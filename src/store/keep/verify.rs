@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::store::changeover;
 use crate::store::checkpoint::{self, Checkpoint};
+use crate::store::disk::RealDisk;
 use crate::store::generations;
 use crate::store::local::Settings;
 use crate::store::lock::Lock;
@@ -143,8 +145,13 @@ impl fmt::Display for Problem {
 /// wrote it, or if files cannot be read.
 pub fn verify(cache: &Path, found: &mut dyn FnMut(Problem)) -> Result<Verified, StoreError> {
     let _lock = Lock::take(cache)?;
-    let segments = segment::list(&cache.join(JOURNAL))?;
-    open::check_formats(&segments)?;
+    let journal = cache.join(JOURNAL);
+    if journal.is_dir() {
+        open::check_formats(&segment::list(&journal)?)?;
+        // What a killed `gc` left to do: until it is done, nobody can say what belongs to the journal.
+        changeover::settle(&RealDisk, &journal)?;
+    }
+    let segments = segment::list(&journal)?;
     let mut check = Check {
         verified: Verified {
             files: segments.len() as u64,
@@ -219,7 +226,7 @@ impl Check<'_> {
 
     fn gaps(&mut self, cache: &Path, segments: &[Segment], settled: Option<Position>) {
         let journal = cache.join(JOURNAL);
-        let mut expected = 1;
+        let mut expected = changeover::first(&journal);
         for segment in segments {
             if segment.number > expected {
                 let path = segment::path(&journal, expected);
