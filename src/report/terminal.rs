@@ -79,6 +79,10 @@ impl<T: TermLike + Clone + 'static> Sink for Terminal<T> {
         }
         if !live.is_empty() {
             self.bar.set_message(live.join("\n"));
+            // indicatif leaves the cursor behind the last column, where the `^C` that a terminal
+            // shows for the key would begin a line of its own, and the next bar a line too low.
+            self.terminal.write_str("\r")?;
+            self.terminal.flush()?;
         }
         Ok(())
     }

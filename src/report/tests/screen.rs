@@ -30,6 +30,10 @@ struct Cells {
 
 impl Cells {
     fn put(&mut self, c: char) {
+        if c == '\r' {
+            self.column = 0;
+            return;
+        }
         if c == '\n' || self.column == self.columns {
             self.row += 1;
             self.column = 0;
@@ -186,6 +190,30 @@ fn at_the_end_the_bar_is_gone_and_the_summary_is_there() {
     hint: `septet run` goes on from here; what was paid for is stored and not paid
     twice
     ");
+}
+
+#[test]
+fn the_echo_of_ctrl_c_tears_no_bar() {
+    let screen = Screen::new(80);
+    let script = some();
+    let mut tally = script.tally();
+    let mut terminal = play(&screen, &script.clone().events());
+    // The terminal itself writes this where the cursor stands.
+    screen.write_str("^C").unwrap();
+    let stopped = script
+        .tell(Event::Stopping(Stop::Drain))
+        .wait(5.0)
+        .finished(Outcome::Interrupted, None);
+    let events = stopped.events();
+    for stamped in &events[events.len() - 2..] {
+        tally.apply(stamped);
+        terminal.event(stamped, &tally).unwrap();
+        terminal.draw(stamped.at, &tally).unwrap();
+        screen.write_str("^C").unwrap();
+        let bars = screen.text().matches("nodes  2/3 personas").count();
+        assert!(bars <= 1, "{}", screen.text());
+    }
+    assert!(!screen.text().contains("2/3 personas"), "{}", screen.text());
 }
 
 #[test]
