@@ -56,6 +56,7 @@ pub mod events;
 pub mod persona;
 
 pub mod budget;
+pub mod hours;
 
 pub mod call;
 pub mod names;

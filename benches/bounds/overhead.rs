@@ -17,7 +17,7 @@ use septet::graph::Graph;
 use septet::names::{NodeId, PersonaId};
 use septet::prompt::Prompts;
 use septet::provider::OpenAi;
-use septet::run::{Folder, Jobs, Project as _, Requests, Services, Task};
+use septet::run::{Folder, Jobs, Project as _, Requests, Services, Task, Times};
 use septet::schedule::Settings;
 use septet::store::{Entry, LocalStore};
 use tokio::sync::mpsc::unbounded_channel;
@@ -172,6 +172,7 @@ impl Loaded {
             requests_per_minute: None,
             tokens_per_minute: None,
             budget: Vec::new(),
+            times: Times::default(),
             prices: vec![None; self.graph.len()],
             overwrite: false,
             provider: self.config.provider.name.clone(),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::call::Money;
+use crate::hours::When;
 
 /// Turns a folder of personas into a folder of transcripts with a paid LLM API: nothing is paid
 /// twice, nothing paid is lost.
@@ -79,6 +80,14 @@ pub struct Selection {
     #[arg(long, value_name = "USD", value_parser = usd)]
     pub budget: Option<Money>,
 
+    /// Wait until TIME (`23:00`, or `2h` from now), then begin
+    #[arg(long, value_name = "TIME", value_parser = When::parse)]
+    pub start_at: Option<When>,
+
+    /// Send nothing more from TIME on (`07:00`, or `8h` after the start)
+    #[arg(long, value_name = "TIME", value_parser = When::parse)]
+    pub until: Option<When>,
+
     /// Call again although cached: nodes that match PERSONA/NODE, or all of PERSONA; may be given
     /// again
     #[arg(long, value_name = "GLOB")]
@@ -104,7 +113,7 @@ pub struct Run {
 
     /// Run again after each saved edit of the pipeline, a prompt or a persona, and show how the
     /// transcripts change
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["start_at", "until"])]
     pub watch: bool,
 
     /// Print errors and warnings only

@@ -1,4 +1,9 @@
-//! The wall clock, for records and names. It decides nothing.
+//! The wall clock, for records, names, and the times of `--start-at`, `--until` and `limits.hours`.
+
+/// The time.
+pub fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
 
 /// Unix time in milliseconds.
 pub fn unix_ms() -> u64 {

@@ -19,6 +19,7 @@ mod selection;
 mod sharing;
 mod simulate;
 mod target;
+mod wait;
 mod watch;
 mod why;
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
@@ -14,13 +15,13 @@ use crate::cli::args::{Color, Run};
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
 use crate::cli::refresh::Refresh;
-use crate::cli::{budget, cache, clock, provider, runtime, watch};
+use crate::cli::{budget, cache, clock, provider, runtime, wait, watch};
 use crate::config::Limits;
 use crate::events::{History, Tally};
 use crate::names::{PersonaId, RunId, Stop};
 use crate::provider::Provider;
 use crate::report;
-use crate::run::{Jobs, Project, Services, Task};
+use crate::run::{Jobs, Project, Services, Task, Times};
 use crate::schedule::Settings;
 use crate::signals;
 use crate::store::{Entry, LocalStore, Store, StoreError};
@@ -33,7 +34,16 @@ pub fn run(directory: Option<&Path>, args: &Run, color: Color) -> Result<ExitCod
     // Before anything that takes time: a signal is honoured from here on, and told about.
     let mut stops =
         signals::listen().map_err(|error| Complaint::new(format!("cannot listen for Ctrl+C: {error}")))?;
-    let ready = Ready::read(directory, args, &args.selection.refresh)?;
+    let mut ready = Ready::read(directory, args, &args.selection.refresh)?;
+    if let Some(when) = args.selection.start_at {
+        let at = when.after(clock::now(), &TimeZone::system());
+        if let Some(stop) = wait::until(at, &mut stops, shown(args, color))? {
+            let tally = ready.stopped(args, color, stop)?;
+            return Ok(ExitCode::from(tally.exit_code().unwrap_or(3)));
+        }
+        // What was edited meanwhile is what is run.
+        ready = Ready::read(directory, args, &args.selection.refresh)?;
+    }
     let tally = match open(&ready.project.root, &mut stops)? {
         Ok(opened) => {
             let folder = Arc::new(ready.project.folder());
@@ -214,6 +224,7 @@ fn task(
     history: History,
 ) -> Task {
     let config = &project.config;
+    let zone = TimeZone::system();
     Task {
         run: run_id(),
         graph: project.graph.clone(),
@@ -229,6 +240,11 @@ fn task(
         budget,
         models: project.models(),
         history,
+        times: Times {
+            until: args.selection.until.map(|until| until.after(clock::now(), &zone)),
+            hours: limits.hours.clone(),
+            zone,
+        },
         prices: project.prices(),
         overwrite: args.overwrite,
         provider: config.provider.name.clone(),

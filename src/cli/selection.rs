@@ -15,6 +15,7 @@ impl Selection {
             concurrency: self.workers.map(|n| n as usize).or(file.concurrency),
             requests_per_minute: self.rpm.or(file.requests_per_minute),
             tokens_per_minute: self.tpm.or(file.tokens_per_minute),
+            hours: file.hours.clone(),
             budget_usd: self.budget.or(file.budget_usd),
             budget_usd_month: file.budget_usd_month,
             budget_usd_total: file.budget_usd_total,

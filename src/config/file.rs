@@ -12,6 +12,7 @@ use super::read::Section;
 use super::source::Source;
 use super::{Limits, SimulatorFaults};
 use crate::call::{Money, Price};
+use crate::hours::{Hours, Window};
 
 /// Calls in flight that one process could hold open; more is a mistake.
 const MOST_CONCURRENCY: u64 = 100_000;
@@ -292,6 +293,7 @@ fn limits(section: Section<'_>) -> Limits {
         "concurrency",
         "requests_per_minute",
         "tokens_per_minute",
+        "hours",
         "budget_usd",
         "budget_usd_month",
         "budget_usd_total",
@@ -309,10 +311,31 @@ fn limits(section: Section<'_>) -> Limits {
             .and_then(|number| usize::try_from(number).ok()),
         requests_per_minute: per_minute("requests_per_minute"),
         tokens_per_minute: per_minute("tokens_per_minute"),
+        hours: hours(&section, "hours"),
         budget_usd: usd("budget_usd"),
         budget_usd_month: usd("budget_usd_month"),
         budget_usd_total: usd("budget_usd_total"),
     }
+}
+
+/// One window of the day or several: `"23:00-07:00"`.
+fn hours(section: &Section<'_>, key: &str) -> Option<Hours> {
+    let mut windows = Vec::new();
+    for text in section.text_or_texts(key)? {
+        match Window::parse(text.get_ref()) {
+            Ok(window) => windows.push(window),
+            Err(expected) => {
+                let message = format!(
+                    "{} must be {expected}, not `{}`",
+                    section.label(key),
+                    text.get_ref()
+                );
+                let hint = "write the times of a 24-hour clock, or a list of such hours".to_owned();
+                section.error(text.span().start, message, Some(hint));
+            }
+        }
+    }
+    Hours::new(windows)
 }
 
 fn retry(section: Section<'_>) -> Retry {

@@ -21,6 +21,7 @@ use serde_json::Value;
 use toml::de::DeTable;
 
 use crate::call::{CacheHint, Money, Price};
+use crate::hours::Hours;
 use crate::names::{NodeId, PersonaId};
 
 pub use error::{ConfigError, ConfigErrors};
@@ -167,6 +168,8 @@ pub struct Limits {
     pub requests_per_minute: Option<u32>,
     /// Tokens in a minute, input and output.
     pub tokens_per_minute: Option<u32>,
+    /// When calls are sent, by the local time; `None`: at any time.
+    pub hours: Option<Hours>,
     /// What one run may spend.
     pub budget_usd: Option<Money>,
     /// What all runs over this cache may spend in a calendar month of local time.

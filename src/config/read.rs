@@ -196,6 +196,14 @@ impl<'a> Section<'a> {
         None
     }
 
+    /// A text, or a list of texts.
+    pub(super) fn text_or_texts(&self, key: &str) -> Option<Vec<Spanned<String>>> {
+        match self.get(key)?.get_ref() {
+            DeValue::Array(_) => self.texts(key),
+            _ => self.text(key).map(|text| vec![text]),
+        }
+    }
+
     /// A list of texts.
     pub(super) fn texts(&self, key: &str) -> Option<Vec<Spanned<String>>> {
         let value = self.get(key)?;

@@ -21,6 +21,7 @@ pub use tally::{Cause, FailureGroup, Tally};
 
 use crate::budget::Used;
 use crate::call::{Fault, FaultKind, Money, Rejection, Usage};
+use crate::hours::Moment;
 use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
 
 /// An event with its time since the start of the run. The sender stamps it.
@@ -107,6 +108,20 @@ pub enum Event {
         /// One line, lower case, no full stop.
         message: String,
     },
+    /// Calls are waiting because it is outside `limits.hours`.
+    Waiting {
+        /// When they open.
+        until: Moment,
+        /// In so long.
+        wait: Duration,
+    },
+    /// The hours have opened.
+    WaitingEnded,
+    /// The time set for the run is over: nothing more is sent.
+    DeadlineReached {
+        /// That time.
+        until: Moment,
+    },
     /// Most of a budget is spent; told once for each limit.
     BudgetLow(Used),
     /// The next call does not fit into the budget: nothing more is sent.
@@ -147,6 +162,8 @@ pub struct RunStarted {
     pub requests_per_minute: Option<u32>,
     /// The limit, where there is one.
     pub tokens_per_minute: Option<u32>,
+    /// Nothing is sent from then on.
+    pub until: Option<Moment>,
     /// What this run may spend, where that is limited: what its tightest budget leaves.
     pub budget: Option<Money>,
     /// The provider's name.

@@ -12,6 +12,7 @@ use crate::events::{
     Account, Asked, CallOutcome, Event, Failure, NodeFinished, NodeStatus, Outcome, PersonaFigures,
     PersonaStatus, RunStarted, RunSummary, Stamped, TokenCounts,
 };
+use crate::hours::Moment;
 use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
 
 #[cfg(test)]
@@ -55,6 +56,10 @@ pub struct Tally {
     pub paused_until: Option<Duration>,
     /// Since when nobody gets an answer, and the last fault's words.
     pub outage: Option<(Duration, String)>,
+    /// Until when calls wait for `limits.hours`, by the clock and by the time of the run.
+    pub waiting: Option<(Moment, Duration)>,
+    /// The deadline that has passed.
+    pub deadline: Option<Moment>,
     /// The budget into which the next call did not fit, and what that was thought to cost.
     pub budget_reached: Option<(Used, Money)>,
     /// What a person asked for.
@@ -109,6 +114,8 @@ impl Default for Tally {
             concurrency: None,
             paused_until: None,
             outage: None,
+            waiting: None,
+            deadline: None,
             budget_reached: None,
             stopping: None,
             outcome: None,
@@ -165,6 +172,18 @@ impl Tally {
             }
             Event::Stopping(stop) => self.stopping = self.stopping.max(Some(*stop)),
             Event::RunFinished { outcome, cause } => self.run_finished(*outcome, cause.clone()),
+            Event::Waiting { until, wait } => {
+                self.waiting = Some((until.clone(), at + *wait));
+                self.pace.outage_began(at);
+            }
+            Event::WaitingEnded => {
+                self.waiting = None;
+                self.pace.outage_ended(at);
+            }
+            Event::DeadlineReached { until } => {
+                self.waiting = None;
+                self.deadline = Some(until.clone());
+            }
             Event::BudgetReached { used, next } => self.budget_reached = Some((*used, *next)),
             Event::Retrying { .. } | Event::Warning { .. } | Event::BudgetLow(_) => {}
         }
@@ -315,7 +334,7 @@ impl Tally {
     /// is no evidence, in an outage, and once the run is stopping or over.
     pub fn time_left(&self, now: Duration) -> Option<Duration> {
         let too_few = self.calls.sent < self.in_flight.max(1);
-        if too_few || self.stopping.is_some() || self.outcome.is_some() {
+        if too_few || self.deadline.is_some() || self.stopping.is_some() || self.outcome.is_some() {
             return None;
         }
         self.pace.time_left(now, self.nodes.pending)

@@ -112,6 +112,12 @@ fn waiting(tally: &Tally, now: Duration) -> Option<String> {
     if let Some(stop) = tally.stopping {
         return Some(wording::stopping(stop, tally.in_flight));
     }
+    if let Some(until) = &tally.deadline {
+        return Some(wording::draining(&wording::time_over(until), tally.in_flight));
+    }
+    if let Some((until, at)) = &tally.waiting {
+        return Some(wording::waiting(until, at.saturating_sub(now)));
+    }
     if tally.budget_reached.is_some() {
         return Some(wording::draining("the budget is used up", tally.in_flight));
     }

@@ -86,6 +86,7 @@ enum Object<'a> {
         requests_per_minute: Option<u32>,
         tokens_per_minute: Option<u32>,
         budget_usd: Option<f64>,
+        until: Option<&'a str>,
         provider: &'a str,
         simulated: bool,
     },
@@ -132,6 +133,19 @@ enum Object<'a> {
     },
     Warning {
         message: &'a str,
+        at_s: f64,
+    },
+    Waiting {
+        cause: &'static str,
+        until: &'a str,
+        wait_s: f64,
+        at_s: f64,
+    },
+    WaitingEnded {
+        at_s: f64,
+    },
+    DeadlineReached {
+        until: &'a str,
         at_s: f64,
     },
     BudgetLow {
@@ -245,6 +259,17 @@ fn object(stamped: &Stamped) -> Option<Object<'_>> {
             error: error.as_ref(),
         },
         Event::Warning { message } => Object::Warning { message, at_s },
+        Event::Waiting { until, wait } => Object::Waiting {
+            cause: "hours",
+            until: &until.rfc3339,
+            wait_s: seconds(*wait),
+            at_s,
+        },
+        Event::WaitingEnded => Object::WaitingEnded { at_s },
+        Event::DeadlineReached { until } => Object::DeadlineReached {
+            until: &until.rfc3339,
+            at_s,
+        },
         Event::BudgetLow(used) => Object::BudgetLow {
             budget: used.into(),
             at_s,
@@ -286,6 +311,7 @@ fn run_started(started: &RunStarted) -> Object<'_> {
         requests_per_minute: started.requests_per_minute,
         tokens_per_minute: started.tokens_per_minute,
         budget_usd: started.budget.map(Money::usd),
+        until: started.until.as_ref().map(|until| &*until.rfc3339),
         provider: &started.provider,
         simulated: started.simulated,
     }

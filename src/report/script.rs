@@ -38,6 +38,7 @@ impl Script {
                 requests_per_minute: None,
                 tokens_per_minute: None,
                 budget: None,
+                until: None,
                 provider: "simulator".into(),
                 simulated: true,
             },

@@ -241,7 +241,13 @@ impl Summary<'_> {
             Outcome::Partial => palette.bad("partial"),
             Outcome::Interrupted => palette.warn("interrupted"),
             Outcome::Budget => palette.warn("stopped by the budget"),
-            Outcome::Deadline => palette.warn("stopped at the set time"),
+            Outcome::Deadline => {
+                let time = tally
+                    .deadline
+                    .as_ref()
+                    .map_or("the set time", |until| &until.clock);
+                palette.warn(&format!("stopped at {time}"))
+            }
             Outcome::Fatal => palette.bad("stopped early"),
         };
         let mut lines = vec![format!("{word}: {}", parts.join(", "))];
@@ -249,6 +255,8 @@ impl Summary<'_> {
             (Outcome::Budget, Some((used, next))) => {
                 lines.extend(self.wrapped("", &budget_reached(used, *next)));
             }
+            // Nothing is wrong: the words above say it.
+            (Outcome::Deadline, _) => {}
             _ => lines.extend(self.cause(outcome)),
         }
         lines

@@ -1,8 +1,11 @@
 //! What a person reads while a run goes on: at most one line for an event. The same lines are
 //! printed above the live bar and into a log.
 
+use std::time::Duration;
+
 use crate::budget::Used;
 use crate::events::{Event, Failure, PersonaFigures, PersonaStatus, RunStarted, Tally};
+use crate::hours::Moment;
 use crate::names::{PersonaId, Stop};
 use crate::report::figures::{count, dollars, duration, number};
 use crate::report::printable::one_line;
@@ -66,6 +69,15 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
             let text = format!("{} {}", palette.warn("warning:"), one_line(message));
             (Weight::Notice, text)
         }
+        Event::Waiting { until, wait } => (Weight::Passing, notice(&waiting(until, *wait), palette)),
+        Event::WaitingEnded => (
+            Weight::Passing,
+            notice("`limits.hours` have begun: going on", palette),
+        ),
+        Event::DeadlineReached { until } => (
+            Weight::Passing,
+            notice(&draining(&time_over(until), tally.in_flight), palette),
+        ),
         Event::BudgetLow(used) => {
             let text = format!("{} {}", palette.warn("warning:"), budget_low(used));
             (Weight::Notice, text)
@@ -97,6 +109,20 @@ pub fn stopping(stop: Stop, in_flight: u64) -> String {
             count(n, "call")
         ),
     }
+}
+
+/// Says what calls wait for.
+pub fn waiting(until: &Moment, wait: Duration) -> String {
+    format!(
+        "outside `limits.hours`: waiting until {} ({})",
+        until.clock,
+        duration(wait)
+    )
+}
+
+/// Says that the deadline has passed.
+pub fn time_over(until: &Moment) -> String {
+    format!("the time set by `--until` is over ({})", until.clock)
 }
 
 /// Says that nothing more is sent, and what is waited for.

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -18,6 +19,7 @@ use crate::run::attempt::{Attempt, Ended, Inputs, Paid};
 use crate::run::desk::{Desk, Rendered};
 use crate::run::estimate::Estimates;
 use crate::run::job::{self, Found, Opened, Report, Reporter};
+use crate::run::times::Now;
 use crate::run::transcript::{Written, bring_up_to_date};
 use crate::run::{Services, Task, Teller};
 use crate::schedule::{Action, Halt, Handle, Input, Schedule, SharedPrefix};
@@ -42,6 +44,10 @@ pub struct Driver {
     sends: Vec<(Handle, Attempt)>,
     /// A hint was refused, and that was told.
     unhinted: bool,
+    /// The hours are closed, and that has been told.
+    waiting: bool,
+    /// The deadline has passed.
+    over: bool,
     end: Option<Halt>,
 }
 
@@ -69,6 +75,8 @@ impl Driver {
             looks: Vec::new(),
             sends: Vec::new(),
             unhinted: false,
+            waiting: false,
+            over: false,
             end: None,
             task,
             services,
@@ -83,7 +91,11 @@ impl Driver {
         // Who asked to stop before the start wants nothing to be begun.
         self.turn([stops.try_recv().map_or(Input::Start, Input::Stop)]);
         let halt = loop {
-            let wake = self.send_candidates();
+            let wake = match self.may_send() {
+                true => self.send_candidates(),
+                false => None,
+            };
+            let wake = wake.into_iter().chain(self.look_again()).min();
             self.note_sends();
             if let Some(halt) = self.end.take() {
                 break halt;
@@ -100,6 +112,55 @@ impl Driver {
             cause: halt.cause,
         });
         halt.outcome
+    }
+
+    /// Looks at the wall clock: waits outside the hours, ends at the deadline.
+    fn may_send(&mut self) -> bool {
+        let wall = (self.services.unix_ms)();
+        match self.task.times.look(wall) {
+            Now::Open => {
+                if std::mem::take(&mut self.waiting) {
+                    self.teller.tell(Event::WaitingEnded);
+                    self.turn([Input::Reopened]);
+                }
+                return true;
+            }
+            Now::Over(deadline) => self.end_at(deadline, wall),
+            // Without a call that waits there is nothing to wait for.
+            Now::Closed(_) if self.schedule.candidate(self.teller.now()).is_none() => {}
+            Now::Closed(opens) => match self.task.times.until {
+                Some(deadline) if deadline <= opens => self.end_at(deadline, wall),
+                _ if self.waiting => {}
+                _ => {
+                    self.waiting = true;
+                    let (until, wait) = self.task.times.tell(opens, wall);
+                    self.teller.tell(Event::Waiting { until, wait });
+                }
+            },
+        }
+        false
+    }
+
+    /// Sends nothing more because of the deadline.
+    fn end_at(&mut self, deadline: Timestamp, wall: u64) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        let (until, _) = self.task.times.tell(deadline, wall);
+        let cause = Failure {
+            kind: Failure::DEADLINE,
+            message: format!("the time set by `--until` is over ({})", until.clock),
+            http_status: None,
+        };
+        self.teller.tell(Event::DeadlineReached { until });
+        let outcome = Outcome::Deadline;
+        self.turn([Input::Enough { outcome, cause }]);
+    }
+
+    /// When the wall clock is to be looked at again, by the time of the run.
+    fn look_again(&self) -> Option<Duration> {
+        let again = self.task.times.look_again((self.services.unix_ms)());
+        again.map(|wait| self.teller.now() + wait)
     }
 
     /// Sends what may be sent now; returns when it is worth trying again though nothing happens.

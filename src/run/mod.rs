@@ -9,6 +9,7 @@ mod folder;
 mod job;
 mod past;
 mod snapshot;
+mod times;
 mod transcript;
 mod why;
 
@@ -32,6 +33,7 @@ pub use attempt::with_causes;
 pub use folder::Folder;
 pub use past::{Lost, Past, PastNeed, PastPipeline, PastRequest};
 pub use snapshot::Snapshot;
+pub use times::Times;
 pub use why::{Changed, Origin, Present, Unanswered, Why};
 
 /// What a run works with. Each can be replaced, so that a night can be replayed in memory.
@@ -43,7 +45,7 @@ pub struct Services {
     pub store: Arc<dyn Store>,
     /// Where personas are read and transcripts written.
     pub project: Arc<dyn Project>,
-    /// Wall clock for records: Unix time in milliseconds. Decides nothing.
+    /// Wall clock: Unix time in milliseconds. For records, and to keep to [`Times`].
     pub unix_ms: fn() -> u64,
     /// Where blocking work is done.
     pub jobs: Jobs,
@@ -127,6 +129,8 @@ pub struct Task {
     pub requests_per_minute: Option<u32>,
     /// Tokens a minute.
     pub tokens_per_minute: Option<u32>,
+    /// When calls may be sent.
+    pub times: Times,
     /// What may be spent. With one, every node's model has a price.
     pub budget: Vec<budget::Limit>,
     /// The models of the nodes.
@@ -164,6 +168,7 @@ impl Task {
             requests_per_minute: self.requests_per_minute,
             tokens_per_minute: self.tokens_per_minute,
             budget: budget::tightest(&self.budget).map(budget::Limit::left),
+            until: self.times.told_until(),
             provider: self.provider.clone(),
             simulated: self.simulated,
         }

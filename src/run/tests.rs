@@ -3,6 +3,7 @@
 //! happen is checked over everything that was sent and told.
 
 mod money;
+mod wall;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
@@ -238,6 +239,7 @@ struct Night {
     prefix: PrefixOrder,
     seed: u64,
     budget: Vec<budget::Limit>,
+    times: Times,
     /// Names the run.
     run: u32,
 }
@@ -252,6 +254,7 @@ impl Default for Night {
             prefix: PrefixOrder::Auto,
             seed: 0,
             budget: Vec::new(),
+            times: Times::default(),
             run: 0,
         }
     }
@@ -282,6 +285,7 @@ impl Night {
             requests_per_minute: self.rpm,
             tokens_per_minute: self.tpm,
             budget: self.budget.clone(),
+            times: self.times.clone(),
             overwrite: false,
             provider: "world".into(),
             simulated: false,
@@ -320,7 +324,7 @@ async fn replay(
         provider: world.clone(),
         store: store.clone(),
         project: world.clone(),
-        unix_ms: || 0,
+        unix_ms: wall::unix_ms,
         jobs: Jobs::Inline,
     };
     let run = run(night.task(), services, sender, asked);

@@ -65,6 +65,8 @@ pub enum Input {
     Closed { slot: usize, failed: bool },
     /// A person asked to stop.
     Stop(Stop),
+    /// Calls may be sent again, after a time in which nobody tried.
+    Reopened,
     /// Nothing more is to be sent, since no more money or time is left for it. What is in flight is
     /// waited for.
     Enough { outcome: Outcome, cause: Failure },

@@ -162,6 +162,15 @@ impl Gate {
         })
     }
 
+    /// Nobody tried for a while: that says nothing about the provider, so patience begins anew.
+    pub fn reopened(&mut self, now: Duration) {
+        self.failing_since = None;
+        self.refusals = None;
+        if let Some(outage) = &mut self.outage {
+            outage.since = now;
+        }
+    }
+
     /// The call with this number failed in a way that may pass, while so many others are in flight.
     pub fn faulted(&mut self, now: Duration, call: u64, fault: &Fault, others: usize) -> Option<Change> {
         self.probe_failed(now, call, fault);

@@ -157,6 +157,7 @@ impl Schedule {
             Input::Abandoned { handle } => self.states.set(handle, State::Queued),
             Input::Closed { slot, failed } => self.closed(slot, failed),
             Input::Stop(stop) => self.stop(stop, actions),
+            Input::Reopened => self.gate.reopened(now),
             Input::Enough { outcome, cause } => self.gate.end(outcome, Some(cause)),
             Input::Broken(failure) => self.gate.end(Outcome::Fatal, Some(failure)),
         }

@@ -245,3 +245,38 @@ fn a_cache_that_cannot_be_closed_is_told_and_changes_no_exit_code() {
         assert_eq!(paid_twice(&server), 0);
     }
 }
+
+/// Whatever is waited for, Ctrl+C ends it, and a wait before the start holds nothing.
+#[test]
+fn ctrl_c_ends_the_waiting() {
+    let far = |hours: i64| {
+        let at = jiff::Timestamp::now()
+            .checked_add(jiff::ToSpan::hours(hours))
+            .unwrap();
+        jiff::tz::TimeZone::UTC
+            .to_datetime(at)
+            .time()
+            .strftime("%H:%M")
+            .to_string()
+    };
+    let hours = format!("[limits]\nhours = \"{}-{}\"", far(3), far(4));
+    let project = Project::small(2).variable("TZ", "UTC");
+    let mut later = Running::start(&project, &["--start-at", "3h"]);
+    later.wait_for("waiting", 1);
+    assert!(!project.path("cache").exists(), "nothing is held while it waits");
+    later.signal(Signal::SIGINT);
+    let end = later.end().code(130);
+    assert_eq!(
+        (&end.summary()["outcome"], end.figure("personas.pending")),
+        (&"interrupted".into(), 2)
+    );
+    let project = project.with("[limits]", &hours);
+    let mut outside = Running::start(&project, &[]);
+    outside.wait_for("waiting", 1);
+    outside.signal(Signal::SIGINT);
+    let end = outside.end().code(130);
+    assert_eq!(
+        (&end.summary()["outcome"], end.figure("calls.sent")),
+        (&"interrupted".into(), 0)
+    );
+}

@@ -15,6 +15,7 @@ mod http;
 mod interrupt;
 mod layers;
 mod main_job;
+mod night;
 mod outputs;
 mod project;
 mod prompt_cache;

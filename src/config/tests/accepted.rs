@@ -52,6 +52,7 @@ fn the_comments_of_the_shipped_pipeline() {
     assert_eq!(&*config.provider.name, "openai");
     assert!(matches!(config.provider.kind, ProviderKind::OpenAi { .. }));
     assert_eq!(config.limits.requests_per_minute, Some(500));
+    assert!(config.limits.hours.is_some());
     assert_eq!(config.limits.budget_usd, Some(crate::call::Money::from_usd(25.0)));
     let parameters = &config.nodes[0].model.parameters;
     assert_eq!(
@@ -377,4 +378,17 @@ fn budgets() {
     assert_eq!(limits.budget_usd, usd(25.0));
     assert_eq!(limits.budget_usd_month, usd(99.5));
     assert_eq!(limits.budget_usd_total, usd(0.0));
+}
+
+#[test]
+fn hours_of_the_day() {
+    use crate::hours::{Hours, Window};
+    let hours = |text: &str| right_with_node(&format!("[limits]\nhours = {text}")).limits.hours;
+    let windows =
+        |texts: &[&str]| Hours::new(texts.iter().map(|text| Window::parse(text).unwrap()).collect());
+    assert_eq!(hours("\"23:00-07:00\""), windows(&["23:00-07:00"]));
+    assert_eq!(
+        hours("[\"20:00-24:00\", \"0:00-6:30\"]"),
+        windows(&["20:00-00:00", "00:00-06:30"])
+    );
 }

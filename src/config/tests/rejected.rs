@@ -728,3 +728,35 @@ fn all_at_once_and_in_order() {
     "#
     );
 }
+
+#[test]
+fn hours_and_budgets() {
+    reads!(with_node("[limits]\nhours = \"23-7\""), @r"
+    `limits.hours` must be hours like `23:00-07:00`, not `23-7`
+      --> pipeline.toml:2
+
+    hint: write the times of a 24-hour clock, or a list of such hours
+    ");
+    reads!(with_node("[limits]\nhours = [\"20:00-24:00\", \"07:00-07:00\"]"), @r"
+    `limits.hours` must be hours that begin and end at different times, not `07:00-07:00`
+      --> pipeline.toml:2
+
+    hint: write the times of a 24-hour clock, or a list of such hours
+    ");
+    reads!(with_node("[limits]\nhours = 7"), @r#"
+    `limits.hours` must be a text in quotes, not `7`
+      --> pipeline.toml:2
+
+    hint: put it in quotes: `hours = "7"`
+    "#);
+    reads!(with_node("[limits]\nbudget_usd = -1"), @r"
+    `limits.budget_usd` must be a number from 0 to 1000000, not `-1`
+      --> pipeline.toml:2
+    ");
+    reads!(with_node("[limits]\nbudget_usd_mounth = \"25\""), @r"
+    unknown key `limits.budget_usd_mounth`
+      --> pipeline.toml:2
+
+    hint: did you mean `budget_usd_month`?
+    ");
+}

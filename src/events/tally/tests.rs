@@ -15,6 +15,7 @@ fn started(personas: usize, nodes: usize) -> Event {
         requests_per_minute: None,
         tokens_per_minute: None,
         budget: None,
+        until: None,
         provider: "simulator".into(),
         simulated: true,
     }))

@@ -6,6 +6,7 @@ use super::{Written, report};
 use crate::budget::{Limit, Used};
 use crate::call::{Fault, FaultKind, Money, Rejection};
 use crate::events::{CallOutcome, Event, Failure, NodeStatus, Outcome, PersonaStatus, RunSummary};
+use crate::hours::Moment;
 use crate::names::Stop;
 use crate::report::json::Json;
 use crate::report::script::Script;
@@ -16,6 +17,13 @@ fn json(script: Script) -> String {
     let out = Written::default();
     report(script.events(), vec![Box::new(Json::new(Box::new(out.clone())))]);
     out.text()
+}
+
+fn seven() -> Moment {
+    Moment {
+        rfc3339: "2026-11-27T07:00:00+01:00".to_owned(),
+        clock: "07:00".to_owned(),
+    }
 }
 
 fn used(spent: f64) -> Used {
@@ -77,6 +85,12 @@ fn everything() -> Script {
         .tell(Event::Warning {
             message: "look here".to_owned(),
         })
+        .tell(Event::Waiting {
+            until: seven(),
+            wait: Duration::from_secs(3600),
+        })
+        .tell(Event::WaitingEnded)
+        .tell(Event::DeadlineReached { until: seven() })
         .tell(Event::BudgetLow(used(0.42)))
         .tell(Event::BudgetReached {
             used: used(0.4995),
@@ -100,7 +114,7 @@ fn everything() -> Script {
 #[test]
 fn every_event_is_one_object() {
     insta::assert_snapshot!(json(everything()), @r#"
-    {"event":"run_started","run":"20261123-223015-4f2a","personas":2,"nodes":["chunk-1","chunk-2","chunk-3","chunk-4","chunk-5","chunk-6","chunk-7","combine"],"models":["gpt-6-luna","gpt-6-luna","gpt-6-luna","gpt-6-luna","gpt-6-luna","gpt-6-luna","gpt-6-luna","gpt-6-luna"],"concurrency":64,"requests_per_minute":500,"tokens_per_minute":null,"budget_usd":null,"provider":"api.openai.com/v1","simulated":false}
+    {"event":"run_started","run":"20261123-223015-4f2a","personas":2,"nodes":["chunk-1","chunk-2","chunk-3","chunk-4","chunk-5","chunk-6","chunk-7","combine"],"models":["gpt-6-luna","gpt-6-luna","gpt-6-luna","gpt-6-luna","gpt-6-luna","gpt-6-luna","gpt-6-luna","gpt-6-luna"],"concurrency":64,"requests_per_minute":500,"tokens_per_minute":null,"budget_usd":null,"until":null,"provider":"api.openai.com/v1","simulated":false}
     {"event":"call_started","persona":"tom","node":"chunk-1","attempt":1,"at_s":0.0}
     {"event":"call_ended","persona":"tom","node":"chunk-1","attempt":1,"outcome":"faulted","latency_s":1.5,"tokens":{"input":0,"output":0,"reasoning":0,"cached_input":0,"cache_write":0,"total":0},"cost_usd":0.0,"error":{"kind":"rate_limited","message":"slow down","http_status":429},"at_s":0.25}
     {"event":"paused","cause":"slow down","pause_s":2.0,"at_s":0.25}
@@ -118,6 +132,9 @@ fn every_event_is_one_object() {
     {"event":"outage_began","cause":"slow down","at_s":1.75}
     {"event":"outage_ended","lasted_s":60.0,"at_s":1.75}
     {"event":"warning","message":"look here","at_s":1.75}
+    {"event":"waiting","cause":"hours","until":"2026-11-27T07:00:00+01:00","wait_s":3600.0,"at_s":1.75}
+    {"event":"waiting_ended","at_s":1.75}
+    {"event":"deadline_reached","until":"2026-11-27T07:00:00+01:00","at_s":1.75}
     {"event":"budget_low","limit":"limits.budget_usd","budget_usd":0.5,"spent_usd":0.42,"maybe_billed_usd":0.002,"at_s":1.75}
     {"event":"budget_reached","limit":"limits.budget_usd","budget_usd":0.5,"spent_usd":0.4995,"maybe_billed_usd":0.002,"next_usd":0.001,"at_s":1.75}
     {"event":"stopping","level":"drain","at_s":1.75}

@@ -6,6 +6,7 @@ use super::{Written, report};
 use crate::budget::{Limit, Used};
 use crate::call::{Fault, FaultKind, Money, Rejection, Usage};
 use crate::events::{CallOutcome, Event, Failure, NodeStatus, Outcome, PersonaStatus};
+use crate::hours::Moment;
 use crate::names::Stop;
 use crate::report::lines::Lines;
 use crate::report::script::Script;
@@ -619,5 +620,50 @@ fn a_budget_that_is_used_up() {
     budget: $0.0023 of $0.0025 (`limits.budget_usd_total`) is spent; the next call may cost $0.0003
     hint: raise `budget_usd_total` in `[limits]`, then `septet run` goes on from here; what was paid for is stored and not paid twice
     hint: `septet plan` says what the rest would cost
+    ");
+}
+
+fn seven() -> Moment {
+    Moment {
+        rfc3339: "2026-11-27T07:00:00+01:00".to_owned(),
+        clock: "07:00".to_owned(),
+    }
+}
+
+#[test]
+fn hours_and_a_deadline() {
+    let script = Script::new(3)
+        .tell(Event::Waiting {
+            until: Moment {
+                clock: "23:00".to_owned(),
+                ..seven()
+            },
+            wait: Duration::from_secs(4 * 3600 + 60),
+        })
+        .tell(Event::WaitingEnded)
+        .written("old_man_01_tom")
+        .send("old_man_02_jim", "chunk-1", 1)
+        .tell(Event::DeadlineReached { until: seven() })
+        .finished(Outcome::Deadline, None);
+    let text = log(script);
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with(' ') && !line.is_empty())
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    run 20261123-223015-4f2a: 3 personas, 24 nodes, simulator (simulated)
+    ! outside `limits.hours`: waiting until 23:00 (4h 01m)
+    ! `limits.hours` have begun: going on
+    ✓ old_man_01_tom                8 calls   12,320 tokens  $0.0019   12.0s  (simulated)
+    ! the time set by `--until` is over (07:00): waiting for 1 call in flight
+    personas  3: 1 written, 2 left
+    nodes     24: 8 called, 16 left
+    calls     9: 8 ok, 1 abandoned
+    time      12.0s
+    tokens    input          9,600
+    cost      $0.0019 (simulated)
+    saved     $0.0004 (simulated) by the provider's cache
+    stopped at 07:00: 1 of 3 personas up to date, 2 left
+    hint: `septet run` goes on from here; what was paid for is stored and not paid twice
     ");
 }

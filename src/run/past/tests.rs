@@ -14,7 +14,7 @@ use crate::files;
 use crate::graph::Graph;
 use crate::names::{PersonaId, RunId};
 use crate::provider::Provider;
-use crate::run::{Folder, Jobs, Services, Snapshot, Task};
+use crate::run::{Folder, Jobs, Services, Snapshot, Task, Times};
 use crate::schedule::Settings;
 use crate::store::{LocalStore, MemoryStore};
 
@@ -138,6 +138,7 @@ impl Project {
             budget: Vec::new(),
             models: vec!["m".into(); graph.len()],
             history: Default::default(),
+            times: Times::default(),
             prices: vec![None; graph.len()],
             overwrite: false,
             provider: "p".into(),
