@@ -40,6 +40,10 @@ pub enum Command {
     Graph(Graph),
     /// Say why a node would be called, or what its answer rests on
     Why(Why),
+    /// Show what was sent for a node, what came back, and every attempt
+    Show(Show),
+    /// List earlier runs and what they cost
+    Runs(Runs),
     /// Read everything and render every prompt; calls nothing
     Check(Check),
     /// Look after what was paid for
@@ -171,6 +175,53 @@ pub struct Why {
     /// Print one JSON object a line on standard output
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Show {
+    /// A persona for the table of its nodes, or one of them in full
+    #[arg(value_name = "PERSONA[/NODE]")]
+    pub target: String,
+
+    /// Print the answer and nothing else
+    #[arg(long, conflicts_with_all = ["prompt", "json", "rejected"])]
+    pub answer: bool,
+
+    /// Print the messages as they were sent and nothing else
+    #[arg(long, conflicts_with_all = ["json", "rejected"])]
+    pub prompt: bool,
+
+    /// Print rejected answers whole, not only their beginnings
+    #[arg(long)]
+    pub rejected: bool,
+
+    /// Print one JSON object a line on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Runs {
+    /// One run in full: the beginning of its name, or `last`
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+
+    /// Add up by model or by month instead of listing
+    #[arg(long, value_name = "WHAT", conflicts_with = "run")]
+    pub by: Option<By>,
+
+    /// Print one JSON object a line on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What runs are added up by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// The model that was asked
+    Model,
+    /// The calendar month in local time
+    Month,
 }
 
 #[derive(Debug, Args)]

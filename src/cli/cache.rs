@@ -5,7 +5,7 @@ pub mod args;
 mod carry;
 mod gc;
 mod ls;
-mod out;
+pub mod out;
 mod reach;
 mod stats;
 mod verify;
@@ -52,15 +52,15 @@ pub fn command(directory: Option<&Path>, command: &args::Cache) -> Result<ExitCo
 }
 
 /// The cache of a folder.
-struct Opened {
+pub struct Opened {
     /// The folder of the project.
-    root: PathBuf,
+    pub root: PathBuf,
     /// `None`: nothing was paid for yet.
-    store: Option<LocalStore>,
+    pub store: Option<LocalStore>,
 }
 
 /// Opens the cache if there is one. What is looked after needs no good `pipeline.toml`.
-fn existing(directory: Option<&Path>) -> Result<Opened, CliError> {
+pub fn existing(directory: Option<&Path>) -> Result<Opened, CliError> {
     let root = project::root(directory);
     let store = match has_cache(directory)? {
         true => Some(open(&root)?),
@@ -80,7 +80,7 @@ fn has_cache(directory: Option<&Path>) -> Result<bool, CliError> {
 }
 
 /// Prints a text for people.
-fn print(text: &str) -> Result<(), CliError> {
+pub fn print(text: &str) -> Result<(), CliError> {
     let mut out = out::Out::new();
     out.line(text)?;
     out.finish()

@@ -5,6 +5,26 @@ pub fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// A moment as the machine's clock shows it: `2026-11-23 23:30:15`.
+pub fn local(at_ms: u64) -> String {
+    let local = TimeZone::system().to_datetime(moment(at_ms));
+    local.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A moment for programs: `2026-11-23T22:30:15Z`.
+pub fn iso(at_ms: u64) -> String {
+    moment(at_ms).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn moment(at_ms: u64) -> Timestamp {
+    let at = i64::try_from(at_ms).ok();
+    at.and_then(|at| Timestamp::from_millisecond(at).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
 /// Unix time in milliseconds.
 pub fn unix_ms() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)

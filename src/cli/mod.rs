@@ -15,8 +15,10 @@ mod project;
 mod provider;
 mod refresh;
 mod run;
+mod runs;
 mod selection;
 mod sharing;
+mod show;
 mod simulate;
 mod target;
 mod wait;
@@ -51,6 +53,8 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, CliError> {
         Command::Plan(args) => plan::plan(directory, args),
         Command::Graph(args) => graph::graph(directory, args),
         Command::Why(args) => why::why(directory, args),
+        Command::Show(args) => show::show(directory, args),
+        Command::Runs(args) => runs::runs(directory, args),
         Command::Check(args) => check::check(directory, args),
         Command::Cache(command) => cache::command(directory, command),
         Command::Init(args) => init::init(directory, args),

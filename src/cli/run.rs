@@ -273,6 +273,11 @@ async fn remember(store: &dyn Store, run: RunId, tally: &Tally) -> Result<(), St
         at_ms: clock::unix_ms(),
         summary,
         account: Some(Box::new(tally.account.clone())),
+        about: tally
+            .started
+            .as_ref()
+            .map(report::json::started)
+            .unwrap_or_default(),
     };
     store.keep(entry).await
 }

@@ -259,6 +259,7 @@ impl Left {
             at_ms,
             summary,
             account: Some(Box::new(self.account)),
+            about: self.about,
         }
     }
 }

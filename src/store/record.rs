@@ -97,6 +97,9 @@ pub enum Entry {
         /// The same by model and node; missing where an older septet ran.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         account: Option<Box<Account>>,
+        /// What it set out to do, as in [`Entry::Start`]; null where an older septet ran.
+        #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+        about: serde_json::Value,
     },
 }
 

@@ -132,6 +132,7 @@ pub(super) fn run(n: u64) -> Entry {
         at_ms: 1_795_473_999_000,
         summary: serde_json::json!({"event": "run_finished", "n": n}),
         account: None,
+        about: serde_json::Value::Null,
     }
 }
 

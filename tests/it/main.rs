@@ -20,6 +20,7 @@ mod outputs;
 mod project;
 mod prompt_cache;
 mod refused;
+mod show;
 mod watch;
 mod why;
 mod wire;

@@ -137,6 +137,7 @@ async fn the_open_calls_of_a_run_that_ended_are_its_own() {
         at_ms: 7,
         summary: json!({"outcome": "fatal"}),
         account: None,
+        about: Value::Null,
     };
     note(&store, [end]).await;
     drop(store);
