@@ -33,7 +33,7 @@ pub fn runs(directory: Option<&Path>, args: &Runs) -> Result<ExitCode, CliError>
         None => Vec::new(),
     };
     if let Some(store) = store {
-        cache::close(store.into())?;
+        cache::close(store.into());
     }
     let all: Vec<Told> = entries.into_iter().filter_map(Told::of).collect();
     let mut out = Out::new();

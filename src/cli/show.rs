@@ -25,7 +25,7 @@ pub fn show(directory: Option<&Path>, args: &Show) -> Result<ExitCode, CliError>
     let target = target::read(&project, &args.target)?;
     let store = cache::open(&project.root)?;
     let nodes = all(&project, &store, &target.persona);
-    cache::close(store.into())?;
+    cache::close(store.into());
     let nodes = nodes?;
     let mut out = Out::new();
     let transcript = project.config.transcript(&target.persona);
