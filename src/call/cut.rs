@@ -34,8 +34,12 @@ impl Cut {
     pub fn advice(&self) -> &'static str {
         match (self.is_elsewhere(), self.limit) {
             (false, _) => "raise it",
-            (true, None) => "shorten the prompt",
-            (true, Some(_)) => "shorten the prompt, or raise the limit",
+            (true, None) => {
+                "the model's context is full, or the server has a limit of its own: shorten the prompt"
+            }
+            (true, Some(_)) => {
+                "the model's context is full, or the server has a limit of its own: shorten the prompt, or raise it"
+            }
         }
     }
 }
@@ -46,13 +50,11 @@ impl fmt::Display for Cut {
         match self.limit {
             Some(limit) if self.is_elsewhere() => write!(
                 f,
-                "answer cut off after {output} tokens, before `max_output_tokens` = {limit}: \
-                 the model's context is full, or the server has a limit of its own"
+                "answer cut off after {output} tokens, before `max_output_tokens` = {limit}"
             ),
             None => write!(
                 f,
-                "answer cut off after {output} tokens without a `max_output_tokens`: \
-                 the model's context is full, or the server has a limit of its own"
+                "answer cut off after {output} tokens, without a `max_output_tokens`"
             ),
             Some(limit) => {
                 write!(f, "answer cut off at `max_output_tokens` = {limit}")?;
@@ -133,8 +135,8 @@ mod tests {
         insta::assert_snapshot!(said.join("\n"), @r"
         answer cut off at `max_output_tokens` = 4000; raise it
         answer cut off at `max_output_tokens` = 4000, all of it reasoning; raise it
-        answer cut off after 900 tokens, before `max_output_tokens` = 4000: the model's context is full, or the server has a limit of its own; shorten the prompt, or raise the limit
-        answer cut off after 900 tokens without a `max_output_tokens`: the model's context is full, or the server has a limit of its own; shorten the prompt
+        answer cut off after 900 tokens, before `max_output_tokens` = 4000; the model's context is full, or the server has a limit of its own: shorten the prompt, or raise it
+        answer cut off after 900 tokens, without a `max_output_tokens`; the model's context is full, or the server has a limit of its own: shorten the prompt
         ");
     }
 }

@@ -69,7 +69,7 @@ fn a_persona_is_drawn_as_plan_sees_it() {
     insta::assert_snapshot!(text(), @r"
     p01
      1  ○ chunk-1  cached
-        ✗ chunk-2  fails (answer cut off after 189 tokens, before `max_output_tokens` = 4000: the model's context is full, or the server has a limit of its own)
+        ✗ chunk-2  fails (answer cut off after 189 tokens, before `max_output_tokens` = 4000)
      2  - combine  skipped; needs chunk-1, chunk-2; its text is the transcript
     ");
 }
