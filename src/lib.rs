@@ -60,4 +60,5 @@ pub mod hours;
 
 pub mod call;
 pub mod names;
+pub mod printable;
 pub mod wording;

@@ -1,5 +1,5 @@
-//! Words of messages: the nearest right name to a wrong one, names in a list, text that is safe on
-//! a terminal. It does not know what the names stand for.
+//! Words of messages: the nearest right name to a wrong one, names in a list. It does not know what
+//! the names stand for.
 
 /// Returns the candidate that `word` was probably meant to be; `None` if none is near.
 ///
@@ -54,16 +54,6 @@ pub fn listed<T: AsRef<str>>(names: &[T]) -> String {
     text
 }
 
-/// Returns the text with its control characters escaped, so that what a file or a server says
-/// cannot act on a terminal or break a line.
-pub fn printable(text: &str) -> String {
-    let escape = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    text.chars().map(escape).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,14 +87,6 @@ mod tests {
             Some("chunk-7")
         );
         assert_eq!(nearest("chnuk-7", ["chunk-1", "chunk-7"]), Some("chunk-7"));
-    }
-
-    #[test]
-    fn control_characters_are_escaped_and_nothing_else() {
-        assert_eq!(
-            printable("a\u{1b}[31m\n\"é\u{85}\\"),
-            "a\\u{1b}[31m\\n\"é\\u{85}\\"
-        );
     }
 
     #[test]

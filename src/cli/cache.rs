@@ -23,8 +23,8 @@ use crate::call::Money;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::print::errln;
 use crate::cli::project;
+use crate::printable::one_line;
 use crate::report::figures::dollars;
-use crate::report::printable::one_line;
 use crate::store::{Damage, Died, LocalStore, Notice, Progress, StoreError};
 
 /// The name of the cache in the folder of a project.

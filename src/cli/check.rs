@@ -14,8 +14,8 @@ use crate::config::{Node, ProviderKind};
 use crate::events::Failure;
 use crate::graph::Graph;
 use crate::plan::sharing::Survey;
+use crate::printable::one_line;
 use crate::report::figures::{count, number};
-use crate::report::printable::one_line;
 use crate::run::{Project, Requests};
 
 /// A ping's answer need not be long; less than 16 some servers refuse (OpenAI Responses, 2026-11).

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use console::style;
 
 use crate::cli::print::errln;
-use crate::report::printable::one_line;
+use crate::printable::one_line;
 pub use crate::run::with_causes;
 
 /// Why a command ends without having done its work.

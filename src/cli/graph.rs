@@ -13,7 +13,7 @@ use crate::cli::{cache, plan};
 use crate::graph::draw::{Drawing, Persona, Seen, State};
 use crate::names::PersonaId;
 use crate::plan::{Outlook, Planner, Reason};
-use crate::report::printable::lines as printable;
+use crate::printable::lines as printable;
 use crate::wording::nearest;
 
 /// Prints the drawing.

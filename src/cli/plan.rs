@@ -18,8 +18,8 @@ use crate::config::{Limits, ProviderKind};
 use crate::events::Failure;
 use crate::names::{Instance, PersonaId};
 use crate::plan::{Binding, Estimate, Found, Outlook, Planner, Reason, Stored, Totals, duration};
+use crate::printable::one_line;
 use crate::report::figures::{count, dollars, duration as words, number};
-use crate::report::printable::one_line;
 use crate::run::{Folder, Project, with_causes};
 use crate::store::{LocalStore, Looked, Miss, Store};
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::error::ConfigError;
-use crate::wording::printable;
+use crate::printable::one_line;
 
 /// The document and the errors found in it so far.
 pub(super) struct Source<'a> {
@@ -33,8 +33,8 @@ impl<'a> Source<'a> {
         self.errors.borrow_mut().push(ConfigError {
             file: self.file.clone(),
             line,
-            message: printable(&message),
-            hint: hint.as_deref().map(printable),
+            message: one_line(&message),
+            hint: hint.as_deref().map(one_line),
         });
     }
 

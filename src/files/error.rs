@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use super::Refusal;
-use crate::wording::printable;
+use crate::printable::one_line;
 
 /// Why a file cannot be read or written.
 ///
@@ -24,16 +24,16 @@ pub struct FileError {
 impl FileError {
     pub(super) fn new(file: &str, message: String) -> Self {
         Self {
-            file: printable(file),
+            file: one_line(file),
             line: None,
-            message: printable(&message),
+            message: one_line(&message),
             hint: None,
         }
     }
 
     pub(super) fn with_hint(self, hint: Option<String>) -> Self {
         Self {
-            hint: hint.as_deref().map(printable),
+            hint: hint.as_deref().map(one_line),
             ..self
         }
     }

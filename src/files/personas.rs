@@ -187,7 +187,12 @@ fn refused_name(id: &PersonaId, path: &str, wrong: &str) -> PersonaError {
 fn escaped(name: &OsStr) -> String {
     let mut text = String::new();
     for chunk in name.as_encoded_bytes().utf8_chunks() {
-        text.push_str(&crate::wording::printable(chunk.valid()));
+        for c in chunk.valid().chars() {
+            match c.is_control() {
+                true => text.extend(c.escape_default()),
+                false => text.push(c),
+            }
+        }
         chunk
             .invalid()
             .iter()

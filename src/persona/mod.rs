@@ -11,7 +11,7 @@ use std::fmt;
 use minijinja::Value;
 
 use crate::names::PersonaId;
-use crate::wording::printable;
+use crate::printable::one_line;
 use data::DataError;
 
 /// The most bytes that the files of one persona may have together: far more than any model reads,
@@ -223,9 +223,9 @@ impl PersonaError {
     pub fn new(persona: &PersonaId, file: &str, message: String) -> Self {
         Self {
             persona: persona.clone(),
-            file: printable(file),
+            file: one_line(file),
             line: None,
-            message: printable(&message),
+            message: one_line(&message),
             hint: None,
         }
     }

@@ -163,7 +163,7 @@ fn names_that_clash() {
     "#);
     insta::assert_snapshot!(error(&[("a\u{7}.md", b"")]), @r#"
     persona `ann`: the file's name has a control character
-      --> personas/ann/a\u{7}.md
+      --> personas/ann/a␇.md
 
     hint: rename it
     "#);

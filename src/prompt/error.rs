@@ -12,7 +12,8 @@ use super::builtins::IMPLICIT;
 use super::context::Needs;
 use super::path::{Path, Step};
 use crate::names::{Instance, NodeId, PersonaId};
-use crate::wording::{listed, nearest, printable};
+use crate::printable::one_line;
+use crate::wording::{listed, nearest};
 
 /// Whom a [`PromptError`] concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,10 +104,10 @@ impl Finding {
             scope: self.scope,
             node: node.cloned(),
             persona: persona.cloned(),
-            file: printable(&self.file).into(),
+            file: one_line(&self.file).into(),
             line: self.line,
-            message: printable(&self.message),
-            hint: self.hint.as_deref().map(printable),
+            message: one_line(&self.message),
+            hint: self.hint.as_deref().map(one_line),
         }
     }
 }

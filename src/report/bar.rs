@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::events::Tally;
+use crate::printable::one_line;
 use crate::report::figures::{count, dollars, duration, number, roughly};
-use crate::report::printable::one_line;
 use crate::report::style::{Palette, cut, fit, width};
 use crate::report::wording;
 

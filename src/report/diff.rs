@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use similar::{ChangeTag, TextDiff};
 
-use crate::report::printable;
+use crate::printable;
 use crate::report::style::Palette;
 
 /// Lines that are shown around a change.

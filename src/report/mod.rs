@@ -6,7 +6,6 @@ pub mod diff;
 pub mod figures;
 pub mod json;
 pub mod lines;
-pub mod printable;
 pub mod style;
 pub mod summary;
 pub mod terminal;

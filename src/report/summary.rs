@@ -4,8 +4,8 @@
 use crate::budget::Used;
 use crate::call::{Money, Rejection};
 use crate::events::{Cause, Failure, FailureGroup, Outcome, Tally};
+use crate::printable::one_line;
 use crate::report::figures::{count, dollars, duration, number};
-use crate::report::printable::one_line;
 use crate::report::style::{Palette, pad_before, wrap};
 
 /// The width of the first column.

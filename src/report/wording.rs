@@ -7,8 +7,8 @@ use crate::budget::Used;
 use crate::events::{Event, Failure, PersonaFigures, PersonaStatus, RunStarted, Tally};
 use crate::hours::Moment;
 use crate::names::{PersonaId, Stop};
+use crate::printable::one_line;
 use crate::report::figures::{count, dollars, duration, number};
-use crate::report::printable::one_line;
 use crate::report::style::{Palette, cut, fit, pad, pad_before, width};
 
 /// The widest that the column of names gets where there is no terminal to fill.

@@ -17,8 +17,8 @@ use crate::cli::clock;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
 use crate::plan::reach::{Fate, Present};
+use crate::printable::one_line;
 use crate::report::figures::{bytes, count, dollars, number};
-use crate::report::printable::one_line;
 use crate::report::style::pad_before;
 use crate::store::{Compacted, Held, LocalStore, Settings, Sum, Survey};
 

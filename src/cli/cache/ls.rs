@@ -17,8 +17,8 @@ use crate::cli::clock;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::print::errln;
 use crate::names::Instance;
+use crate::printable::one_line;
 use crate::report::figures::{dollars, number};
-use crate::report::printable::one_line;
 use crate::report::style::{pad, pad_before};
 use crate::store::{Entry, LocalStore, Logged, Record, StoreError};
 

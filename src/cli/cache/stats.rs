@@ -14,8 +14,8 @@ use crate::cli::cache::words::{AGES, age_group, tokens};
 use crate::cli::cache::{self, Opened, refused, warn_of_damage};
 use crate::cli::clock;
 use crate::cli::failure::CliError;
+use crate::printable::one_line;
 use crate::report::figures::{bytes, count, dollars, number};
-use crate::report::printable::one_line;
 use crate::report::style::{pad, pad_before, width};
 use crate::store::{self, Sum, Survey};
 

@@ -11,8 +11,8 @@ use crate::cli::cache::{FOLDER, has_cache, refused};
 use crate::cli::failure::CliError;
 use crate::cli::print::errln;
 use crate::cli::project;
+use crate::printable::one_line;
 use crate::report::figures::{count, number};
-use crate::report::printable::one_line;
 use crate::store::{self, Problem, Verified};
 
 /// Checks the cache; exit code 1 if something is wrong.

@@ -7,8 +7,8 @@ use super::sums::{self, Sum};
 use crate::cli::args::By;
 use crate::cli::clock;
 use crate::events::{NodeHistory, PossiblyBilled, TokenCounts};
+use crate::printable::one_line;
 use crate::report::figures::{count, dollars, duration, number};
-use crate::report::printable::one_line;
 use crate::report::style::{pad, pad_before, width};
 
 /// One run a line, the newest last, and what all of them add up to.

@@ -8,8 +8,8 @@ use crate::call::{Key, Request, Usage};
 use crate::cli::clock;
 use crate::cli::runs::table;
 use crate::names::PersonaId;
+use crate::printable::{lines, one_line};
 use crate::report::figures::{dollars, duration, number};
-use crate::report::printable::{lines, one_line};
 use crate::report::style::cut;
 use crate::store::Record;
 

@@ -11,10 +11,10 @@ use crate::cli::failure::CliError;
 use crate::cli::print::{errln, outln};
 use crate::cli::run::Ready;
 use crate::events::Tally;
+use crate::printable::one_line;
 use crate::report::diff::unified;
 use crate::report::figures::{count, dollars, number};
 use crate::report::json::escape;
-use crate::report::printable::one_line;
 use crate::report::style::Palette;
 
 /// More personas than this are worth a warning: each edit may call all of them.

@@ -314,7 +314,7 @@ fn names_of_nodes() {
     hint: an id is part of `PERSONA/NODE`: use letters, digits, `-`, `_` and `.`
     "#);
     reads!(nodes("[[node]]\nid = \"a\\u001b[31m\"\nprompt = \"p.md\""), @r#"
-    `a\u{1b}[31m` cannot be the `id` of a node: it has a control character
+    `a␛[31m` cannot be the `id` of a node: it has a control character
       --> pipeline.toml:3
 
     hint: an id is part of `PERSONA/NODE`: use letters, digits, `-`, `_` and `.`
@@ -434,7 +434,7 @@ fn templates() {
       --> pipeline.toml:4
     "#);
     reads!(nodes("[[node]]\nid = \"a\"\nprompt = \"p\\u0000\""), @r#"
-    `prompt` of node `a` has a control character: `p\u{0}`
+    `prompt` of node `a` has a control character: `p␀`
       --> pipeline.toml:4
     "#);
     reads!(nodes("[prompts]\nsystem = \" \"\n[[node]]\nid = \"a\"\nprompt = \"p\""), @r#"
