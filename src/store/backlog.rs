@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::store::put::{Put, Shelf, Written};
+use crate::store::put::{self, Put, Shelf, Written};
 use crate::store::segment::Position;
 
 /// How many bytes of frames may wait for the filler.
@@ -104,7 +104,13 @@ impl Backlog {
                 seq,
                 frame,
             } = put;
-            state.view.insert((shelf, key), Shown { seq, frame });
+            let place = (shelf, key);
+            let before = state.view.insert(place.clone(), Shown { seq, frame });
+            // An answer stays where one is looked for that was replaced, as it will in the trees.
+            if let Some(before) = before.filter(|_| shelf == Shelf::Answers) {
+                let place = (Shelf::Replaced, put::numbered(&place.1, before.seq));
+                state.view.insert(place, before);
+            }
         }
     }
 
@@ -187,6 +193,10 @@ impl Backlog {
     pub(super) fn filled(&self, batch: &Batch) {
         let mut state = self.lock();
         for put in batch.entries.iter().flat_map(Written::puts) {
+            if put.shelf == Shelf::Answers {
+                let replaced = put::numbered(&put.key, put.seq);
+                state.view.remove(&(Shelf::Replaced, replaced));
+            }
             let place = (put.shelf, put.key);
             if state.view.get(&place).is_some_and(|shown| shown.seq == put.seq) {
                 state.view.remove(&place);

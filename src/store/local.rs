@@ -418,11 +418,13 @@ impl Store for LocalStore {
 
     fn answers(&self, key: &Key) -> Result<Vec<Placed<Record>>, StoreError> {
         // In the order in which an answer moves that is replaced meanwhile.
+        let leaving = self.view.backlog.with_prefix(Shelf::Replaced, key.as_bytes());
         let newest = self.view.get(Shelf::Answers, key.as_bytes())?;
         let in_trees = self.view.trees.get(Shelf::Answers, key.as_bytes())?;
         let replaced = self.view.trees.with_prefix(Shelf::Replaced, key.as_bytes())?;
-        let mut answers: BTreeMap<u64, Record> = replaced
-            .into_values()
+        let leaving = leaving.into_iter().map(|(_, frame)| Value::Pending(frame));
+        let mut answers: BTreeMap<u64, Record> = leaving
+            .chain(replaced.into_values())
             .chain(in_trees)
             .filter_map(|value| answer(&value, key).ok())
             .collect();

@@ -47,13 +47,12 @@ fn export(mut journal: Reader, out: &mut dyn Write) -> Result<Exported, ExportEr
             Found::Frame { frame, .. } => frame.json(),
             _ => Err(String::new()),
         };
-        match (json, place.line()) {
-            (Ok(json), _) => {
+        match json {
+            Ok(json) => {
                 write(line::entry(&line::plain(&json)))?;
                 exported.entries += 1;
             }
-            (Err(_), Err(damage)) => exported.damaged.push(damage),
-            (Err(_), Ok(_)) => unreachable!("BUG: an entry is read from its JSON"),
+            Err(_) => exported.damaged.extend(place.line().err()),
         }
     }
     write(line::end(exported.entries))?;
