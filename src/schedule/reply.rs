@@ -14,8 +14,9 @@ use crate::schedule::{Action, Handle, Schedule};
 /// meets everyone in flight when it begins, and others were answered since they were sent.
 const SUSPECT: u32 = 2;
 /// How long only faults must come before they are held against the last nodes, where each of them
-/// is a suspect: much longer than a provider's hiccup, and what is known speaks against them.
-const PATIENCE_WITH_SUSPECTS: Duration = Duration::from_secs(30 * 60);
+/// is a suspect, in times of `retry.max`: 30 minutes where that is a minute, its default. Much
+/// longer than a provider's hiccup, and what is known speaks against them.
+const PATIENCE_WITH_SUSPECTS: u32 = 30;
 /// The same for one last node of which nothing is known: an outage of two hours costs no node.
 const PATIENCE_WITH_THE_LAST: Duration = Duration::from_secs(3 * 60 * 60);
 
@@ -158,7 +159,7 @@ impl Schedule {
             suspects += usize::from(node.faults >= SUSPECT);
         }
         let patience = match nodes {
-            _ if nodes == suspects => PATIENCE_WITH_SUSPECTS,
+            _ if nodes == suspects => self.retry.max * PATIENCE_WITH_SUSPECTS,
             1 => PATIENCE_WITH_THE_LAST,
             _ => return None,
         };
