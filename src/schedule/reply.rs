@@ -150,7 +150,8 @@ impl Schedule {
     fn hopeless_for(&self, now: Duration) -> Option<Duration> {
         let failing = self.gate.failing_for(now);
         // Without any answer the run as a whole is given up, long before this.
-        if failing < PATIENCE_WITH_SUSPECTS || self.gate.answered_calls() == 0 || !self.waiting.is_empty() {
+        let with_suspects = self.retry.max * PATIENCE_WITH_SUSPECTS;
+        if failing < with_suspects || self.gate.answered_calls() == 0 || !self.waiting.is_empty() {
             return None;
         }
         let (mut nodes, mut suspects) = (0, 0);
@@ -159,7 +160,7 @@ impl Schedule {
             suspects += usize::from(node.faults >= SUSPECT);
         }
         let patience = match nodes {
-            _ if nodes == suspects => self.retry.max * PATIENCE_WITH_SUSPECTS,
+            _ if nodes == suspects => with_suspects,
             1 => PATIENCE_WITH_THE_LAST,
             _ => return None,
         };
