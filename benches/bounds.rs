@@ -1,6 +1,6 @@
 //! What septet takes, beside what it cannot go below. Each line: the figure, its bound, their
 //! ratio, and the goal. `cargo bench --bench bounds` runs all, `cargo bench --bench bounds -- rate`
-//! one of: makespan, speedup, rate, tokens, prefix, overhead, unchanged.
+//! one of: makespan, speedup, rate, tokens, prefix, overhead, unchanged, plan.
 //!
 //! Ratios are taken within one run; absolute times say little on a busy machine.
 #![allow(
@@ -24,7 +24,7 @@ fn main() {
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
         .collect();
-    let rows: [(&str, fn()); 7] = [
+    let rows: [(&str, fn()); 8] = [
         ("makespan", makespan),
         ("speedup", speedup),
         ("rate", rate),
@@ -32,6 +32,7 @@ fn main() {
         ("prefix", prefix),
         ("overhead", overhead::overhead),
         ("unchanged", unchanged),
+        ("plan", plan),
     ];
     for (name, row) in rows {
         if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
@@ -173,4 +174,66 @@ fn unchanged() {
         walk,
         "-",
     );
+}
+
+/// What a plan says beside what the run does, and what it takes beside a run that has nothing to do.
+fn plan() {
+    for (limit, amount) in [("--rpm", "1200"), ("--tpm", "600000")] {
+        let server = Server::start(&[limit, amount, "--latency", "200ms", "--jitter", "0.25"]);
+        let project = Project::new(75).server(&server.url);
+        project.run(&[limit, amount]);
+        project.write(
+            "prompts/chunk.md",
+            "Write the part {{ vars.part }} of the conversation.\n",
+        );
+        let planned = project.json("plan", &[limit, amount]);
+        let ran = project.run(&[limit, amount]);
+        row(
+            &format!("end that plan foresees under {limit} {amount}, s"),
+            planned.figure("seconds"),
+            ran.elapsed(),
+            "0.90 to 1.10",
+        );
+        row(
+            "tokens that it foresees",
+            planned.figure("tokens.input") + planned.figure("tokens.output"),
+            ran.figure("tokens.total"),
+            "0.85 to 1.15",
+        );
+    }
+    let mut peaks = Vec::new();
+    for personas in [1_000, 10_000] {
+        let project = Project::new(personas).simulator("0s");
+        project.run(&["--workers", "64"]);
+        let planned = project.json("plan", &[]);
+        let ran = project.json("run", &[]);
+        assert_eq!(planned.figure("nodes.call"), 0.0);
+        row(
+            &format!("plan of {personas} personas, nothing changed, s"),
+            planned.elapsed(),
+            ran.elapsed(),
+            "<= 1.5",
+        );
+        peaks.push(planned.peak_mb());
+        // Now everything is to be called.
+        project.write(
+            "prompts/persona.md",
+            "## {{ persona.id }}\n\n{{ persona.profile }}\n",
+        );
+        let all = project.json("plan", &[]);
+        row(
+            &format!("plan of {personas} personas, all changed, s"),
+            all.elapsed(),
+            ran.elapsed(),
+            "-",
+        );
+        peaks.push(all.peak_mb());
+    }
+    row(
+        "memory of plan, 10,000 for 1,000 personas, MB",
+        peaks[2],
+        peaks[0],
+        "-",
+    );
+    row("the same, everything to be called, MB", peaks[3], peaks[1], "-");
 }

@@ -101,7 +101,7 @@ impl Project {
         self.folder.path()
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub fn write(&self, path: &str, text: &str) {
         let path = self.folder.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
@@ -109,25 +109,39 @@ impl Project {
 
     /// Runs `septet run --json` to its end.
     pub fn run(&self, args: &[&str]) -> Ran {
-        let mut command = Command::new(BINARY);
-        command
-            .args(["run", "--json"])
+        self.json("run", args)
+    }
+
+    /// Runs a command with `--json` to its end, and watches how much memory it takes.
+    pub fn json(&self, command: &str, args: &[&str]) -> Ran {
+        // Not a pipe: nobody reads while it runs.
+        let told = tempfile::NamedTempFile::new().unwrap();
+        let mut septet = Command::new(BINARY);
+        septet
+            .args([command, "--json"])
             .args(args)
             .current_dir(self.path())
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            .stdout(told.reopen().unwrap())
+            .stderr(Stdio::inherit());
         let started = Instant::now();
-        let output = command.output().unwrap();
+        let mut child = septet.spawn().unwrap();
+        let mut peak_kb = 0.0_f64;
+        let status = loop {
+            peak_kb = peak_kb.max(peak(child.id()).unwrap_or(0.0));
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        };
         let elapsed = started.elapsed().as_secs_f64();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert!(status.success(), "{command} ended with {status}");
+        let told = fs::read_to_string(told.path()).unwrap();
         Ran {
             elapsed,
-            summary: serde_json::from_str(stdout.lines().last().unwrap()).unwrap(),
-            stdout,
+            peak_kb,
+            summary: serde_json::from_str(told.lines().last().unwrap()).unwrap(),
+            stdout: told,
         }
     }
 
@@ -150,9 +164,17 @@ impl Project {
     }
 }
 
+/// The most memory that a process had so far, in kB.
+fn peak(pid: u32) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// A run of the binary.
 pub struct Ran {
     elapsed: f64,
+    peak_kb: f64,
     summary: Value,
     stdout: String,
 }
@@ -172,7 +194,12 @@ impl Ran {
         events.filter(|event: &Value| event["event"] == name).collect()
     }
 
-    /// A figure of `run_finished`, such as `calls.sent`.
+    /// The most memory that it had, in MB; 0 where the system does not tell.
+    pub fn peak_mb(&self) -> f64 {
+        self.peak_kb / 1e3
+    }
+
+    /// A figure of the last line, such as `calls.sent`.
     pub fn figure(&self, path: &str) -> f64 {
         path.split('.')
             .fold(&self.summary, |value, name| &value[name])

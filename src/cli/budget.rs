@@ -11,7 +11,7 @@ use crate::cli::clock;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
 use crate::config::Limits;
-use crate::plan::Totals;
+use crate::plan::Costs;
 use crate::report::figures::{count, dollars, number};
 use crate::store::Spending;
 
@@ -99,16 +99,28 @@ pub struct Passed {
     /// It would be used up after so many calls.
     pub calls: usize,
     of: usize,
+    /// False if it would last where calls cost what is likely, and not where they cost the most.
+    pub likely: bool,
 }
 
-/// The limit that a run would pass, if it would pass one: by the likely cost, spread evenly.
-pub fn passed(limits: &[Limit], totals: &Totals) -> Option<Passed> {
+/// The limit that a run of so many calls would pass, if it would pass one: by what is likely, else
+/// by the most that is to be expected, spread evenly. Without earlier answers (`known`) only the
+/// most is known.
+pub fn passed(limits: &[Limit], of: usize, costs: Option<Costs>, known: bool) -> Option<Passed> {
     let limit = *tightest(limits)?;
-    let cost = totals.cost.filter(|cost| *cost > limit.left())?;
-    let of = totals.calls + totals.depends;
-    let share = limit.left().usd() / cost.usd();
-    let calls = (of as f64 * share) as usize;
-    Some(Passed { limit, calls, of })
+    let costs = costs?;
+    let likely = known && costs.likely > limit.left();
+    let cost = if likely { costs.likely } else { costs.high? };
+    if cost <= limit.left() {
+        return None;
+    }
+    let calls = (of as f64 * limit.left().usd() / cost.usd()) as usize;
+    Some(Passed {
+        limit,
+        calls,
+        of,
+        likely,
+    })
 }
 
 impl fmt::Display for Passed {
@@ -118,12 +130,15 @@ impl fmt::Display for Passed {
             Money::ZERO => String::new(),
             _ => format!(", of which {} is left,", dollars(Some(self.limit.left()))),
         };
-        let (calls, of, name) = (self.calls as u64, self.of as u64, self.limit.name);
+        let (calls, of, name) = (number(self.calls as u64), self.of as u64, self.limit.name);
+        let (would, after) = match self.likely {
+            true => ("would", "after about"),
+            false => ("might", "at the earliest after"),
+        };
+        let of = count(of, "call");
         write!(
             f,
-            "would pass the budget of {amount} (`{name}`){left} after about {} of {}",
-            number(calls),
-            count(of, "call")
+            "{would} pass the budget of {amount} (`{name}`){left} {after} {calls} of {of}"
         )
     }
 }

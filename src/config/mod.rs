@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde_json::Value;
 use toml::de::DeTable;
 
-use crate::call::{CacheHint, Money, Price};
+use crate::call::{CacheHint, Money, Price, prompt_cache};
 use crate::hours::Hours;
 use crate::names::{NodeId, PersonaId};
 
@@ -208,6 +208,17 @@ pub enum PrefixOrder {
     Share,
     /// All go as soon as there is room.
     Eager,
+}
+
+impl PrefixOrder {
+    /// True if calls wait for the first that begins with the same so many tokens.
+    pub fn shares(self, tokens: u64) -> bool {
+        match self {
+            PrefixOrder::Auto => tokens >= prompt_cache::LEAST_TOKENS,
+            PrefixOrder::Share => true,
+            PrefixOrder::Eager => false,
+        }
+    }
 }
 
 impl Config {

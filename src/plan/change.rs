@@ -297,6 +297,16 @@ impl Change {
     }
 }
 
+impl Change {
+    /// In so few words that the same change of many personas is told in the same ones.
+    pub fn in_short(&self) -> String {
+        match self {
+            Change::Var { name, .. } => format!("`vars.{name}` changed"),
+            other => other.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let from_to = |f: &mut fmt::Formatter<'_>, what: &str, before: &str, now: &str| {

@@ -1,7 +1,10 @@
 //! What a run would do, decided the way a run decides it: the same requests, the same keys, the
 //! same look-ups, up to the call. Nothing here reads or calls anything; both are handed in.
 
+mod bounds;
 pub mod change;
+mod forecast;
+mod history;
 pub mod reach;
 mod reason;
 pub mod sharing;
@@ -9,10 +12,16 @@ pub mod sharing;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use crate::call::{Cut, Key, Money, Price, Request, Usage};
+use crate::call::prompt_cache::shared_tokens;
+use crate::call::{Cut, Key, Prefix, Price, Request, Usage};
 use crate::graph::Graph;
 use crate::names::NodeId;
 
+use forecast::Load;
+
+pub use bounds::{Binding, Bounds};
+pub use forecast::{Basis, Call, Costs, Forecast, Part, Shared};
+pub use history::{Answered, History, Range};
 pub use reason::Reason;
 
 /// What is known of one node before a run.
@@ -57,35 +66,58 @@ pub struct Estimate {
 pub struct Stored {
     /// Its text: other nodes use it.
     pub text: String,
-    /// Tokens of its output.
-    pub output: u64,
+    /// Its tokens.
+    pub usage: Usage,
     /// How long it took.
     pub latency: Duration,
 }
 
-/// Gathers outlooks over all personas, and what their stored answers say about the others.
+impl Stored {
+    fn answered(&self, estimated: u64) -> Answered {
+        Answered {
+            usage: self.usage,
+            estimated: Some(estimated),
+            latency: self.latency,
+        }
+    }
+}
+
+/// Gathers outlooks over all personas, and what their stored answers say about the others. Holds
+/// nothing of a persona that has passed by but the keys that would be called.
 #[derive(Debug)]
 pub struct Planner<'a> {
     graph: &'a Graph,
-    /// Keys that would be called.
-    called: HashSet<Key>,
-    /// Stored answers by node: how many, and their output tokens.
-    seen: Vec<(u64, u64)>,
-    latency: (u32, Duration),
+    /// Keys that would be called: as much of each as tells one from all others.
+    called: HashSet<u128>,
+    history: History,
+    /// False where its answers have been taken in before.
+    learns: bool,
+    loads: Vec<Load>,
+    /// The limits of the nodes, as far as they were seen.
+    caps: Vec<Option<u64>>,
+    /// What there is to do, and of how many personas.
+    shapes: BTreeMap<Vec<Part>, u64>,
 }
 
-/// What an answer is thought to need when nothing is known and no limit is set.
-const UNKNOWN_OUTPUT: u64 = 1_024;
+/// More different shapes than this are taken for one of those that are known.
+const MOST_SHAPES: usize = 4_096;
 
 impl<'a> Planner<'a> {
     /// A planner that has seen nothing.
     pub fn new(graph: &'a Graph) -> Self {
-        let seen = vec![(0, 0); graph.len()];
+        Self::with_history(graph, History::new(graph.len()))
+    }
+
+    /// A planner that knows earlier answers.
+    pub fn with_history(graph: &'a Graph, history: History) -> Self {
         Self {
             graph,
             called: HashSet::new(),
-            seen,
-            latency: (0, Duration::ZERO),
+            history,
+            learns: true,
+            loads: vec![Load::new(graph.len()); graph.len()],
+            caps: vec![None; graph.len()],
+            shapes: BTreeMap::new(),
         }
     }
 
@@ -102,6 +134,7 @@ impl<'a> Planner<'a> {
         let graph = self.graph;
         let mut texts: Vec<Option<String>> = vec![None; graph.len()];
         let mut outlooks = vec![Outlook::Hit; graph.len()];
+        let mut prefixes = vec![None; graph.len()];
         for node in graph.order() {
             let needs: Vec<(&NodeId, &str)> = graph
                 .needs(node)
@@ -114,66 +147,113 @@ impl<'a> Planner<'a> {
                 outlooks[node] = Outlook::Skipped;
                 continue;
             }
+            let cap = request.delivery.max_output_tokens;
+            let units = request.estimated_input_tokens();
+            self.caps[node] = cap;
             let unknown = graph.needs(node).iter().filter(|&&need| texts[need].is_none());
             let unknown: Vec<usize> = unknown.copied().collect();
+            let prefix = |request: &Request| Some((Prefix::of(request)?, shared_tokens(request)));
             if !unknown.is_empty() {
-                let mut estimate = self.estimate(node, &request);
-                estimate.input += unknown
-                    .iter()
-                    .map(|&need| self.likely_output(need, None))
-                    .sum::<u64>();
-                outlooks[node] = Outlook::Depends(estimate);
+                prefixes[node] = prefix(&request);
+                self.loads[node].depends(units, cap, &unknown);
+                outlooks[node] = Outlook::Depends(self.estimate(node, units, &unknown));
                 continue;
             }
             let key = Key::of(&request);
-            outlooks[node] = match look(node, &key, request.delivery.max_output_tokens)? {
+            outlooks[node] = match look(node, &key, cap)? {
                 Found::Stored(stored) => {
-                    self.learn(node, &stored);
+                    if self.learns {
+                        self.history.present(node, &stored.answered(units));
+                    }
                     texts[node] = Some(stored.text);
                     Outlook::Hit
                 }
                 Found::CutOff(cut) => Outlook::CutOff(cut),
-                Found::Missing(reason) if self.called.insert(key) => {
-                    Outlook::Call(self.estimate(node, &request), reason)
+                Found::Missing(reason) if self.called.insert(short(&key)) => {
+                    prefixes[node] = prefix(&request);
+                    self.loads[node].call(units, cap, reason.cut_off_at());
+                    Outlook::Call(self.estimate(node, units, &[]), reason)
                 }
                 Found::Missing(_) => Outlook::Twin,
             };
         }
+        for (node, prefix) in prefixes.iter().enumerate() {
+            let Some((prefix, tokens)) = *prefix else { continue };
+            let alike = |other: &Option<(Prefix, u64)>| other.is_some_and(|(other, _)| other == prefix);
+            let group = prefixes.iter().position(alike).unwrap_or(node);
+            self.loads[node].shares(prefix, tokens, group);
+        }
+        self.remember(&outlooks);
         Ok(outlooks)
     }
 
-    /// The mean time of the stored answers, if there are any.
-    pub fn latency(&self) -> Option<Duration> {
-        let (count, sum) = self.latency;
-        (count > 0).then(|| sum / count)
-    }
-
-    fn learn(&mut self, node: usize, stored: &Stored) {
-        self.seen[node].0 += 1;
-        self.seen[node].1 += stored.output;
-        self.latency.0 += 1;
-        self.latency.1 += stored.latency;
-    }
-
-    fn estimate(&self, node: usize, request: &Request) -> Estimate {
-        let most_output = request.delivery.max_output_tokens;
-        Estimate {
-            input: request.estimated_input_tokens(),
-            output: self.likely_output(node, most_output),
-            most_output,
+    /// Begins anew with what is known by now, to go through the same personas once more.
+    pub fn again(self) -> Self {
+        Self {
+            learns: false,
+            ..Self::with_history(self.graph, self.history)
         }
     }
 
-    /// What the same node produced before, else its limit.
-    fn likely_output(&self, node: usize, most: Option<u64>) -> u64 {
-        match self.seen[node] {
-            (0, _) => most.unwrap_or(UNKNOWN_OUTPUT),
-            (count, sum) => (sum / count).min(most.unwrap_or(u64::MAX)),
+    /// What all calls so far come to, by the prices of the nodes' models.
+    pub fn forecast(&self, prices: &[Option<Price>]) -> Forecast {
+        forecast::forecast(self.graph, &self.loads, &self.history, prices, self.sharing())
+    }
+
+    /// What one call of each node is like.
+    pub fn calls(&self) -> Vec<Call> {
+        forecast::calls(&self.loads, &self.history)
+    }
+
+    /// What there is to do of a persona, node by node, and of how many: those with nothing to do
+    /// are left out.
+    pub fn shapes(&self) -> impl Iterator<Item = (&[Part], u64)> {
+        self.shapes.iter().map(|(parts, &count)| (&parts[..], count))
+    }
+
+    fn remember(&mut self, outlooks: &[Outlook]) {
+        let parts: Vec<Part> = outlooks.iter().map(Part::from).collect();
+        if parts.iter().all(|&part| part == Part::Nothing) {
+            return;
         }
+        if let Some(count) = self.shapes.get_mut(&parts) {
+            *count += 1;
+        } else if self.shapes.len() < MOST_SHAPES {
+            self.shapes.insert(parts, 1);
+        } else if let Some(mut last) = self.shapes.last_entry() {
+            *last.get_mut() += 1;
+        }
+    }
+
+    /// Of the other nodes of a persona that has something to do, the share that is called too.
+    fn sharing(&self) -> f64 {
+        let (mut called, mut personas) = (0, 0);
+        for (parts, count) in self.shapes() {
+            let calls = parts.iter().filter(|part| **part != Part::Nothing).count() as u64;
+            called += (calls - 1) * count;
+            personas += count;
+        }
+        let others = personas * (self.graph.len() as u64 - 1);
+        if others == 0 {
+            0.0
+        } else {
+            called as f64 / others as f64
+        }
+    }
+
+    fn estimate(&self, node: usize, units: u64, unknown: &[usize]) -> Estimate {
+        forecast::estimate(&self.history, node, units, unknown, &self.caps, self.caps[node])
     }
 }
 
-/// All calls of a plan.
+/// Half of a key: two of them are never the same by chance.
+fn short(key: &Key) -> u128 {
+    let mut half = [0; 16];
+    half.copy_from_slice(&key.as_bytes()[..16]);
+    u128::from_le_bytes(half)
+}
+
+/// All nodes of a plan, counted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
     /// Nodes whose answer is in the store, twins included.
@@ -186,114 +266,25 @@ pub struct Totals {
     pub failed: usize,
     /// Nodes that need one that would fail.
     pub skipped: usize,
-    /// How many calls for which reason, in its words.
-    pub reasons: BTreeMap<String, usize>,
-    /// Tokens if all that depends is called.
-    pub input: u64,
-    /// Likely output tokens.
-    pub output: u64,
-    /// Most output tokens; `None`: a node has no limit.
-    pub most_output: Option<u64>,
-    /// Likely cost; `None`: a model has no price.
-    pub cost: Option<Money>,
-    /// Most that it can cost; `None`: not known.
-    pub most_cost: Option<Money>,
+    /// How many calls of which node for which reason, in its words.
+    pub reasons: BTreeMap<String, BTreeMap<usize, usize>>,
 }
 
 impl Totals {
-    /// Nothing yet.
-    pub fn new() -> Self {
-        Self {
-            most_output: Some(0),
-            cost: Some(Money::ZERO),
-            most_cost: Some(Money::ZERO),
-            ..Self::default()
+    /// Adds one node.
+    pub fn add(&mut self, node: usize, outlook: &Outlook) {
+        match outlook {
+            Outlook::Hit | Outlook::Twin => self.hits += 1,
+            Outlook::CutOff(_) => self.failed += 1,
+            Outlook::Skipped => self.skipped += 1,
+            Outlook::Call(_, reason) => {
+                self.calls += 1;
+                let nodes = self.reasons.entry(reason.summary()).or_default();
+                *nodes.entry(node).or_default() += 1;
+            }
+            Outlook::Depends(_) => self.depends += 1,
         }
     }
-
-    /// Adds one node.
-    pub fn add(&mut self, outlook: &Outlook, price: Option<&Price>) {
-        let estimate = match outlook {
-            Outlook::Hit | Outlook::Twin => {
-                self.hits += 1;
-                return;
-            }
-            Outlook::CutOff(_) => {
-                self.failed += 1;
-                return;
-            }
-            Outlook::Skipped => {
-                self.skipped += 1;
-                return;
-            }
-            Outlook::Call(estimate, reason) => {
-                self.calls += 1;
-                *self.reasons.entry(reason.summary()).or_default() += 1;
-                estimate
-            }
-            Outlook::Depends(estimate) => {
-                self.depends += 1;
-                estimate
-            }
-        };
-        let cost = |output: u64| {
-            price.map(|price| {
-                price.cost(&Usage {
-                    input: estimate.input,
-                    output,
-                    ..Usage::default()
-                })
-            })
-        };
-        let sum = |a: Option<Money>, b: Option<Money>| a.zip(b).map(|(a, b)| a + b);
-        self.input += estimate.input;
-        self.output += estimate.output;
-        self.most_output = self.most_output.zip(estimate.most_output).map(|(a, b)| a + b);
-        self.cost = sum(self.cost, cost(estimate.output));
-        self.most_cost = sum(self.most_cost, estimate.most_output.and_then(cost));
-    }
-}
-
-/// What bounds the time of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Binding {
-    /// `requests_per_minute`.
-    Requests,
-    /// `tokens_per_minute`.
-    Tokens,
-    /// Calls in flight and how long one takes.
-    Concurrency,
-}
-
-/// How long all calls take, and what binds.
-pub fn duration(
-    totals: &Totals,
-    requests_per_minute: Option<u32>,
-    tokens_per_minute: Option<u32>,
-    concurrency: usize,
-    latency: Duration,
-) -> (Duration, Binding) {
-    let calls = (totals.calls + totals.depends) as f64;
-    let tokens = (totals.input + totals.output) as f64;
-    let minutes = |amount: f64, rate: Option<u32>| rate.map_or(0.0, |rate| amount / f64::from(rate) * 60.0);
-    // A node waits for those that it needs, however many slots are free.
-    let in_a_row = if totals.depends > 0 {
-        2.0
-    } else {
-        1.0_f64.min(calls)
-    };
-    let waves = (calls / concurrency as f64).ceil().max(in_a_row) * latency.as_secs_f64();
-    let bounds = [
-        (waves, Binding::Concurrency),
-        (minutes(calls, requests_per_minute), Binding::Requests),
-        (minutes(tokens, tokens_per_minute), Binding::Tokens),
-    ];
-    let (seconds, binding) = bounds
-        .into_iter()
-        .fold((0.0, Binding::Concurrency), |longest, bound| {
-            if bound.0 > longest.0 { bound } else { longest }
-        });
-    (Duration::from_secs_f64(seconds), binding)
 }
 
 #[cfg(test)]

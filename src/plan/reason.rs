@@ -9,6 +9,14 @@ use crate::call::{Cut, Rejection};
 pub enum Reason {
     /// This request was never answered.
     New,
+    /// Another request was sent for the node before: what differs.
+    Changed(Vec<String>),
+    /// This request was sent and no answer came: why.
+    Unanswered(String),
+    /// Another request was sent before, and cannot be shown: why.
+    Lost(String),
+    /// Something was sent for the node before; nobody has looked at what differs.
+    Unexplained,
     /// `--refresh` asks for another answer.
     Refreshed,
     /// The stored answer cannot be read, and why.
@@ -36,6 +44,10 @@ impl Reason {
     pub fn kind(&self) -> &'static str {
         match self {
             Reason::New => "new",
+            Reason::Changed(_) => "changed",
+            Reason::Unanswered(_) => "unanswered",
+            Reason::Lost(_) => "lost",
+            Reason::Unexplained => "unexplained",
             Reason::Refreshed => "refreshed",
             Reason::Damaged(_) => "damaged",
             Reason::Rejected(_) => "rejected",
@@ -44,10 +56,19 @@ impl Reason {
         }
     }
 
+    /// Where the answer was cut off, in tokens: the next one is longer than that.
+    pub(super) fn cut_off_at(&self) -> Option<u64> {
+        match self {
+            Reason::CutOff { cut, .. } => Some(cut.usage.output),
+            _ => None,
+        }
+    }
+
     /// The words under which many are counted together: without what differs from one to the next.
     pub fn summary(&self) -> String {
         match self {
             Reason::Damaged(_) => "damaged records".to_owned(),
+            Reason::Unanswered(_) => "sent before, no answer came".to_owned(),
             Reason::TooLong { limit, .. } => format!("stored answers longer than the limit; {}", now(*limit)),
             other => other.to_string(),
         }
@@ -58,6 +79,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::New => f.write_str("new"),
+            Reason::Changed(changes) => f.write_str(&changes.join("; ")),
+            Reason::Unanswered(cause) => write!(f, "sent before, no answer came: {cause}"),
+            Reason::Lost(why) => write!(f, "another request was sent last; {why}"),
+            Reason::Unexplained => f.write_str("another request than before"),
             Reason::Refreshed => f.write_str("asked for by `--refresh`"),
             Reason::Damaged(reason) => write!(f, "stored answer is damaged ({reason})"),
             Reason::Rejected(rejection) => write!(f, "rejected last time: {rejection}"),

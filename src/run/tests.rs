@@ -2,6 +2,7 @@
 //! seeded world of latencies, faults, outages, rate limits, stops and crashes. What must never
 //! happen is checked over everything that was sent and told.
 
+mod foreseen;
 mod money;
 mod wall;
 

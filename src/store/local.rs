@@ -215,6 +215,21 @@ impl LocalStore {
         }
     }
 
+    /// Up to so many of the answers that may be served, picked by chance and always the same: those
+    /// whose keys, which are hashes, come first. Damaged ones are left out, and those that were
+    /// stored in the last moments.
+    ///
+    /// # Errors
+    /// If the store does not work.
+    pub fn sample(&self, most: usize) -> Result<Vec<Record>, StoreError> {
+        let values = self.view.trees.page(Shelf::Answers, None, most)?;
+        let read = |(key, value): &(Vec<u8>, Value)| {
+            let key: [u8; 32] = key.as_slice().try_into().ok()?;
+            answer(value, &Key::from(key)).ok().map(|(_, record)| record)
+        };
+        Ok(values.iter().filter_map(read).collect())
+    }
+
     /// The number of the entry that was stored last as the answer to a request, if there is one
     /// that can be read.
     ///

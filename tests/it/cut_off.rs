@@ -119,15 +119,17 @@ fn people_read_what_was_cut_off_and_what_helps() {
     ");
     let plan = project.run(&["plan", "-v", "--max", "1"]).code(0);
     insta::assert_snapshot!(about_limits(&plan.stdout), @r"
+    cut off   1 node, which is not called again at this limit, and 1 skipped; raise
+              `max_output_tokens`, or `--refresh` it
     failed   p00/chunk-1  answer cut off at `max_output_tokens` = 20
     skipped  p00/combine  needs one that fails
-    cut off   1 node, which is not called again at this limit, and 1 skipped; raise `max_output_tokens`, or `--refresh` it
     ");
     raised(&project, 20, 50);
     let plan = project.run(&["plan", "-v"]).code(0);
     insta::assert_snapshot!(about_limits(&plan.stdout), @r"
+    because   1 chunk-1: cut off at 20 tokens; the limit is now 50
+    rests on  1 earlier answer; none of chunk-1, combine: as long as the limit
     call     p00/chunk-1  about 71 tokens, cut off at 20 tokens; the limit is now 50
-    because   1 cut off at 20 tokens; the limit is now 50
     ");
 }
 

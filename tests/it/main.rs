@@ -17,6 +17,7 @@ mod layers;
 mod main_job;
 mod night;
 mod outputs;
+mod plan;
 mod project;
 mod prompt_cache;
 mod refused;

@@ -1,0 +1,118 @@
+//! The plan as `--json` prints it (`docs/json.md`).
+
+use serde_json::{Value, json};
+
+use crate::call::{Money, Rejection};
+use crate::cli::plan::Foreseen;
+use crate::cli::plan::time::LatencyFrom;
+use crate::cli::print::outln;
+use crate::cli::project::Loaded;
+use crate::cli::provider;
+use crate::events::Failure;
+use crate::names::PersonaId;
+use crate::plan::{Outlook, Range};
+
+/// The nodes of one persona, or that it would fail.
+pub fn persona(project: &Loaded, persona: &PersonaId, outlooks: &Result<Vec<Outlook>, Failure>) {
+    match outlooks {
+        Ok(outlooks) => {
+            for (node, outlook) in outlooks.iter().enumerate() {
+                say(persona, project.graph.id(node).as_str(), outlook);
+            }
+        }
+        Err(failure) => {
+            let error = json!({ "kind": failure.kind, "message": failure.message, "http_status": null });
+            outln!(
+                "{}",
+                json!({ "event": "persona_planned", "persona": persona, "status": "failed", "error": error })
+            );
+        }
+    }
+}
+
+fn say(persona: &PersonaId, node: &str, outlook: &Outlook) {
+    let (status, estimate, reason) = match outlook {
+        Outlook::Hit | Outlook::Twin => ("cached", None, None),
+        Outlook::Call(estimate, reason) => ("call", Some(estimate), Some(reason)),
+        Outlook::Depends(estimate) => ("depends", Some(estimate), None),
+        Outlook::CutOff(_) => ("failed", None, None),
+        Outlook::Skipped => ("skipped", None, None),
+    };
+    let tokens =
+        estimate.map(|e| json!({ "input": e.input, "output": e.output, "most_output": e.most_output }));
+    let reason = reason.map(|reason| json!({ "kind": reason.kind(), "message": reason.to_string() }));
+    let error = match outlook {
+        Outlook::CutOff(cut) => json!({
+            "kind": Rejection::Truncated.as_str(), "message": cut.to_string(), "http_status": null
+        }),
+        _ => Value::Null,
+    };
+    outln!(
+        "{}",
+        json!({
+            "event": "node_planned", "persona": persona, "node": node, "status": status,
+            "tokens": tokens, "reason": reason, "error": error,
+        })
+    );
+}
+
+/// The last line.
+pub fn totals(foreseen: &Foreseen<'_>) {
+    let (totals, forecast, time) = (&foreseen.counted.totals, &foreseen.forecast, &foreseen.time);
+    let usd = |money: Option<Money>| money.map(Money::usd);
+    let cost = forecast.cost;
+    let id = |node: &usize| foreseen.project.graph.id(*node);
+    let whole = |figure: f64| figure.is_finite().then(|| figure.round() as u64);
+    let range = |range: Range| json!({ "low": whole(range.low), "high": whole(range.high) });
+    outln!(
+        "{}",
+        json!({
+            "event": "plan_finished",
+            "personas": {
+                "total": foreseen.counted.personas,
+                "to_do": foreseen.counted.to_do,
+                "failed": foreseen.counted.failed,
+            },
+            "nodes": {
+                "cached": totals.hits, "call": totals.calls, "depends": totals.depends,
+                "failed": totals.failed, "skipped": totals.skipped,
+            },
+            "tokens": {
+                "input": whole(forecast.input.likely),
+                "cached_input": whole(forecast.cached),
+                "output": whole(forecast.output.likely),
+                "most_output": forecast.most_output,
+                "input_range": range(forecast.input),
+                "output_range": range(forecast.output),
+            },
+            "cost_usd": usd(cost.map(|cost| cost.likely)),
+            "low_cost_usd": usd(cost.map(|cost| cost.low)),
+            "high_cost_usd": usd(cost.and_then(|cost| cost.high)),
+            "most_cost_usd": usd(forecast.most_cost),
+            "seconds": time.likely.as_secs_f64(),
+            "low_seconds": time.low.as_secs_f64(),
+            "high_seconds": time.high.as_secs_f64(),
+            "ends_at": time.ends(time.likely).map(|at| at.timestamp().to_string()),
+            "bound_by": time.binding.as_str(),
+            "passes_budget": foreseen.over.as_ref().map(|over| json!({
+                "limit": over.limit.name,
+                "budget_usd": over.limit.amount.usd(),
+                "left_usd": over.limit.left().usd(),
+                "after_calls": over.calls,
+                "likely": over.likely,
+            })),
+            "rests_on": {
+                "answers": forecast.basis.answers,
+                "nodes_without_answers": forecast.basis.unknown.iter().map(id).collect::<Vec<_>>(),
+                "nodes_of_other_models": forecast.basis.other_model.iter().map(id).collect::<Vec<_>>(),
+                "input": if forecast.basis.counted { "server_counts" } else { "characters" },
+                "latency": match time.latency {
+                    LatencyFrom::Answers => "answers",
+                    LatencyFrom::Simulator => "simulator",
+                    LatencyFrom::Nothing => "guess",
+                },
+            },
+            "simulated": provider::is_simulated(&foreseen.project.config.provider),
+        })
+    );
+}

@@ -1,0 +1,371 @@
+//! The plan as people read it: totals first, names after them.
+
+use std::time::Duration;
+
+use jiff::ZonedDateTime;
+
+use crate::cli::plan::Foreseen;
+use crate::cli::plan::time::{LatencyFrom, Timing};
+use crate::cli::print::outln;
+use crate::cli::project::Loaded;
+use crate::cli::provider;
+use crate::config::ProviderKind;
+use crate::events::Failure;
+use crate::names::PersonaId;
+use crate::plan::{Binding, Estimate, Outlook, Reason, Totals};
+use crate::printable::one_line;
+use crate::report::figures::{count, dollars, duration as words, number};
+
+/// How wide a line may be.
+const WIDTH: usize = 80;
+/// Where what is said begins; before it stands what it is about.
+const INDENT: usize = 10;
+/// So many nodes are named for one reason.
+const NAMED: usize = 3;
+
+/// A persona that cannot be worked on.
+pub fn failure(persona: &PersonaId, failure: &Failure) {
+    outln!("✗ {}  {}", one_line(persona.as_str()), one_line(&failure.message));
+}
+
+/// Everything in figures.
+pub fn totals(foreseen: &Foreseen<'_>, verbose: bool) {
+    let (counted, totals) = (&foreseen.counted, &foreseen.counted.totals);
+    line(
+        "personas",
+        &format!(
+            "{} of {} have something to do",
+            number(counted.to_do as u64),
+            number(counted.personas as u64)
+        ),
+    );
+    line(
+        "nodes",
+        &format!(
+            "{} cached, {} to call, {} that depend on their answers",
+            number(totals.hits as u64),
+            number(totals.calls as u64),
+            number(totals.depends as u64)
+        ),
+    );
+    if counted.failed > 0 {
+        let failed = count(counted.failed as u64, "persona");
+        line(
+            "failed",
+            &format!("{failed} cannot be read or rendered: see `septet check`"),
+        );
+    }
+    cut_off(totals);
+    if totals.calls + totals.depends == 0 {
+        return outln!("nothing to call");
+    }
+    for (at, reason) in reasons(foreseen.project, totals).iter().enumerate() {
+        line(if at == 0 { "because" } else { "" }, reason);
+    }
+    calls(totals);
+    line("tokens", &tokens(foreseen));
+    line("cost", &cost(foreseen));
+    if let Some(over) = &foreseen.over {
+        line("budget", &over.to_string());
+    }
+    time(&foreseen.time);
+    line("rests on", &basis(foreseen));
+    if !verbose {
+        outln!("\n`septet plan -v` names the nodes, `septet run` does it");
+    }
+}
+
+fn calls(totals: &Totals) {
+    let (calls, all) = (totals.calls as u64, (totals.calls + totals.depends) as u64);
+    match calls == all {
+        true => line("calls", &number(calls)),
+        false => line("calls", &format!("{} to {}", number(calls), number(all))),
+    }
+}
+
+fn tokens(foreseen: &Foreseen<'_>) -> String {
+    let forecast = &foreseen.forecast;
+    let whole = |figure: f64| number(figure.round() as u64);
+    let cached = match forecast.cached.round() as u64 {
+        0 => String::new(),
+        cached => format!(" ({} of it cached)", number(cached)),
+    };
+    let input = format!("{} input{cached}", whole(forecast.input.likely));
+    if is_a_limit(foreseen) {
+        return match forecast.most_output {
+            Some(most) => format!("at most {input}, {} output", number(most)),
+            None => format!("about {input}, output without a limit"),
+        };
+    }
+    let output = whole(forecast.output.likely);
+    let low = whole(forecast.input.low + forecast.output.low);
+    match forecast.input.high + forecast.output.high {
+        high if high.is_finite() => {
+            format!("about {input}, {output} output; {low} to {} in all", whole(high))
+        }
+        _ => format!("about {input}, {output} output; at least {low} in all"),
+    }
+}
+
+/// True where nothing but `max_output_tokens` tells how long answers are.
+fn is_a_limit(foreseen: &Foreseen<'_>) -> bool {
+    foreseen.forecast.basis.answers == 0
+}
+
+fn cost(foreseen: &Foreseen<'_>) -> String {
+    let forecast = &foreseen.forecast;
+    let simulated = match provider::is_simulated(&foreseen.project.config.provider) {
+        true => " (simulated)",
+        false => "",
+    };
+    let Some(cost) = forecast.cost else {
+        return format!("unknown: no price for {}", unpriced(foreseen));
+    };
+    let most = forecast.most_cost.map(|most| dollars(Some(most)));
+    if is_a_limit(foreseen) {
+        return match most {
+            Some(most) => format!("at most {most}{simulated}"),
+            None => "without a limit".to_owned(),
+        };
+    }
+    let (low, likely) = (dollars(Some(cost.low)), dollars(Some(cost.likely)));
+    let range = match cost.high {
+        Some(high) => format!("{low} to {}", dollars(Some(high))),
+        None => format!("at least {low}"),
+    };
+    let most = most.map_or_else(|| "no limit to it".to_owned(), |most| format!("at most {most}"));
+    format!("about {likely}; {range}, {most}{simulated}")
+}
+
+/// The models that have no price, as `[prices]` wants to have them.
+fn unpriced(foreseen: &Foreseen<'_>) -> String {
+    let config = &foreseen.project.config;
+    let mut names: Vec<String> = config
+        .nodes
+        .iter()
+        .filter(|node| !config.prices.contains_key(&*node.model.name))
+        .map(|node| format!("`{}`", one_line(&node.model.name)))
+        .collect();
+    names.sort();
+    names.dedup();
+    names.join(", ")
+}
+
+fn time(time: &Timing) {
+    let bound = match time.binding {
+        Binding::Requests => "bound by requests per minute",
+        Binding::Tokens => "bound by tokens per minute",
+        Binding::Concurrency => "bound by calls in flight",
+        Binding::Needs => "bound by calls that wait for others",
+    };
+    let range = match (words(time.low), words(time.high)) {
+        (low, high) if low == high => String::new(),
+        (low, high) => format!("; {low} to {high}"),
+    };
+    line("time", &format!("about {}{range}, {bound}", words(time.likely)));
+    let (likely, latest) = (clock(time, time.likely), clock(time, time.high));
+    let latest = match likely == latest {
+        true => String::new(),
+        false => format!(", {latest} at the latest"),
+    };
+    line("ends", &format!("at {likely}{latest}, if it started now"));
+}
+
+/// The local time after so long: with seconds where they tell something, with the day where it is
+/// not this one.
+fn clock(time: &Timing, took: Duration) -> String {
+    let Some(at) = time.ends(took) else {
+        return "no time that a calendar has".to_owned();
+    };
+    moment(time.now(), &at, took)
+}
+
+fn moment(now: &ZonedDateTime, at: &ZonedDateTime, took: Duration) -> String {
+    let time = match took < Duration::from_secs(120) {
+        true => at.strftime("%H:%M:%S").to_string(),
+        false => at.strftime("%H:%M").to_string(),
+    };
+    let days = now.date().until(at.date()).map_or(0, |span| span.get_days());
+    match days {
+        0 => time,
+        1..=6 => format!("{} {time}", at.strftime("%A")),
+        _ => format!("{} {time}", at.strftime("%Y-%m-%d")),
+    }
+}
+
+/// What the figures rest on.
+fn basis(foreseen: &Foreseen<'_>) -> String {
+    let (basis, project) = (&foreseen.forecast.basis, foreseen.project);
+    let named = |nodes: &[usize]| {
+        let names: Vec<&str> = nodes
+            .iter()
+            .take(NAMED)
+            .map(|&node| project.graph.id(node).as_str())
+            .collect();
+        match nodes.len().checked_sub(NAMED).filter(|others| *others > 0) {
+            Some(others) => one_line(&format!("{} and {others} others", names.join(", "))),
+            None => one_line(&names.join(", ")),
+        }
+    };
+    let mut parts = Vec::new();
+    match basis.answers {
+        0 => parts.push("no earlier answers: each is taken to be as long as its limit allows".to_owned()),
+        answers => parts.push(count(answers, "earlier answer")),
+    }
+    if basis.answers > 0 && !basis.unknown.is_empty() {
+        let nodes = named(&basis.unknown);
+        parts.push(format!("none of {nodes}: as long as the limit allows"));
+    }
+    if !basis.other_model.is_empty() {
+        parts.push(format!("of another model for {}", named(&basis.other_model)));
+    }
+    if !basis.counted {
+        parts.push("a token for 4 characters of input".to_owned());
+    }
+    let call = words(foreseen.time.call);
+    parts.push(match foreseen.time.latency {
+        LatencyFrom::Answers => format!("{call} a call as before"),
+        LatencyFrom::Simulator => format!("{call} a call (`simulator.latency`)"),
+        LatencyFrom::Nothing => format!("{call} a call, which is a guess"),
+    });
+    if has_cache_price(foreseen) && foreseen.forecast.cached == 0.0 {
+        parts.push("nothing read from the provider's cache".to_owned());
+    }
+    parts.join("; ")
+}
+
+fn has_cache_price(foreseen: &Foreseen<'_>) -> bool {
+    let config = &foreseen.project.config;
+    !matches!(config.provider.kind, ProviderKind::Simulator(_))
+        && config
+            .prices
+            .values()
+            .any(|price| price.cached_input < price.input)
+}
+
+/// Nodes that fail at once, and those that need them.
+fn cut_off(totals: &Totals) {
+    let Totals { failed, skipped, .. } = *totals;
+    if failed == 0 {
+        return;
+    }
+    let (are, them) = if failed == 1 {
+        ("is", "it")
+    } else {
+        ("are", "them")
+    };
+    line(
+        "cut off",
+        &format!(
+            "{}, which {are} not called again at this limit, and {} skipped; raise \
+             `max_output_tokens`, or `--refresh` {them}",
+            count(failed as u64, "node"),
+            number(skipped as u64),
+        ),
+    );
+}
+
+/// Why there are calls, unless all of them are simply new.
+fn reasons(project: &Loaded, totals: &Totals) -> Vec<String> {
+    let new = Reason::New.summary();
+    if totals.reasons.keys().all(|reason| *reason == new) {
+        return Vec::new();
+    }
+    let of_reason = |(reason, nodes): (&String, &std::collections::BTreeMap<usize, usize>)| {
+        let reason = one_line(reason);
+        if nodes.len() > NAMED || *reason == new {
+            let calls: usize = nodes.values().sum();
+            return vec![format!("{} {reason}", number(calls as u64))];
+        }
+        let of_node = |(node, calls): (&usize, &usize)| {
+            let id = project.graph.id(*node).as_str();
+            format!("{} {}: {reason}", number(*calls as u64), one_line(id))
+        };
+        nodes.iter().map(of_node).collect()
+    };
+    totals.reasons.iter().flat_map(of_reason).collect()
+}
+
+/// What is to be done of one persona.
+pub fn persona(project: &Loaded, persona: &PersonaId, outlooks: &[Outlook]) {
+    for (node, outlook) in outlooks.iter().enumerate() {
+        let (status, about) = match outlook {
+            Outlook::Hit | Outlook::Twin => continue,
+            Outlook::Call(estimate, Reason::New) => ("call", about(estimate)),
+            Outlook::Call(estimate, reason) => ("call", format!("{}, {reason}", about(estimate))),
+            Outlook::Depends(estimate) => ("depends", about(estimate)),
+            Outlook::CutOff(cut) => ("failed", cut.to_string()),
+            Outlook::Skipped => ("skipped", "needs one that fails".to_owned()),
+        };
+        outln!(
+            "{status:<8} {}/{}  {}",
+            one_line(persona.as_str()),
+            one_line(project.graph.id(node).as_str()),
+            one_line(&about)
+        );
+    }
+}
+
+fn about(estimate: &Estimate) -> String {
+    format!("about {} tokens", number(estimate.input + estimate.output))
+}
+
+/// Prints a line, broken between words where it is too long.
+fn line(label: &str, text: &str) {
+    let mut rest = text;
+    let mut label = label;
+    loop {
+        let part = &rest[..end_of_line(rest)];
+        outln!("{label:<INDENT$}{part}");
+        rest = rest[part.len()..].trim_start();
+        label = "";
+        if rest.is_empty() {
+            return;
+        }
+    }
+}
+
+/// Where a text is broken so that it fits into what is left of a line.
+fn end_of_line(text: &str) -> usize {
+    let room = WIDTH - INDENT;
+    let width = console::measure_text_width;
+    if width(text) <= room {
+        return text.len();
+    }
+    let breaks = text.match_indices(' ').map(|(at, _)| at);
+    let fits = breaks.clone().take_while(|&at| width(&text[..at]) <= room).last();
+    fits.or(breaks.into_iter().next()).unwrap_or(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_broken_between_words() {
+        let text = "word ".repeat(20);
+        let first = end_of_line(&text);
+        assert_eq!(&text[first..=first], " ");
+        assert!(first <= WIDTH - INDENT && first > 60);
+        let word = "w".repeat(90);
+        assert_eq!(end_of_line(&word), 90);
+        assert_eq!(end_of_line(&format!("{word} x")), 90);
+    }
+
+    #[test]
+    fn the_end_is_told_as_a_clock_shows_it() {
+        let now: ZonedDateTime = "2026-11-26T23:10:05[UTC]".parse().unwrap();
+        let cases = [
+            (30, "23:10:35"),
+            (600, "23:20"),
+            (3_600, "Friday 00:10"),
+            (3 * 86_400, "Sunday 23:10"),
+            (9 * 86_400, "2026-12-05 23:10"),
+        ];
+        for (seconds, expected) in cases {
+            let took = Duration::from_secs(seconds);
+            let at = now.checked_add(took).unwrap();
+            assert_eq!(moment(&now, &at, took), expected);
+        }
+    }
+}

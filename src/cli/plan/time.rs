@@ -1,0 +1,175 @@
+//! How long it would take and when it would end: a rehearsal on the limits and the latencies that
+//! are known.
+
+use std::time::Duration;
+
+use jiff::ZonedDateTime;
+
+use crate::call::prompt_cache;
+use crate::cli::project::Loaded;
+use crate::cli::provider;
+use crate::config::{Limits, ProviderKind};
+use crate::plan::{Binding, Bounds, Call, Forecast, Part, Planner, Range, Shared, Totals};
+use crate::run::{Rehearsal, Rehearsed, RehearsedPrefix};
+use crate::schedule::Settings;
+
+/// What one call is taken to last where nothing is known of it, in seconds.
+const UNKNOWN_SECONDS: Range = Range {
+    low: 2.0,
+    likely: 10.0,
+    high: 40.0,
+};
+
+/// What an answer is taken to need where nothing bounds it.
+const UNKNOWN_OUTPUT: f64 = 1_024.0;
+
+/// From the start of a run to its end.
+pub struct Timing {
+    pub low: Duration,
+    pub likely: Duration,
+    pub high: Duration,
+    /// What sets the time.
+    pub binding: Binding,
+    /// Of one call, on the average.
+    pub call: Duration,
+    pub latency: LatencyFrom,
+    /// Now.
+    now: ZonedDateTime,
+}
+
+/// What the time of a call rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LatencyFrom {
+    /// Earlier answers.
+    Answers,
+    /// `simulator.latency`.
+    Simulator,
+    /// Nothing.
+    Nothing,
+}
+
+impl Timing {
+    /// When it would end, started now.
+    pub fn ends(&self, took: Duration) -> Option<ZonedDateTime> {
+        self.now.checked_add(took).ok()
+    }
+
+    /// Now, in local time.
+    pub fn now(&self) -> &ZonedDateTime {
+        &self.now
+    }
+}
+
+/// Rehearses what is planned.
+pub fn timing(
+    project: &Loaded,
+    limits: &Limits,
+    planner: &Planner<'_>,
+    totals: &Totals,
+    forecast: &Forecast,
+) -> Timing {
+    let calls = planner.calls();
+    let rehearsal = |which: fn(Range) -> f64, perhaps: bool| {
+        let nodes = calls.iter().enumerate();
+        let nodes = nodes.map(|(node, call)| rehearsed(project, node, call, which));
+        let shape = |(parts, count): (&[Part], u64)| {
+            let called = |part: &Part| *part == Part::Call || (perhaps && *part == Part::Perhaps);
+            (parts.iter().map(called).collect(), count)
+        };
+        Rehearsal {
+            graph: project.graph.clone(),
+            settings: Settings {
+                concurrency: limits.concurrency,
+                retry: project.config.retry.clone(),
+                fail_fast: false,
+            },
+            requests_per_minute: limits.requests_per_minute,
+            tokens_per_minute: limits.tokens_per_minute,
+            reserves_output_cap: provider::reserves_output_cap(&project.config.provider),
+            nodes: nodes.collect(),
+            personas: planner.shapes().map(shape).collect(),
+        }
+    };
+    // What depends may turn out to be there only where it was there before.
+    let known = forecast.basis.unknown.is_empty();
+    let low = rehearsal(|range| range.low, !known).duration();
+    let middle = rehearsal(|range| range.likely, true);
+    let likely = middle.duration();
+    let high = rehearsal(|range| range.high, true).duration();
+    let seen = calls.iter().filter(|call| call.seconds.is_some()).count();
+    let sum = |of: fn(&Rehearsed) -> f64| -> f64 {
+        let all = middle.personas.iter().flat_map(|(called, count)| {
+            let nodes = called.iter().zip(&middle.nodes).filter(|(called, _)| **called);
+            nodes.map(move |(_, node)| of(node) * *count as f64)
+        });
+        all.sum()
+    };
+    let count = (totals.calls + totals.depends) as f64;
+    let bounds = Bounds {
+        calls: count,
+        tokens: sum(|node| node.input + node.output),
+        seconds: sum(|node| node.seconds),
+        requests_per_minute: limits.requests_per_minute,
+        tokens_per_minute: limits.tokens_per_minute,
+        concurrency: limits.concurrency,
+    };
+    Timing {
+        low: low.min(likely),
+        likely,
+        high: high.max(likely),
+        binding: bounds.binding(likely),
+        call: Duration::from_secs_f64(if count > 0.0 { bounds.seconds / count } else { 0.0 }),
+        latency: match (seen, &project.config.provider.kind) {
+            (0, ProviderKind::Simulator(_)) => LatencyFrom::Simulator,
+            (0, _) => LatencyFrom::Nothing,
+            _ => LatencyFrom::Answers,
+        },
+        now: ZonedDateTime::now(),
+    }
+}
+
+/// The prefix of a node, if a run would let its calls wait for the first that has it.
+fn prefix(project: &Loaded, node: usize, shared: Shared) -> Option<RehearsedPrefix> {
+    let config = &project.config;
+    config
+        .schedule
+        .prefix
+        .shares(shared.tokens)
+        .then(|| RehearsedPrefix {
+            group: shared.group,
+            of_all: shared.of_all,
+            lifetime: prompt_cache::lifetime(&config.nodes[node].model.name),
+        })
+}
+
+fn rehearsed(project: &Loaded, node: usize, call: &Call, which: fn(Range) -> f64) -> Rehearsed {
+    let (seconds, stray) = match (call.seconds, &project.config.provider.kind) {
+        (Some(seen), _) => seen,
+        (None, ProviderKind::Simulator(model)) => {
+            let seconds = Range::exactly(model.latency.as_secs_f64());
+            // Evenly to both sides, as far as the jitter goes.
+            (seconds, seconds.likely * model.jitter / 3.0_f64.sqrt())
+        }
+        (None, ProviderKind::OpenAi { .. }) => (UNKNOWN_SECONDS, 0.0),
+    };
+    let bounded = |output: f64| {
+        if output.is_finite() {
+            output
+        } else {
+            UNKNOWN_OUTPUT
+        }
+    };
+    Rehearsed {
+        input: call.input,
+        output: bounded(which(call.output)),
+        // A run's first reservations rest on earlier answers too.
+        first_output: match call.cap {
+            Some(cap) if call.seconds.is_none() => cap as f64,
+            _ => bounded(call.output.likely),
+        },
+        cap: call.cap.map(|cap| cap as f64),
+        seconds: which(seconds),
+        stray,
+        prefix: call.shared.and_then(|shared| prefix(project, node, shared)),
+    }
+}

@@ -1,0 +1,428 @@
+//! What earlier answers say of those to come: how long a node's answers are, how many tokens the
+//! server counts for our characters, how long a call takes. It does not know where they are kept.
+
+use std::time::Duration;
+
+use crate::call::Usage;
+
+/// What an answer is thought to need when nothing is known and no limit is set.
+pub(super) const UNKNOWN_OUTPUT: f64 = 1_024.0;
+
+/// Answers to present requests that outweigh what other requests of the node got.
+const ENOUGH: f64 = 8.0;
+
+/// How far the mean of a few answers may be off, as a share of it, before their own spread tells.
+const PRIOR: f64 = 0.3;
+
+/// How far a mean may move from one day, or from one wording of a prompt, to the next.
+const DRIFT: f64 = 0.1;
+
+/// How far our count of the input may be off where the server's was never seen: English has some
+/// five characters a token, German some four, Greek or Thai two.
+const UNSEEN_RATIO: f64 = 0.25;
+/// And where it was.
+const SEEN_RATIO: f64 = 0.03;
+
+/// An answer, as far as the next one is foreseen from it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answered {
+    /// Tokens as the server counted them.
+    pub usage: Usage,
+    /// Input tokens as they were estimated before the call; `None`: not known.
+    pub estimated: Option<u64>,
+    /// How long the call took.
+    pub latency: Duration,
+}
+
+/// A figure that is not known yet: the least, what is likely, the most.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Range {
+    /// The least that is to be expected.
+    pub low: f64,
+    /// What is likely.
+    pub likely: f64,
+    /// The most that is to be expected.
+    pub high: f64,
+}
+
+/// What is known of the answers of all nodes.
+#[derive(Clone, Debug)]
+pub struct History {
+    nodes: Vec<Node>,
+}
+
+/// What is known of one node.
+#[derive(Clone, Debug, Default)]
+struct Node {
+    /// Answers to requests as they are now.
+    present: Seen,
+    /// Answers to any request of the node.
+    past: Seen,
+    /// True once one in `past` came from the node's present model.
+    same_model: bool,
+}
+
+/// Answers added up.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    output: Spread,
+    /// Output without reasoning: what the nodes that need it read.
+    visible: Spread,
+    seconds: Spread,
+    input: f64,
+    cached: f64,
+    written: f64,
+    /// Server's and our own tokens of those inputs where both are known.
+    counted: f64,
+    estimated: f64,
+}
+
+/// Mean and spread of a figure, without keeping what was added.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Spread {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl History {
+    /// Nothing is known of so many nodes.
+    pub fn new(nodes: usize) -> Self {
+        Self {
+            nodes: vec![Node::default(); nodes],
+        }
+    }
+
+    /// Takes in the answer that a node's present request has.
+    pub fn present(&mut self, node: usize, answered: &Answered) {
+        self.nodes[node].present.add(answered);
+    }
+
+    /// Takes in any answer that a node had. What another model said counts only as long as
+    /// nothing of the present one is known.
+    pub fn past(&mut self, node: usize, answered: &Answered, same_model: bool) {
+        let node = &mut self.nodes[node];
+        if node.same_model && !same_model {
+            return;
+        }
+        if same_model && !node.same_model {
+            node.past = Seen::default();
+            node.same_model = true;
+        }
+        node.past.add(answered);
+    }
+
+    /// How many answers are known of a node.
+    pub fn answers(&self, node: usize) -> u64 {
+        let node = &self.nodes[node];
+        node.past.output.count.max(node.present.output.count) as u64
+    }
+
+    /// True if what is known of a node is only what other models said.
+    pub fn is_of_another_model(&self, node: usize) -> bool {
+        let node = &self.nodes[node];
+        node.present.output.count == 0.0 && node.past.output.count > 0.0 && !node.same_model
+    }
+
+    /// Output tokens of each of `calls` answers of a node, on the average; `cap` is its limit.
+    pub(super) fn output(&self, node: usize, calls: u64, cap: Option<u64>) -> Range {
+        let cap = cap.map(|cap| cap as f64);
+        let seen = self.nodes[node].best(|seen| seen.output);
+        match seen.range(calls) {
+            Some(range) => range.at_most(cap.unwrap_or(f64::INFINITY)),
+            None => Range {
+                low: 0.0,
+                likely: cap.unwrap_or(UNKNOWN_OUTPUT),
+                high: cap.unwrap_or(f64::INFINITY),
+            },
+        }
+    }
+
+    /// Tokens that an answer of a node puts into the prompts of those that need it.
+    pub(super) fn visible(&self, node: usize, calls: u64, cap: Option<u64>) -> Range {
+        let seen = self.nodes[node].best(|seen| seen.visible);
+        match seen.range(calls) {
+            Some(range) => range.at_most(cap.map_or(f64::INFINITY, |cap| cap as f64)),
+            None => self.output(node, calls, cap),
+        }
+    }
+
+    /// Tokens that the server counts for each one of our own count of a node's input.
+    pub(super) fn ratio(&self, node: usize) -> Range {
+        let all = || {
+            let sums = self.nodes.iter().map(Node::counted);
+            sums.fold((0.0, 0.0), |sum, (counted, estimated)| {
+                (sum.0 + counted, sum.1 + estimated)
+            })
+        };
+        let own = self.nodes[node].counted();
+        let (counted, estimated) = if own.1 > 0.0 { own } else { all() };
+        if estimated == 0.0 {
+            return Range::around(1.0, UNSEEN_RATIO);
+        }
+        Range::around(counted / estimated, SEEN_RATIO)
+    }
+
+    /// True if the server's count of any input is known.
+    pub fn has_counts(&self) -> bool {
+        self.nodes.iter().any(|node| node.counted().1 > 0.0)
+    }
+
+    /// The shares of a node's input that were read from and written to the provider's cache.
+    pub(super) fn cache_shares(&self, node: usize) -> (f64, f64) {
+        let node = &self.nodes[node];
+        let seen = if node.present.output.count >= ENOUGH || node.past.input == 0.0 {
+            &node.present
+        } else {
+            &node.past
+        };
+        match seen.input {
+            0.0 => (0.0, 0.0),
+            input => (seen.cached / input, seen.written / input),
+        }
+    }
+
+    /// Seconds that each of `calls` calls of a node takes, on the average, and how far one strays
+    /// from that; `None`: not known.
+    pub(super) fn seconds(&self, node: usize, calls: u64) -> Option<(Range, f64)> {
+        let own = self.nodes[node].best(|seen| seen.seconds);
+        let all = || {
+            let nodes = self.nodes.iter().map(|node| node.best(|seen| seen.seconds));
+            nodes.fold(Spread::default(), Spread::merged)
+        };
+        let seen = if own.count > 0.0 { own } else { all() };
+        Some((seen.range(calls)?, seen.deviation()))
+    }
+}
+
+impl Node {
+    /// Answers to present requests where there are enough of them, else filled up with others.
+    fn best(&self, what: impl Fn(&Seen) -> Spread) -> Spread {
+        let (present, past) = (what(&self.present), what(&self.past));
+        match present.count {
+            0.0 => past,
+            count => present.merged(past.as_of((ENOUGH - count).max(0.0))),
+        }
+    }
+
+    fn counted(&self) -> (f64, f64) {
+        match self.present.estimated {
+            0.0 => (self.past.counted, self.past.estimated),
+            estimated => (self.present.counted, estimated),
+        }
+    }
+}
+
+impl Seen {
+    fn add(&mut self, answered: &Answered) {
+        let usage = &answered.usage;
+        self.output.add(usage.output as f64);
+        let visible = usage.output.saturating_sub(usage.reasoning.unwrap_or(0));
+        self.visible.add(visible as f64);
+        self.seconds.add(answered.latency.as_secs_f64());
+        self.input += usage.input as f64;
+        self.cached += usage.cached_input.unwrap_or(0).min(usage.input) as f64;
+        self.written += usage.cache_write.unwrap_or(0).min(usage.input) as f64;
+        // What the server did not count says nothing of how it counts.
+        if let Some(estimated) = answered.estimated.filter(|_| !usage.estimated) {
+            self.counted += usage.input as f64;
+            self.estimated += estimated as f64;
+        }
+    }
+}
+
+impl Spread {
+    fn add(&mut self, figure: f64) {
+        self.count += 1.0;
+        let off = figure - self.mean;
+        self.mean += off / self.count;
+        self.squares += off * (figure - self.mean);
+    }
+
+    /// The same, as if there were at most so many.
+    fn as_of(self, count: f64) -> Self {
+        if count >= self.count {
+            return self;
+        }
+        Self {
+            count,
+            mean: self.mean,
+            squares: self.squares * count / self.count,
+        }
+    }
+
+    fn merged(self, other: Self) -> Self {
+        let count = self.count + other.count;
+        if count == 0.0 {
+            return self;
+        }
+        let off = other.mean - self.mean;
+        Self {
+            count,
+            mean: self.mean + off * other.count / count,
+            squares: self.squares + other.squares + off * off * self.count * other.count / count,
+        }
+    }
+
+    /// How far one figure strays from the mean; with few of them, from what is usual.
+    fn deviation(&self) -> f64 {
+        let usual = PRIOR * self.mean;
+        ((self.squares + usual * usual) / self.count.max(1.0)).sqrt()
+    }
+
+    /// The mean of so many more.
+    fn range(&self, of: u64) -> Option<Range> {
+        if self.count == 0.0 {
+            return None;
+        }
+        let chance = 2.0 * self.deviation() * (1.0 / self.count + 1.0 / of.max(1) as f64).sqrt();
+        let off = chance + DRIFT * self.mean;
+        Some(Range {
+            low: (self.mean - off).max(0.0),
+            likely: self.mean,
+            high: self.mean + off,
+        })
+    }
+}
+
+impl Range {
+    /// What is known.
+    pub fn exactly(figure: f64) -> Self {
+        Self::around(figure, 0.0)
+    }
+
+    fn around(likely: f64, share: f64) -> Self {
+        Self {
+            low: likely * (1.0 - share),
+            likely,
+            high: likely * (1.0 + share),
+        }
+    }
+
+    fn at_most(self, most: f64) -> Self {
+        Self {
+            low: self.low.min(most),
+            likely: self.likely.min(most),
+            high: self.high.min(most),
+        }
+    }
+
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            low: self.low + other.low,
+            likely: self.likely + other.likely,
+            high: self.high + other.high,
+        }
+    }
+
+    pub(super) fn times(self, other: Self) -> Self {
+        Self {
+            low: self.low * other.low,
+            likely: self.likely * other.likely,
+            high: self.high * other.high,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(output: u64) -> Answered {
+        Answered {
+            usage: Usage {
+                input: 1_200,
+                output,
+                reasoning: Some(output / 4),
+                cached_input: Some(300),
+                ..Usage::default()
+            },
+            estimated: Some(1_000),
+            latency: Duration::from_secs(2),
+        }
+    }
+
+    fn past(outputs: &[u64], same_model: bool) -> History {
+        let mut history = History::new(2);
+        for &output in outputs {
+            history.past(0, &answered(output), same_model);
+        }
+        history
+    }
+
+    #[test]
+    fn without_history_an_answer_is_as_long_as_its_limit_allows() {
+        let history = History::new(1);
+        let range = history.output(0, 10, Some(4_000));
+        assert_eq!((range.low, range.likely, range.high), (0.0, 4_000.0, 4_000.0));
+        assert_eq!(history.output(0, 10, None).likely, UNKNOWN_OUTPUT);
+        assert_eq!(history.output(0, 10, None).high, f64::INFINITY);
+        assert!(history.seconds(0, 10).is_none());
+        assert_eq!(history.ratio(0).likely, 1.0);
+    }
+
+    #[test]
+    fn many_answers_make_a_narrow_range_and_one_a_wide_one() {
+        let many = past(&[900, 1_100].repeat(50), true);
+        let range = many.output(0, 100, Some(4_000));
+        assert!((range.likely - 1_000.0).abs() < 1e-6);
+        assert!(range.low > 860.0 && range.high < 1_140.0, "{range:?}");
+        let one = past(&[1_000], true).output(0, 1, Some(4_000));
+        assert!(one.low < 200.0 && one.high > 1_800.0, "{one:?}");
+        assert_eq!(past(&[1_000], true).output(0, 1, Some(1_200)).high, 1_200.0);
+    }
+
+    #[test]
+    fn answers_to_present_requests_outweigh_older_ones() {
+        let mut history = past(&[1_000; 50], true);
+        history.present(0, &answered(3_000));
+        let one = history.output(0, 10, None).likely;
+        assert!((1_200.0..1_300.0).contains(&one), "{one}: one of eight");
+        (0..9).for_each(|_| history.present(0, &answered(3_000)));
+        assert_eq!(history.output(0, 10, None).likely, 3_000.0);
+    }
+
+    #[test]
+    fn another_model_counts_only_while_nothing_else_is_known() {
+        let mut history = past(&[5_000; 3], false);
+        assert_eq!(history.output(0, 10, None).likely, 5_000.0);
+        assert!(history.is_of_another_model(0));
+        history.past(0, &answered(1_000), true);
+        history.past(0, &answered(5_000), false);
+        assert_eq!(history.output(0, 10, None).likely, 1_000.0);
+        assert!(!history.is_of_another_model(0));
+        assert_eq!(history.answers(0), 1);
+    }
+
+    #[test]
+    fn the_servers_count_is_learned_and_serves_other_nodes_too() {
+        let history = past(&[1_000; 3], true);
+        assert_eq!(history.ratio(0).likely, 1.2);
+        assert_eq!(history.ratio(1).likely, 1.2);
+        assert_eq!(history.visible(0, 10, None).likely, 750.0);
+        assert_eq!(history.cache_shares(0), (0.25, 0.0));
+        assert_eq!(history.seconds(1, 10).unwrap().0.likely, 2.0);
+    }
+
+    #[test]
+    fn what_the_server_did_not_count_teaches_no_ratio() {
+        let mut history = History::new(1);
+        let mut guessed = answered(1_000);
+        guessed.usage.estimated = true;
+        history.past(0, &guessed, true);
+        assert!(!history.has_counts());
+    }
+
+    #[test]
+    fn spreads_can_be_merged() {
+        let add = |figures: &[f64]| {
+            let mut spread = Spread::default();
+            figures.iter().for_each(|&figure| spread.add(figure));
+            spread
+        };
+        let merged = add(&[1.0, 2.0, 4.0]).merged(add(&[8.0, 16.0]));
+        let whole = add(&[1.0, 2.0, 4.0, 8.0, 16.0]);
+        assert!((merged.mean - whole.mean).abs() < 1e-9 && (merged.squares - whole.squares).abs() < 1e-9);
+        assert_eq!(merged.count, whole.count);
+    }
+}

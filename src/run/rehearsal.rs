@@ -1,0 +1,278 @@
+//! How long a run would take, found out by running it: the same scheduler and the same limits, on
+//! answers that are as long and take as long as earlier ones, and a clock that only counts. It
+//! makes no call, reads nothing, and knows no prompts.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::call::{Key, Prefix};
+use crate::graph::Graph;
+use crate::limit::Limits;
+use crate::names::PersonaId;
+use crate::schedule::{Action, Handle, Input, Schedule, Settings, SharedPrefix};
+
+/// More calls than this are not rehearsed: from the second half of so many it is plain how the
+/// rest goes on.
+const MOST_CALLS: u64 = 12_000;
+
+/// Where the golden ratio cuts: its multiples lie evenly, however many there are.
+const GOLDEN: f64 = 0.618_033_988_749_895;
+
+/// A run to be rehearsed.
+#[derive(Clone, Debug)]
+pub struct Rehearsal {
+    /// The pipeline's shape.
+    pub graph: Arc<Graph>,
+    /// How nodes are scheduled.
+    pub settings: Settings,
+    /// Requests a minute.
+    pub requests_per_minute: Option<u32>,
+    /// Tokens a minute.
+    pub tokens_per_minute: Option<u32>,
+    /// True where the server reserves the output limit of a call whatever it uses.
+    pub reserves_output_cap: bool,
+    /// One call of each node.
+    pub nodes: Vec<Rehearsed>,
+    /// Which nodes are called, and for how many personas.
+    pub personas: Vec<(Vec<bool>, u64)>,
+}
+
+/// One call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rehearsed {
+    /// Input tokens.
+    pub input: f64,
+    /// Output tokens.
+    pub output: f64,
+    /// What a run takes the output to be before it has seen any.
+    pub first_output: f64,
+    /// Its limit.
+    pub cap: Option<f64>,
+    /// How long it takes, in seconds.
+    pub seconds: f64,
+    /// How far that strays, in seconds.
+    pub stray: f64,
+    /// What it begins with, where calls that begin alike wait for the first of them.
+    pub prefix: Option<RehearsedPrefix>,
+}
+
+/// What calls begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RehearsedPrefix {
+    /// The same for the nodes of a persona that begin alike.
+    pub group: usize,
+    /// True where all personas begin alike.
+    pub of_all: bool,
+    /// How long a provider keeps it after its last use.
+    pub lifetime: Duration,
+}
+
+impl Rehearsal {
+    /// From the start to the last answer.
+    pub fn duration(&self) -> Duration {
+        let calls = |personas: &[(Vec<bool>, u64)]| -> u64 {
+            let of =
+                |(called, count): &(Vec<bool>, u64)| called.iter().filter(|c| **c).count() as u64 * count;
+            personas.iter().map(of).sum()
+        };
+        let all = calls(&self.personas);
+        if all <= MOST_CALLS {
+            return self.rehearse(&self.personas);
+        }
+        let part = |share: f64| -> Vec<(Vec<bool>, u64)> {
+            let some = |count: u64| ((count as f64 * share).round() as u64).max(1);
+            let of = |(called, count): &(Vec<bool>, u64)| (called.clone(), some(*count));
+            self.personas.iter().map(of).collect()
+        };
+        let whole = part(MOST_CALLS as f64 / all as f64);
+        let half = part(MOST_CALLS as f64 / all as f64 / 2.0);
+        let (took, first) = (self.rehearse(&whole), self.rehearse(&half));
+        let second = (calls(&whole) - calls(&half)).max(1) as f64;
+        let rest = all.saturating_sub(calls(&whole)) as f64;
+        took + took.saturating_sub(first).mul_f64(rest / second)
+    }
+
+    fn rehearse(&self, personas: &[(Vec<bool>, u64)]) -> Duration {
+        let all: u64 = personas.iter().map(|(_, count)| count).sum();
+        let names: Vec<PersonaId> = (0..all).map(|number| number.to_string().into()).collect();
+        let stage = Stage {
+            rehearsal: self,
+            schedule: Schedule::new(self.graph.clone(), names, self.settings.clone()),
+            limits: Limits::new(self.requests_per_minute, self.tokens_per_minute),
+            now: Duration::ZERO,
+            ends: BinaryHeap::new(),
+            reserved: HashMap::new(),
+            answered: vec![false; self.graph.len()],
+            open: Vec::new(),
+            shapes: mixed(personas),
+            keys: 0,
+            sent: 0,
+            over: false,
+        };
+        stage.play()
+    }
+}
+
+/// Which shape each persona has: evenly mixed, as names mix them.
+fn mixed(personas: &[(Vec<bool>, u64)]) -> Vec<usize> {
+    let mut places: Vec<(f64, usize)> = Vec::new();
+    for (shape, (_, count)) in personas.iter().enumerate() {
+        places.extend((0..*count).map(|i| ((i as f64 + 0.5) / *count as f64, shape)));
+    }
+    places.sort_by(|a, b| a.0.total_cmp(&b.0));
+    places.into_iter().map(|(_, shape)| shape).collect()
+}
+
+struct Stage<'a> {
+    rehearsal: &'a Rehearsal,
+    schedule: Schedule,
+    limits: Limits,
+    now: Duration,
+    /// When calls in flight are answered.
+    ends: BinaryHeap<Reverse<(Duration, Handle)>>,
+    reserved: HashMap<Handle, u64>,
+    answered: Vec<bool>,
+    /// The number of the persona in each slot.
+    open: Vec<usize>,
+    /// By persona.
+    shapes: Vec<usize>,
+    keys: u64,
+    sent: u64,
+    over: bool,
+}
+
+impl Stage<'_> {
+    fn play(mut self) -> Duration {
+        self.turn(Input::Start);
+        while !self.over {
+            let wake = self.send();
+            if self.over {
+                break;
+            }
+            let end = self.ends.peek().map(|Reverse((at, _))| *at);
+            match (end, wake) {
+                (Some(end), wake) if wake.is_none_or(|wake| end <= wake) => self.answer(end),
+                (_, Some(wake)) => self.now = wake,
+                // A call that is larger than a minute's tokens would wait for ever.
+                _ => break,
+            }
+        }
+        self.now
+    }
+
+    /// Sends what may be sent now; returns when to try again though nothing happens.
+    fn send(&mut self) -> Option<Duration> {
+        loop {
+            let Some((handle, tokens)) = self.schedule.candidate(self.now) else {
+                return self.schedule.wake_at(self.now);
+            };
+            let tokens = tokens.min(self.limits.most_tokens().unwrap_or(u64::MAX));
+            if let Err(later) = self.limits.take(self.now, tokens) {
+                return Some(later);
+            }
+            self.turn(Input::Granted { handle });
+        }
+    }
+
+    fn answer(&mut self, at: Duration) {
+        self.now = at;
+        if let Some(Reverse((_, handle))) = self.ends.pop() {
+            let reserved = self.reserved.remove(&handle).unwrap_or(0);
+            let node = &self.rehearsal.nodes[handle.node];
+            let used = (node.input + node.output).round() as u64;
+            let used = if self.rehearsal.reserves_output_cap {
+                used.max(reserved)
+            } else {
+                used
+            };
+            self.limits.settle(self.now, reserved, used);
+            self.answered[handle.node] = true;
+            self.turn(Input::Answered { handle });
+        }
+    }
+
+    fn turn(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            for action in self.schedule.on(self.now, input) {
+                self.act(action, &mut inputs);
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action, inputs: &mut VecDeque<Input>) {
+        match action {
+            Action::Open { slot, persona } => {
+                let number: usize = persona.as_str().parse().unwrap_or(0);
+                self.open.resize(self.open.len().max(slot + 1), 0);
+                self.open[slot] = number;
+                inputs.push_back(Input::Opened { slot, result: Ok(()) });
+            }
+            Action::Render { handle } => {
+                self.keys += 1;
+                let mut key = [0; 32];
+                key[..8].copy_from_slice(&self.keys.to_le_bytes());
+                let (key, tokens) = (Key::from(key), self.reserve(handle));
+                self.reserved.insert(handle, tokens);
+                inputs.push_back(Input::Rendered {
+                    handle,
+                    key,
+                    tokens,
+                    prefix: self.prefix(handle),
+                });
+            }
+            Action::Look { handle } => {
+                let shape = self.shapes[self.open[handle.slot]];
+                let (called, _) = &self.rehearsal.personas[shape];
+                let hit = !called[handle.node];
+                inputs.push_back(Input::Looked { handle, hit });
+            }
+            Action::Send { handle, .. } => {
+                let end = self.now + self.takes(handle.node);
+                self.ends.push(Reverse((end, handle)));
+            }
+            Action::Close { slot, .. } => inputs.push_back(Input::Closed { slot, failed: false }),
+            Action::End(_) => self.over = true,
+            _ => {}
+        }
+    }
+
+    fn prefix(&self, handle: Handle) -> Option<SharedPrefix> {
+        let prefix = self.rehearsal.nodes[handle.node].prefix?;
+        let persona = if prefix.of_all {
+            0
+        } else {
+            self.open[handle.slot] as u128 + 1
+        };
+        Some(SharedPrefix {
+            id: Prefix::from(persona << 64 | prefix.group as u128),
+            lifetime: prefix.lifetime,
+        })
+    }
+
+    /// As `estimate` does it in a run.
+    fn reserve(&self, handle: Handle) -> u64 {
+        let node = &self.rehearsal.nodes[handle.node];
+        let output = match node.cap {
+            Some(cap) if self.rehearsal.reserves_output_cap => cap,
+            _ if self.answered[handle.node] => node.output,
+            _ => node.first_output,
+        };
+        (node.input + output).ceil() as u64
+    }
+
+    /// How long the next call of a node takes: around the mean, evenly between what its deviation
+    /// says (whose bounds lie a root of three of it off).
+    fn takes(&mut self, node: usize) -> Duration {
+        self.sent += 1;
+        let node = &self.rehearsal.nodes[node];
+        let place = (self.sent as f64 * GOLDEN).fract() * 2.0 - 1.0;
+        let seconds = node.seconds + node.stray * 3.0_f64.sqrt() * place;
+        Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! `septet plan` beside the run that follows it, and what people read of it.
+
+use serde_json::Value;
+
+use crate::project::{Events, Project};
+
+/// The last line of `plan --json`.
+#[track_caller]
+fn planned(project: &Project, args: &[&str]) -> Value {
+    let args: Vec<&str> = ["plan", "--json"].iter().chain(args).copied().collect();
+    let ran = Events::of(&project.run(&args).code(0));
+    let last = ran.all.last().unwrap().clone();
+    assert_eq!(last["event"], "plan_finished");
+    last
+}
+
+fn figure(value: &Value, path: &str) -> f64 {
+    let found = path.split('.').fold(value, |value, name| &value[name]);
+    found.as_f64().unwrap_or_else(|| panic!("{path} is {found}"))
+}
+
+/// Plans, runs, and holds the plan to what the run did: calls exactly, tokens and dollars within
+/// 15 % of the middle and inside the range.
+#[track_caller]
+fn runs_as_planned(project: &Project, args: &[&str]) {
+    let plan = planned(project, args);
+    let ran = project.json(args).code(0);
+    let ran = ran.summary();
+    let calls = figure(&plan, "nodes.call") + figure(&plan, "nodes.depends");
+    assert_eq!(calls, figure(ran, "calls.sent"));
+    for kind in ["input", "output"] {
+        let real = figure(ran, &format!("tokens.{kind}"));
+        let middle = figure(&plan, &format!("tokens.{kind}"));
+        let [low, high] = ["low", "high"].map(|end| figure(&plan, &format!("tokens.{kind}_range.{end}")));
+        assert!((middle / real - 1.0).abs() < 0.15, "{kind}: {middle} for {real}");
+        assert!(
+            (low..=high).contains(&real),
+            "{kind}: {real} is not in {low} to {high}"
+        );
+    }
+    let real = figure(ran, "cost_usd");
+    let [low, middle, high] = ["low_cost_usd", "cost_usd", "high_cost_usd"].map(|name| figure(&plan, name));
+    assert!((middle / real - 1.0).abs() < 0.15, "${middle} for ${real}");
+    assert!(
+        (low..=high).contains(&real),
+        "${real} is not in ${low} to ${high}"
+    );
+    assert!(high <= figure(&plan, "most_cost_usd"));
+}
+
+/// Forty personas of which half speak a lot.
+fn forty() -> Project {
+    let project = Project::small(40);
+    for i in (0..40).step_by(2) {
+        let profile = format!(
+            "Person number {i} has a long story. {}\n",
+            "She tells it. ".repeat(60)
+        );
+        project.write(&format!("personas/p{i:02}/profile.md"), profile);
+    }
+    project
+}
+
+#[test]
+fn an_edited_prompt_costs_what_was_planned() {
+    let project = forty();
+    project.json(&[]).code(0);
+    project.edit("pipeline.toml", "Leaving", "Staying");
+    runs_as_planned(&project, &[]);
+    project.edit("prompts/persona.md", "# ", "## About ");
+    runs_as_planned(&project, &[]);
+    runs_as_planned(&project, &["--refresh", "*"]);
+}
+
+#[test]
+fn three_personas_tell_what_all_of_them_cost() {
+    for chosen in [["--max", "4"], ["--persona", "p1[0-3]"]] {
+        let project = forty();
+        project.json(&chosen).code(0);
+        runs_as_planned(&project, &[]);
+    }
+}
+
+#[test]
+fn without_history_a_plan_says_the_most_and_says_so() {
+    let project = Project::small(2);
+    let plan = planned(&project, &[]);
+    let ran = project.json(&[]).code(0);
+    assert!(figure(&plan, "most_cost_usd") > figure(ran.summary(), "cost_usd"));
+    assert_eq!(plan["rests_on"]["answers"], 0);
+    assert_eq!(
+        plan["rests_on"]["nodes_without_answers"],
+        serde_json::json!(["chunk-1", "chunk-2", "combine"])
+    );
+    assert_eq!(plan["rests_on"]["input"], "characters");
+    assert_eq!(plan["tokens"]["output"], 3 * 2 * 4000);
+    project.edit("pipeline.toml", "Leaving", "Staying");
+    let known = planned(&project, &[]);
+    assert_eq!(known["rests_on"]["input"], "server_counts");
+    assert_eq!(known["rests_on"]["nodes_without_answers"], serde_json::json!([]));
+}
+
+#[test]
+fn a_reader_that_knows_another_model_only_is_told() {
+    let project = Project::small(2);
+    project.json(&[]).code(0);
+    let text = project.read("pipeline.toml").replace("gpt-6-luna", "gpt-7-nova");
+    project.write("pipeline.toml", text);
+    let plan = planned(&project, &[]);
+    assert_eq!(
+        plan["rests_on"]["nodes_of_other_models"],
+        serde_json::json!(["chunk-1", "chunk-2", "combine"])
+    );
+}
+
+/// What people read, without what a clock says; lines that were broken are whole again.
+fn told(project: &Project, args: &[&str]) -> String {
+    let told = project.run(args).code(0).stdout;
+    let names = |line: &str| line.starts_with("call ") || line.starts_with("depends ");
+    let fits = |line: &str| line.chars().count() <= 80 || names(line);
+    assert!(told.lines().all(fits), "{told}");
+    let whole = told.replace(&format!("\n{}", " ".repeat(10)), " ");
+    let line = |line: &str| match line.split_once("  ") {
+        Some(("time", _)) => format!("time      [time], {}", line.rsplit(", ").next().unwrap()),
+        Some(("ends", _)) => "ends      [ends]".to_owned(),
+        _ => line.to_owned(),
+    };
+    whole.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_people_read() {
+    // What the cache of the built-in model serves depends on what comes first.
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter(r"[\d.]+s a call", "[time] a call");
+    settings.add_filter(r"\([\d,]+ of it cached\)", "([n] of it cached)");
+    settings.add_filter(r"about \$[\d.]+; \$[\d.]+ to \$[\d.]+", "about [$]; [$] to [$]");
+    let _scope = settings.bind_to_scope();
+    let project = Project::shipped().with("# latency      = \"500ms\"", "latency = \"1ms\"");
+    insta::assert_snapshot!(told(&project, &["plan"]), @r"
+    personas  8 of 8 have something to do
+    nodes     0 cached, 56 to call, 8 that depend on their answers
+    calls     56 to 64
+    tokens    at most 315,005 input, 352,000 output
+    cost      at most $0.2098 (simulated)
+    time      [time], bound by calls that wait for others
+    ends      [ends]
+    rests on  no earlier answers: each is taken to be as long as its limit allows; a token for 4 characters of input; [time] a call (`simulator.latency`)
+
+    `septet plan -v` names the nodes, `septet run` does it
+    ");
+    project.json(&[]).code(0);
+    insta::assert_snapshot!(told(&project, &["plan"]), @r"
+    personas  0 of 8 have something to do
+    nodes     64 cached, 0 to call, 0 that depend on their answers
+    nothing to call
+    ");
+    project.edit(
+        "pipeline.toml",
+        "The figures: what comes in",
+        "The plain figures: what comes in",
+    );
+    insta::assert_snapshot!(told(&project, &["plan"]), @r"
+    personas  8 of 8 have something to do
+    nodes     48 cached, 8 to call, 8 that depend on their answers
+    because   8 chunk-3: `vars.brief` changed
+    calls     8 to 16
+    tokens    about 45,497 input ([n] of it cached), 6,494 output; 13,505 to 55,662 in all
+    cost      about [$]; [$] to [$], at most $0.0848 (simulated)
+    time      [time], bound by calls that wait for others
+    ends      [ends]
+    rests on  16 earlier answers; [time] a call as before
+
+    `septet plan -v` names the nodes, `septet run` does it
+    ");
+    let verbose = told(&project, &["plan", "-v", "--max", "2"]);
+    let names: Vec<&str> = verbose.lines().filter(|line| line.contains('/')).collect();
+    insta::assert_snapshot!(names.join("\n"), @r"
+    call     blended_family_06_andre_sofia/chunk-3  about 1,883 tokens, `vars.brief` changed
+    depends  blended_family_06_andre_sofia/combine  about 4,804 tokens
+    call     early_stop_07_hannah/chunk-3  about 1,778 tokens, `vars.brief` changed
+    depends  early_stop_07_hannah/combine  about 4,597 tokens
+    ");
+    let refreshed = told(&project, &["plan", "--max", "2", "--refresh", "*", "--rpm", "60"]);
+    insta::assert_snapshot!(refreshed, @r"
+    personas  2 of 2 have something to do
+    nodes     0 cached, 14 to call, 2 that depend on their answers
+    because   14 asked for by `--refresh`
+    calls     14 to 16
+    tokens    about 28,284 input ([n] of it cached), 6,342 output; 22,852 to 39,255 in all
+    cost      about [$]; [$] to [$], at most $0.0471 (simulated)
+    time      [time], bound by requests per minute
+    ends      [ends]
+    rests on  64 earlier answers; [time] a call as before
+
+    `septet plan -v` names the nodes, `septet run` does it
+    ");
+}
