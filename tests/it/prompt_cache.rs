@@ -37,7 +37,8 @@ fn breakpoints_are_written_once_and_read_by_all_others() {
 
 #[test]
 fn an_eager_run_writes_everything_again() {
-    let server = Server::start(&["--latency", "20ms"]);
+    // Long enough for all chunks to be in flight before the first of them is answered.
+    let server = Server::start(&["--latency", "1s", "--jitter", "0"]);
     let project = project(10, &server.url, "gpt-6-luna", "prompt_cache = \"explicit\"");
     project.write(
         "pipeline.toml",

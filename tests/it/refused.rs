@@ -553,6 +553,8 @@ fn a_wrong_command_line() {
     insta::assert_snapshot!(refused_with(&project, &["rnu"]), @r"
     error: unrecognized subcommand 'rnu'
 
+    tip: a similar subcommand exists: 'runs'
+
     Usage: septet [OPTIONS] <COMMAND>
 
     For more information, try '--help'.
@@ -588,6 +590,8 @@ fn no_command() {
       plan         Say what `run` would do, with tokens, dollars and minutes; calls nothing
       graph        Draw the pipeline, or one persona's nodes by their state
       why          Say why a node would be called, or what its answer rests on
+      show         Show what was sent for a node, what came back, and every attempt
+      runs         List earlier runs and what they cost
       check        Read everything and render every prompt; calls nothing
       cache        Look after what was paid for
       init         Make a new project that runs as it is
