@@ -553,7 +553,7 @@ fn a_wrong_command_line() {
     insta::assert_snapshot!(refused_with(&project, &["rnu"]), @r"
     error: unrecognized subcommand 'rnu'
 
-    tip: a similar subcommand exists: 'runs'
+      tip: a similar subcommand exists: 'runs'
 
     Usage: septet [OPTIONS] <COMMAND>
 
