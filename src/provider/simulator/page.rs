@@ -169,8 +169,33 @@ impl Page {
         let last = self.text[..edge].rfind(' ').filter(|space| *space > words + 8);
         match last {
             Some(space) => self.trail_off_after(words, space),
-            None if floor > 0 => self.text.truncate(floor),
-            None => self.text.truncate(edge),
+            None => self.begin_a_sentence(words, edge, floor),
+        }
+    }
+
+    /// What is left at `edge` when less than two words of the sentence that begins at `words` fit:
+    /// the first words nevertheless, or nothing of it and of the headings before it, whichever is
+    /// nearer; `floor` is where the sentence before ends.
+    fn begin_a_sentence(&mut self, words: usize, edge: usize, floor: usize) {
+        let space = self
+            .text
+            .char_indices()
+            .find(|(at, letter)| *at > words + 8 && *letter == ' ')
+            .map(|(at, _)| at);
+        let end = self
+            .ends
+            .iter()
+            .map(|(bytes, _)| *bytes)
+            .find(|bytes| *bytes > words);
+        match (space, end) {
+            (Some(space), end)
+                if space - edge.min(space) < edge - floor && end.is_none_or(|end| space < end) =>
+            {
+                self.trail_off_after(words, space);
+            }
+            (_, Some(end)) if end - edge.min(end) < edge - floor => self.text.truncate(end),
+            _ if floor > 0 => self.text.truncate(floor),
+            _ => self.text.truncate(edge),
         }
     }
 
