@@ -15,9 +15,9 @@ mod syntax;
 mod tests;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use minijinja::machinery::ast::Stmt;
 use minijinja::{Environment, ErrorKind, Value};
@@ -41,7 +41,14 @@ pub struct Prompts {
     environment: Environment<'static>,
     provider: Arc<str>,
     nodes: Vec<Node>,
+    /// Templates that say the same in all requests of a persona.
+    of_persona: BTreeSet<String>,
 }
+
+/// What has been rendered of one persona's prompts and says the same in its other requests. Empty at
+/// first; for one persona only.
+#[derive(Debug, Default)]
+pub struct Parts(Mutex<BTreeMap<String, Arc<str>>>);
 
 /// What a node's prompt is made of.
 #[derive(Debug)]
@@ -81,12 +88,14 @@ impl Prompts {
             node.shared = shared;
         }
         let environment = compiled(&trees, &sources).map_err(|finding| vec![finding.of(None, None)])?;
-        let prompts = Self {
+        let mut prompts = Self {
             environment,
             provider: config.provider.name.clone(),
             nodes,
+            of_persona: BTreeSet::new(),
         };
         let trees = trees.iter().map(|(name, tree)| (*name, tree)).collect();
+        prompts.of_persona = shared::of_persona(&trees, &sources);
         for node in &prompts.nodes {
             prompts.check(node, &trees, &mut errors);
         }
@@ -150,6 +159,24 @@ impl Prompts {
         persona: &Persona,
         needs: &[(&NodeId, &str)],
     ) -> Result<Request, PromptError> {
+        self.next_request(node, persona, needs, &Parts::default())
+    }
+
+    /// As [`Prompts::request`], for one who renders several nodes of the persona: what they share
+    /// is rendered once, and taken from `parts` from then on.
+    ///
+    /// # Errors
+    /// Those of [`Prompts::request`].
+    ///
+    /// # Panics
+    /// Where [`Prompts::request`] does.
+    pub fn next_request(
+        &self,
+        node: usize,
+        persona: &Persona,
+        needs: &[(&NodeId, &str)],
+        parts: &Parts,
+    ) -> Result<Request, PromptError> {
         let node = &self.nodes[node];
         let needs = node.needs.iter().map(|id| {
             let found = needs.iter().find(|(other, _)| *other == id);
@@ -157,7 +184,7 @@ impl Prompts {
         });
         let seen = node.seen(persona.value().clone(), Needs::new(needs));
         let (messages, shared) = self
-            .messages(node, &seen)
+            .messages(node, &seen, parts)
             .map_err(|finding| finding.of(Some(&node.id), Some(persona.id())))?;
         Ok(Request {
             provider: self.provider.clone(),
@@ -175,13 +202,22 @@ impl Prompts {
     }
 
     /// What is said, and where in it the shared parts end.
-    fn messages(&self, node: &Node, seen: &Value) -> Result<(Vec<Message>, Vec<Mark>), Finding> {
+    fn messages(
+        &self,
+        node: &Node,
+        seen: &Value,
+        parts: &Parts,
+    ) -> Result<(Vec<Message>, Vec<Mark>), Finding> {
         let part = |template: &str| {
             let rendered = self.render(template, seen);
             rendered.map_err(|error| explain(&error, seen, template))
         };
-        let system = node.system.as_deref().map(part).transpose()?.unwrap_or_default();
-        let context = node.context.as_deref().map(part).transpose()?.unwrap_or_default();
+        let once = |template: &str| match self.of_persona.contains(template) {
+            true => parts.get_or(template, || part(template)),
+            false => part(template),
+        };
+        let system = node.system.as_deref().map(once).transpose()?.unwrap_or_default();
+        let context = node.context.as_deref().map(once).transpose()?.unwrap_or_default();
         let prompt = part(&node.prompt)?;
         if context.is_empty() && prompt.is_empty() {
             return Err(Finding {
@@ -274,6 +310,20 @@ impl Node {
 
     fn rehearsed_needs(&self) -> Needs {
         Needs::new(self.needs.iter().map(|id| (id, "…")))
+    }
+}
+
+impl Parts {
+    /// The text of a template, rendered unless it has been.
+    fn get_or<E>(&self, template: &str, render: impl FnOnce() -> Result<String, E>) -> Result<String, E> {
+        let rendered = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = rendered().get(template).cloned();
+        if let Some(text) = known {
+            return Ok(text.to_string());
+        }
+        let text = render()?;
+        rendered().insert(template.to_owned(), text.as_str().into());
+        Ok(text)
     }
 }
 

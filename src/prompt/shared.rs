@@ -2,7 +2,7 @@
 //! after a part that nobody else sends would pay a provider for keeping it, and nobody would read
 //! it. It does not render.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minijinja::machinery::ast::Stmt;
 use minijinja::machinery::{Token, tokenize};
@@ -18,6 +18,19 @@ use crate::config::{Config, Node};
 pub(super) struct Shared {
     pub(super) system: bool,
     pub(super) context: bool,
+}
+
+/// The templates that say the same in all requests of a persona: they are made of its files alone.
+pub(super) fn of_persona(trees: &Trees<'_>, sources: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let depends = |template: &str| {
+        let within = reachable(template, trees);
+        let words = ["vars", "needs"];
+        within
+            .iter()
+            .any(|name| words.iter().any(|word| mentions(&sources[*name], word)))
+    };
+    let alone = trees.keys().filter(|template| !depends(template));
+    alone.map(|template| (*template).to_owned()).collect()
 }
 
 /// Looks through the pipeline; one for each node.

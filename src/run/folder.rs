@@ -10,7 +10,7 @@ use crate::files;
 use crate::graph::Graph;
 use crate::names::{NodeId, PersonaId};
 use crate::persona::Persona;
-use crate::prompt::Prompts;
+use crate::prompt::{Parts, Prompts};
 use crate::run::{Project, Requests, Snapshot};
 
 /// What is appended to the name of a transcript for a new text beside one edited by hand.
@@ -47,6 +47,7 @@ impl Project for Folder {
             persona,
             files: Arc::new(Snapshot::persona(files)),
             prompts: self.prompts.clone(),
+            parts: Parts::default(),
         };
         for node in 0..self.graph.len() {
             let ids = self.graph.needs(node).iter().map(|&need| self.graph.id(need));
@@ -80,11 +81,12 @@ struct Rendered {
     persona: Persona,
     files: Arc<Snapshot>,
     prompts: Arc<Prompts>,
+    parts: Parts,
 }
 
 impl Requests for Rendered {
     fn request(&self, node: usize, needs: &[(&NodeId, &str)]) -> Result<Request, Failure> {
-        let request = self.prompts.request(node, &self.persona, needs);
+        let request = self.prompts.next_request(node, &self.persona, needs, &self.parts);
         request.map_err(|error| failure(Failure::TEMPLATE, error.summary()))
     }
 

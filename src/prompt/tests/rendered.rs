@@ -411,3 +411,37 @@ fn a_mark_changes_no_text_and_no_key() {
     bare.delivery = Delivery::default();
     assert_eq!(crate::call::Key::of(&request), crate::call::Key::of(&bare));
 }
+
+/// What the nodes of a persona share is rendered once, and nothing else is taken for shared.
+#[test]
+fn requests_are_the_same_whether_or_not_others_were_rendered_before() {
+    let contexts = [
+        ("{{ persona.profile }}", true),
+        ("always the same", true),
+        ("{{ vars.part | default('none') }}", false),
+        ("{% include 'part.md' %}", false),
+        ("{% set v = vars %}{{ v.part | default('none') }}", false),
+        ("{% for need in needs %}{{ need }}{% endfor %}.", false),
+    ];
+    for (context, shared) in contexts {
+        let mut project = Project::new("context = \"context.md\"\nvars = { part = 2 }")
+            .with("context.md", context)
+            .with("part.md", "{{ vars.part | default('none') }}");
+        for node in ["one.md", "combine.md"] {
+            let prompt = format!("prompt = \"{node}\"");
+            project.pipeline = project
+                .pipeline
+                .replace(&prompt, &format!("{prompt}\ncontext = \"context.md\""));
+        }
+        let prompts = project.compile().unwrap_or_else(|errors| panic!("{}", errors[0]));
+        assert_eq!(prompts.of_persona.contains("context.md"), shared, "{context}");
+        let (one, two) = (NodeId::from("chunk-1"), NodeId::from("chunk-2"));
+        let parts = Parts::default();
+        for node in [0, 1, 2, 0, 1, 2] {
+            let needs = [(&two, "second"), (&one, "first")];
+            let alone = prompts.request(node, &ann(), &needs).unwrap();
+            let among = prompts.next_request(node, &ann(), &needs, &parts).unwrap();
+            assert_eq!(among, alone, "{context}");
+        }
+    }
+}
