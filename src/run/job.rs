@@ -1,7 +1,7 @@
 //! The work of a run that blocks or waits, away from the driver's loop: reading, rendering,
 //! looking up. Each job reports back exactly once, also if it panics.
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -111,15 +111,21 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Does blocking work; `lost` is reported if it panics.
+    /// Does blocking work; `lost` is reported if it panics. The thread that does it reports by
+    /// itself: a task that waits for it would be woken only to pass the report on.
     pub fn work(
         &self,
         work: impl FnOnce() -> Report + Send + 'static,
         lost: impl FnOnce(Failure) -> Report + Send + 'static,
     ) {
+        let reports = self.reports.clone();
+        let work = move || {
+            let done = catch_unwind(AssertUnwindSafe(work));
+            _ = reports.send(done.unwrap_or_else(|_| lost(bug())));
+        };
         match self.jobs {
-            Jobs::Inline => _ = self.reports.send(work()),
-            Jobs::Threads => self.wait(self.jobs.block(work), lost),
+            Jobs::Inline => work(),
+            Jobs::Threads => drop(tokio::task::spawn_blocking(work)),
         }
     }
 
@@ -148,13 +154,16 @@ impl Reporter {
         let reports = self.reports.clone();
         tokio::spawn(async move {
             if AssertUnwindSafe(task).catch_unwind().await.is_err() {
-                let message = "septet has a bug: this panicked; please report it".to_owned();
-                _ = reports.send(lost(Failure {
-                    kind: Failure::BUG,
-                    message,
-                    http_status: None,
-                }));
+                _ = reports.send(lost(bug()));
             }
         });
+    }
+}
+
+fn bug() -> Failure {
+    Failure {
+        kind: Failure::BUG,
+        message: "septet has a bug: this panicked; please report it".to_owned(),
+        http_status: None,
     }
 }
