@@ -31,6 +31,7 @@ mod mend;
 mod notice;
 mod open;
 mod put;
+mod queue;
 mod reader;
 pub mod record;
 mod replay;

@@ -165,30 +165,36 @@ impl Shelves {
     /// Puts a value under its key, in place of an older one.
     pub(super) fn put(&self, put: &Put) -> sled::Result<()> {
         let shelf = self.shelf(put.shelf);
-        if put.ends_a_mark() && !shelf.tree.contains_key(&put.key)? {
+        let unmarked = || shelf.records.load(Ordering::Relaxed) == 0;
+        if put.ends_a_mark() && (unmarked() || !shelf.tree.contains_key(&put.key)?) {
             return Ok(());
         }
+        let list;
+        let value = match put.frame.len() {
+            ..=PART_BYTES => &*put.frame,
+            _ => {
+                list = self.put_parts(put)?;
+                &list
+            }
+        };
         if put.shelf == Shelf::Answers {
-            self.move_replaced(put)?;
+            // Nearly always the first one to its request: told in the same walk.
+            let Some(before) = shelf.put_first(&put.key, value)? else {
+                return Ok(());
+            };
+            self.keep_replaced(put, &before)?;
         }
-        if put.frame.len() <= PART_BYTES {
-            return shelf.put(&put.key, &put.frame);
-        }
-        let list = self.put_parts(put)?;
-        shelf.put(&put.key, &list)
+        shelf.put(&put.key, value)
     }
 
     /// Keeps the answer in whose place another is about to be put: it was paid for, and others were
     /// asked with it. First, so that no crash comes between; what is put once more after one
     /// replaces nothing.
-    fn move_replaced(&self, put: &Put) -> sled::Result<()> {
-        let Some(before) = self.shelf(Shelf::Answers).tree.get(&put.key)? else {
-            return Ok(());
-        };
-        match frame::parse(&before) {
+    fn keep_replaced(&self, put: &Put, before: &[u8]) -> sled::Result<()> {
+        match frame::parse(before) {
             Ok((frame, _)) if frame.seq < put.seq => {
                 let key = put::numbered(&put.key, frame.seq);
-                self.shelf(Shelf::Replaced).put(&key, &before)
+                self.shelf(Shelf::Replaced).put(&key, before)
             }
             _ => Ok(()),
         }
@@ -288,6 +294,16 @@ impl Counted {
             self.records.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Puts a value where there is none, or returns the one that is there.
+    fn put_first(&self, key: &[u8], value: &[u8]) -> sled::Result<Option<IVec>> {
+        let swapped = self.tree.compare_and_swap(key, None::<&[u8]>, Some(value))?;
+        let Err(found) = swapped else {
+            self.records.fetch_add(1, Ordering::Relaxed);
+            return Ok(None);
+        };
+        Ok(found.current)
     }
 
     fn entry(&self) -> (String, u64) {

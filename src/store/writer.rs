@@ -2,7 +2,6 @@
 //! it at once, syncs if any of it has to be durable, and only then tells those who wait. It does
 //! not know what entries mean.
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -11,15 +10,10 @@ use crate::store::backlog::{Backlog, Batch, End, Stuck};
 use crate::store::frame;
 use crate::store::journal::Journal;
 use crate::store::put::{Gist, Written};
+use crate::store::queue::{BATCH_BYTES, BATCH_ENTRIES, Job, Next, Queue};
 use crate::store::segment::Position;
 use crate::store::trees::Trees;
 use crate::store::{Done, Safety, StoreError};
-
-/// The most entries in one batch.
-const BATCH_ENTRIES: usize = 256;
-
-/// A batch that has reached this many bytes takes no more.
-const BATCH_BYTES: usize = 4 << 20;
 
 /// After this time without a single entry taken into the trees they count as hung.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -31,17 +25,9 @@ pub(super) struct Piece {
     pub(super) frame: Vec<u8>,
 }
 
-/// Entries that were handed in together. Nothing bounds how many jobs wait: whoever hands one in
-/// waits for it before the next, so there are as many as calls in flight.
-struct Job {
-    pieces: Vec<Piece>,
-    safety: Safety,
-    done: Done,
-}
-
 /// The way to the running thread. Dropped, the thread writes what is queued, syncs and ends.
 pub(super) struct Writer {
-    jobs: Option<Sender<Job>>,
+    queue: Arc<Queue<Piece>>,
     thread: Option<JoinHandle<Result<(), StoreError>>>,
     written: Arc<Mutex<Position>>,
 }
@@ -58,7 +44,7 @@ impl Writer {
         backlog: Arc<Backlog>,
         sync_every: Duration,
     ) -> std::io::Result<Self> {
-        let (sender, jobs) = mpsc::channel();
+        let queue = Arc::new(Queue::new());
         let written = Arc::new(Mutex::new(journal.end()));
         let work = Work {
             journal,
@@ -73,11 +59,12 @@ impl Writer {
             untold: None,
             bytes: Vec::new(),
         };
+        let jobs = queue.clone();
         let thread = thread::Builder::new()
             .name("store-write".to_owned())
             .spawn(move || work.run(&jobs))?;
         Ok(Self {
-            jobs: Some(sender),
+            queue,
             thread: Some(thread),
             written,
         })
@@ -86,11 +73,8 @@ impl Writer {
     /// Appends entries, and tells `done` when they are as safe as asked, or that the writer has
     /// stopped.
     pub(super) fn append(&self, pieces: Vec<Piece>, safety: Safety, done: Done) {
-        let job = Job { pieces, safety, done };
-        // A job that nobody takes is dropped, and tells so itself.
-        if let Some(jobs) = &self.jobs {
-            _ = jobs.send(job);
-        }
+        let bytes = pieces.iter().map(|piece| piece.frame.len()).sum();
+        self.queue.push(Job { pieces, bytes, done }, safety);
     }
 
     /// The first byte of the journal that is not written yet.
@@ -107,7 +91,7 @@ impl Writer {
     }
 
     fn join(&mut self) -> Result<(), StoreError> {
-        self.jobs = None;
+        self.queue.close();
         match self.thread.take() {
             Some(thread) => thread.join().unwrap_or(Err(StoreError::Stopped)),
             None => Ok(()),
@@ -141,12 +125,14 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, jobs: &Receiver<Job>) -> Result<(), StoreError> {
+    fn run(mut self, queue: &Queue<Piece>) -> Result<(), StoreError> {
+        let _end = Abandoned(queue);
         loop {
-            match self.wait(jobs) {
-                Ok(first) => self.take(gather(first, jobs)),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+            match queue.next(self.sync_at) {
+                Next::Write(batch) => self.take(batch, false),
+                Next::Sync(batch) => self.take(batch, true),
+                Next::Wait => {}
+                Next::End => break,
             }
             if self.sync_at.is_some_and(|due| due <= Instant::now()) {
                 self.sync();
@@ -159,17 +145,9 @@ impl Work {
         }
     }
 
-    fn wait(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
-        match self.sync_at {
-            Some(due) => jobs.recv_timeout(due.saturating_duration_since(Instant::now())),
-            None => jobs.recv().map_err(RecvTimeoutError::from),
-        }
-    }
-
     /// Writes a batch and tells those who wait for it. A batch that has to be durable is told of
     /// as one: if its sync fails, all of it is cut off again.
-    fn take(&mut self, batch: Vec<Job>) {
-        let durable = batch.iter().any(|job| job.safety == Safety::Durable);
+    fn take(&mut self, batch: Vec<Job<Piece>>, durable: bool) {
         let (entries, waiting) = self.number(batch);
         let written = self.write(entries, durable);
         for done in waiting {
@@ -184,7 +162,7 @@ impl Work {
     }
 
     /// Gives the entries their numbers, and gathers their bytes.
-    fn number(&mut self, batch: Vec<Job>) -> (Vec<Written>, Vec<Done>) {
+    fn number(&mut self, batch: Vec<Job<Piece>>) -> (Vec<Written>, Vec<Done>) {
         self.bytes.clear();
         self.bytes.shrink_to(BATCH_BYTES);
         let mut waiting = Vec::with_capacity(batch.len());
@@ -256,23 +234,11 @@ impl Work {
     }
 }
 
-/// The first job and what is pending behind it, up to the size of a batch.
-fn gather(first: Job, jobs: &Receiver<Job>) -> Vec<Job> {
-    let (mut entries, mut bytes) = (first.pieces.len(), first.bytes());
-    let mut batch = vec![first];
-    while entries < BATCH_ENTRIES
-        && bytes < BATCH_BYTES
-        && let Ok(job) = jobs.try_recv()
-    {
-        entries += job.pieces.len();
-        bytes += job.bytes();
-        batch.push(job);
-    }
-    batch
-}
+/// Whoever waits when the writer ends is told, also if it panics.
+struct Abandoned<'a>(&'a Queue<Piece>);
 
-impl Job {
-    fn bytes(&self) -> usize {
-        self.pieces.iter().map(|piece| piece.frame.len()).sum()
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
