@@ -3,6 +3,7 @@
 //! found out, and prints nothing.
 
 mod layout;
+mod mermaid;
 mod svg;
 #[cfg(test)]
 mod tests;
@@ -73,18 +74,6 @@ impl State {
             State::Rejected => "rejected last time, to be called",
             State::Depends => "depends on an answer",
             State::Failed => "fails",
-            State::Skipped => "skipped",
-        }
-    }
-
-    /// The state as the name of a class.
-    fn class(self) -> &'static str {
-        match self {
-            State::Cached => "cached",
-            State::Call => "call",
-            State::Rejected => "rejected",
-            State::Depends => "depends",
-            State::Failed => "failed",
             State::Skipped => "skipped",
         }
     }
@@ -247,45 +236,7 @@ impl Drawing<'_> {
 
     /// For Mermaid, as Markdown files on GitHub and GitLab have it.
     pub fn mermaid(&self) -> String {
-        let mut text = String::new();
-        if let Some(persona) = self.persona {
-            let _ = writeln!(text, "---\ntitle: {}\n---", serde_json::Value::from(persona.name));
-        }
-        text += "flowchart LR\n";
-        for (node, id) in self.graph.ids().iter().enumerate() {
-            let mut label = mermaid_escaped(id.as_str());
-            if let Some(seen) = self.seen(node) {
-                let _ = write!(label, "<br>{}", seen.state.words());
-            }
-            // The transcript's node has round ends.
-            let (open, close) = if node == self.graph.result() {
-                ("([", "])")
-            } else {
-                ("[", "]")
-            };
-            let _ = writeln!(text, "  n{node}{open}\"{label}\"{close}");
-        }
-        for (from, to) in self.edges() {
-            let _ = writeln!(text, "  n{from} --> n{to}");
-        }
-        for state in self.states() {
-            let (fill, line) = state.colors();
-            let dashes = if state.is_dashed() {
-                ",stroke-dasharray:4 3"
-            } else {
-                ""
-            };
-            let class = state.class();
-            let nodes =
-                (0..self.graph.len()).filter(|&node| self.seen(node).is_some_and(|seen| seen.state == state));
-            let nodes: Vec<String> = nodes.map(|node| format!("n{node}")).collect();
-            let _ = writeln!(
-                text,
-                "  classDef {class} fill:{fill},stroke:{line},color:#1d2433{dashes}"
-            );
-            let _ = writeln!(text, "  class {} {class}", nodes.join(","));
-        }
-        text
+        mermaid::draw(self)
     }
 
     /// For a browser or an image viewer: a picture that stands alone.
@@ -322,18 +273,4 @@ fn dot_quoted(text: &str) -> String {
         .replace('\n', "\\n")
         .replace(char::is_control, "\u{fffd}");
     format!("\"{escaped}\"")
-}
-
-/// Text between quotes in Mermaid, which has entities of its own.
-fn mermaid_escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for character in text.chars() {
-        match character {
-            '#' | '"' | '&' | '<' | '>' | '`' | ';' | '\\' => {
-                let _ = write!(escaped, "#{};", u32::from(character));
-            }
-            _ => escaped.push(character),
-        }
-    }
-    escaped
 }

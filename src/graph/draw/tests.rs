@@ -135,10 +135,10 @@ fn as_mermaid() {
     title: "anna"
     ---
     flowchart LR
-      n0["start<br>cached"]
-      n1["left<br>to be called"]
-      n2["right<br>rejected last time, to be called"]
-      n3(["end<br>depends on an answer"])
+      n0["start<br/>cached"]
+      n1["left<br/>to be called"]
+      n2["right<br/>rejected last time, to be called"]
+      n3(["end<br/>depends on an answer"])
       n0 --> n1
       n0 --> n2
       n0 --> n3
@@ -146,8 +146,8 @@ fn as_mermaid() {
       n2 --> n3
       classDef cached fill:#dcf3e1,stroke:#2c8a45,color:#1d2433
       class n0 cached
-      classDef call fill:#d9e8ff,stroke:#2b63c9,color:#1d2433
-      class n1 call
+      classDef tocall fill:#d9e8ff,stroke:#2b63c9,color:#1d2433
+      class n1 tocall
       classDef rejected fill:#ffe8c7,stroke:#b86a00,color:#1d2433
       class n2 rejected
       classDef depends fill:#f1f1f4,stroke:#7a7a88,color:#1d2433,stroke-dasharray:4 3
@@ -222,13 +222,89 @@ fn names_are_escaped_in_every_format() {
     title: "x\"<y>&\\ \u0001"
     ---
     flowchart LR
-      n0(["a#34;b#60;c#62;#38;#35;#59;#96;d<br>to be called"])
-      classDef call fill:#d9e8ff,stroke:#2b63c9,color:#1d2433
-      class n0 call
+      n0(["a#34;b#60;c#62;#38;#35;#59;#96;d<br/>to be called"])
+      classDef tocall fill:#d9e8ff,stroke:#2b63c9,color:#1d2433
+      class n0 tocall
     "##);
     let svg = drawing.svg();
     assert!(svg.contains(">a&quot;b&lt;c&gt;&amp;#;`d</text>"), "{svg}");
     assert!(svg.contains(">x&quot;&lt;y&gt;&amp;\\ \u{fffd}</text>"), "{svg}");
+}
+
+/// Each was parsed by Mermaid 11.17: the label comes back as the name, and nothing else is made of
+/// it.
+#[test]
+fn mermaid_makes_nothing_else_of_odd_names() {
+    let cases = [
+        ("chunk-1", "chunk-1"),
+        ("part one", "part one"),
+        ("end", "end"),
+        ("graph", "graph"),
+        ("n0", "n0"),
+        ("größe", "größe"),
+        ("第一部分", "第一部分"),
+        ("🌊", "#127754;"),
+        ("snake_case", "snake#95;case"),
+        ("v1.2", "v1#46;2"),
+        // Markdown: lists, emphasis, a heading, a link.
+        ("1. part", "1#46;#32;part"),
+        ("- part", "#45;#32;part"),
+        ("--", "#45;#45;"),
+        ("_a_", "#95;a#95;"),
+        ("# a", "#35;#32;a"),
+        ("a@b.c", "a#64;b#46;c"),
+        // Mermaid's own: text in brackets, an entity, a directive, a direction, a style, an icon.
+        ("a(b)|c|", "a#40;b#41;#124;c#124;"),
+        ("#34;", "#35;34#59;"),
+        ("%%{init", "#37;#37;#123;init"),
+        ("direction LR", "direction#32;LR"),
+        ("style:#a;", "style#58;#35;a#59;"),
+        ("fa:fa-car", "fa#58;fa-car"),
+        ("a\"b`", "a#34;b#96;"),
+    ];
+    for (name, label) in cases {
+        assert_eq!(mermaid::escaped(name), label, "{name}");
+    }
+}
+
+#[test]
+fn mermaid_has_no_words_of_its_own_for_our_classes() {
+    // The keywords of its grammar; `call` once broke every picture of a persona.
+    const WORDS: [&str; 13] = [
+        "call",
+        "class",
+        "classDef",
+        "click",
+        "default",
+        "end",
+        "flowchart",
+        "graph",
+        "href",
+        "interpolate",
+        "linkStyle",
+        "style",
+        "subgraph",
+    ];
+    for state in State::ALL {
+        let class = mermaid::class(state);
+        assert!(!WORDS.contains(&class), "{class}");
+        assert!(class.bytes().all(|byte| byte.is_ascii_lowercase()), "{class}");
+    }
+}
+
+#[test]
+fn a_title_is_yaml() {
+    let cases = [
+        ("anna", r#""anna""#),
+        ("a: b # c", r#""a: b # c""#),
+        ("---", r#""---""#),
+        ("a\"b\\", r#""a\"b\\""#),
+        ("a\u{7f}\u{85}\n", r#""a\u007f\u0085\u000a""#),
+        ("große 海", r#""große 海""#),
+    ];
+    for (name, title) in cases {
+        assert_eq!(mermaid::yaml_quoted(name), title, "{name:?}");
+    }
 }
 
 /// A row of nodes, wherever they stand in the file, needs no crossing; nor does a ladder.
