@@ -1,6 +1,6 @@
 //! What septet takes, beside what it cannot go below. Each line: the figure, its bound, their
 //! ratio, and the goal. `cargo bench --bench bounds` runs all, `cargo bench --bench bounds -- rate`
-//! one of: makespan, speedup, rate, tokens, prefix, overhead, unchanged, plan.
+//! one of: makespan, speedup, rate, tokens, prefix, overhead, unchanged, plan, size.
 //!
 //! Ratios are taken within one run; absolute times say little on a busy machine.
 #![allow(
@@ -14,6 +14,8 @@
 mod overhead;
 #[path = "bounds/project.rs"]
 mod project;
+#[path = "bounds/size.rs"]
+mod size;
 
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ fn main() {
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
         .collect();
-    let rows: [(&str, fn()); 8] = [
+    let rows: [(&str, fn()); 9] = [
         ("makespan", makespan),
         ("speedup", speedup),
         ("rate", rate),
@@ -33,6 +35,7 @@ fn main() {
         ("overhead", overhead::overhead),
         ("unchanged", unchanged),
         ("plan", plan),
+        ("size", size::size),
     ];
     for (name, row) in rows {
         if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
@@ -176,7 +179,7 @@ fn unchanged() {
     );
 }
 
-/// What a plan says beside what the run does, and what it takes beside a run that has nothing to do.
+/// What a plan says beside what the run does.
 fn plan() {
     for (limit, amount) in [("--rpm", "1200"), ("--tpm", "600000")] {
         let server = Server::start(&[limit, amount, "--latency", "200ms", "--jitter", "0.25"]);
@@ -201,39 +204,4 @@ fn plan() {
             "0.85 to 1.15",
         );
     }
-    let mut peaks = Vec::new();
-    for personas in [1_000, 10_000] {
-        let project = Project::new(personas).simulator("0s");
-        project.run(&["--workers", "64"]);
-        let planned = project.json("plan", &[]);
-        let ran = project.json("run", &[]);
-        assert_eq!(planned.figure("nodes.call"), 0.0);
-        row(
-            &format!("plan of {personas} personas, nothing changed, s"),
-            planned.elapsed(),
-            ran.elapsed(),
-            "<= 1.5",
-        );
-        peaks.push(planned.peak_mb());
-        // Now everything is to be called.
-        project.write(
-            "prompts/persona.md",
-            "## {{ persona.id }}\n\n{{ persona.profile }}\n",
-        );
-        let all = project.json("plan", &[]);
-        row(
-            &format!("plan of {personas} personas, all changed, s"),
-            all.elapsed(),
-            ran.elapsed(),
-            "-",
-        );
-        peaks.push(all.peak_mb());
-    }
-    row(
-        "memory of plan, 10,000 for 1,000 personas, MB",
-        peaks[2],
-        peaks[0],
-        "-",
-    );
-    row("the same, everything to be called, MB", peaks[3], peaks[1], "-");
 }

@@ -124,7 +124,7 @@ impl Project {
             .stdin(Stdio::null())
             .stdout(told.reopen().unwrap())
             .stderr(Stdio::inherit());
-        let started = Instant::now();
+        let (started, cpu_before) = (Instant::now(), cpu_of_children());
         let mut child = septet.spawn().unwrap();
         let mut peak_kb = 0.0_f64;
         let status = loop {
@@ -139,6 +139,7 @@ impl Project {
         let told = fs::read_to_string(told.path()).unwrap();
         Ran {
             elapsed,
+            cpu: cpu_of_children() - cpu_before,
             peak_kb,
             summary: serde_json::from_str(told.lines().last().unwrap()).unwrap(),
             stdout: told,
@@ -164,6 +165,20 @@ impl Project {
     }
 }
 
+/// CPU of all children that have ended, in seconds.
+#[cfg(unix)]
+fn cpu_of_children() -> f64 {
+    use nix::sys::resource::{UsageWho, getrusage};
+    use nix::sys::time::TimeValLike;
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6
+}
+
+#[cfg(not(unix))]
+fn cpu_of_children() -> f64 {
+    0.0
+}
+
 /// The most memory that a process had so far, in kB.
 fn peak(pid: u32) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -174,6 +189,7 @@ fn peak(pid: u32) -> Option<f64> {
 /// A run of the binary.
 pub struct Ran {
     elapsed: f64,
+    cpu: f64,
     peak_kb: f64,
     summary: Value,
     stdout: String,
@@ -183,6 +199,11 @@ impl Ran {
     /// Of the whole process, in seconds.
     pub fn elapsed(&self) -> f64 {
         self.elapsed
+    }
+
+    /// CPU of the whole process, in seconds; 0 where the system does not tell.
+    pub fn cpu(&self) -> f64 {
+        self.cpu
     }
 
     /// The events of a name.
