@@ -5,11 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::args::{Graph, GraphFormat};
+use crate::cli::cache;
 use crate::cli::failure::{CliError, Complaint};
+use crate::cli::plan::Lookup;
 use crate::cli::print::whole;
 use crate::cli::project::Loaded;
 use crate::cli::refresh::Refresh;
-use crate::cli::{cache, plan};
 use crate::graph::draw::{Drawing, Persona, Seen, State};
 use crate::names::PersonaId;
 use crate::plan::{Outlook, Planner, Reason};
@@ -75,8 +76,13 @@ fn seen(project: &Loaded, persona: &PersonaId) -> Result<Vec<Seen>, CliError> {
     let refresh = Refresh::new(&[], &project.graph, &[])?;
     let store = cache::open(&project.root)?;
     let mut planner = Planner::new(&project.graph);
-    let folder = project.folder();
-    let outlooks = plan::outlooks(&mut planner, &folder, &store, &refresh, project, persona)?;
+    let lookup = Lookup {
+        project,
+        folder: project.folder(),
+        store: &store,
+        refresh: &refresh,
+    };
+    let outlooks = lookup.outlooks(&mut planner, persona)?;
     cache::close(store.into());
     let outlooks = outlooks.map_err(|failure| {
         Complaint::new(format!("{persona}: {}", failure.message)).hint("`septet check` looks at all of them")

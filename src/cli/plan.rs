@@ -1,5 +1,6 @@
 //! `septet plan`: what `run` would do, by the same path up to the call.
 
+mod ends;
 mod history;
 mod json;
 mod reasons;
@@ -10,13 +11,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use crate::call::Money;
 use crate::cli::args::Plan;
 use crate::cli::budget::{self, Passed};
-use crate::cli::cache;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
 use crate::cli::refresh::Refresh;
+use crate::cli::{cache, clock};
 use crate::events::Failure;
 use crate::names::{Instance, PersonaId};
 use crate::plan::{Forecast, Found, Outlook, Planner, Reason, Stored, Totals};
@@ -34,20 +37,18 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     let limits = args.selection.limits(&project.config.limits);
     budget::demand_prices(&project, &limits)?;
     let store = cache::open(&project.root)?;
-    let folder = project.folder();
-    let mut planner = Planner::with_history(&project.graph, history::read(&project, &store)?);
+    let lookup = Lookup {
+        project: &project,
+        folder: project.folder(),
+        store: &store,
+        refresh: &refresh,
+    };
+    let mut planner = Planner::with_history(&project.graph, history::read(&project, &store)?)
+        .ordered(project.config.schedule.prefix);
     let mut reasons = Reasons::new(&project, &store);
     let mut counted = Counted::default();
     for persona in &personas {
-        let outlooks = explained(
-            &mut planner,
-            &mut reasons,
-            &folder,
-            &store,
-            &refresh,
-            &project,
-            persona,
-        )?;
+        let outlooks = lookup.explained(&mut planner, &mut reasons, persona)?;
         if args.selection.json {
             json::persona(&project, persona, &outlooks);
         } else if let (Err(failure), false) = (&outlooks, args.quiet) {
@@ -55,13 +56,14 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
         }
         counted.add(&outlooks);
     }
+    let windows = time::windows(&args.selection, &limits, clock::now(), TimeZone::system());
     let forecast = planner.forecast(&project.prices());
     let by_option = args.selection.budget.is_some();
     let budget = budget::limits(&limits, by_option, Money::ZERO, store.spending());
     let called = counted.totals.calls + counted.totals.depends;
     let foreseen = Foreseen {
         project: &project,
-        time: time::timing(&project, &limits, &planner, &counted.totals, &forecast),
+        time: time::timing(&project, &limits, &planner, &counted.totals, &forecast, windows),
         over: budget::passed(&budget, called, forecast.cost, forecast.basis.answers > 0),
         counted,
         forecast,
@@ -76,15 +78,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
         let mut planner = planner.again();
         let mut reasons = Reasons::new(&project, &store);
         for persona in &personas {
-            let outlooks = explained(
-                &mut planner,
-                &mut reasons,
-                &folder,
-                &store,
-                &refresh,
-                &project,
-                persona,
-            )?;
+            let outlooks = lookup.explained(&mut planner, &mut reasons, persona)?;
             text::persona(&project, persona, outlooks.as_deref().unwrap_or(&[]));
         }
     }
@@ -127,81 +121,81 @@ impl Counted {
     }
 }
 
-/// The outlook of each node of one persona with what differs from what was sent before, or why the
-/// persona would fail.
-fn explained(
-    planner: &mut Planner<'_>,
-    reasons: &mut Reasons<'_>,
-    folder: &Folder,
-    store: &LocalStore,
-    refresh: &Refresh,
-    project: &Loaded,
-    persona: &PersonaId,
-) -> Result<Result<Vec<Outlook>, Failure>, CliError> {
-    let mut seen = Seen::new(project.graph.len());
-    let mut outlooks = looked(planner, folder, store, refresh, project, persona, &mut seen)?;
-    if let Ok(outlooks) = &mut outlooks {
-        reasons.explain(persona, outlooks, &seen)?;
+/// Where outlooks are taken from.
+pub struct Lookup<'a> {
+    pub project: &'a Loaded,
+    pub folder: Folder,
+    pub store: &'a LocalStore,
+    pub refresh: &'a Refresh,
+}
+
+impl Lookup<'_> {
+    /// The outlook of each node of one persona, or why the persona would fail.
+    ///
+    /// # Errors
+    /// If the store does not work.
+    pub fn outlooks(
+        &self,
+        planner: &mut Planner<'_>,
+        persona: &PersonaId,
+    ) -> Result<Result<Vec<Outlook>, Failure>, CliError> {
+        let mut seen = Seen::new(self.project.graph.len());
+        self.looked(planner, persona, &mut seen)
     }
-    Ok(outlooks)
-}
 
-/// The outlook of each node of one persona, or why the persona would fail.
-pub fn outlooks(
-    planner: &mut Planner<'_>,
-    folder: &Folder,
-    store: &LocalStore,
-    refresh: &Refresh,
-    project: &Loaded,
-    persona: &PersonaId,
-) -> Result<Result<Vec<Outlook>, Failure>, CliError> {
-    let mut seen = Seen::new(project.graph.len());
-    looked(planner, folder, store, refresh, project, persona, &mut seen)
-}
+    /// The same with what differs from what was sent before.
+    fn explained(
+        &self,
+        planner: &mut Planner<'_>,
+        reasons: &mut Reasons<'_>,
+        persona: &PersonaId,
+    ) -> Result<Result<Vec<Outlook>, Failure>, CliError> {
+        let mut seen = Seen::new(self.project.graph.len());
+        let mut outlooks = self.looked(planner, persona, &mut seen)?;
+        if let Ok(outlooks) = &mut outlooks {
+            reasons.explain(persona, outlooks, &seen)?;
+        }
+        Ok(outlooks)
+    }
 
-fn looked(
-    planner: &mut Planner<'_>,
-    folder: &Folder,
-    store: &LocalStore,
-    refresh: &Refresh,
-    project: &Loaded,
-    persona: &PersonaId,
-    seen: &mut Seen,
-) -> Result<Result<Vec<Outlook>, Failure>, CliError> {
-    let requests = match folder.open(persona) {
-        Ok(requests) => requests,
-        Err(failure) => return Ok(Err(failure)),
-    };
-    // The store's errors end the command, the persona's only its part of it.
-    let mut broken = None;
-    let outlooks = planner.persona(
-        |node, needs| requests.request(node, needs),
-        |node, key, limit| {
-            let instance = Instance {
-                persona: persona.clone(),
-                node: project.graph.id(node).clone(),
-            };
-            seen.keys[node] = Some(*key);
-            if refresh.wants(&instance) {
-                return Ok(Found::Missing(Reason::Refreshed));
-            }
-            match store.look(&instance, key, limit) {
-                Ok(looked) => {
-                    if let Looked::Hit(record) = &looked {
-                        seen.answers[node] = Some(record.answer.text.clone());
+    fn looked(
+        &self,
+        planner: &mut Planner<'_>,
+        persona: &PersonaId,
+        seen: &mut Seen,
+    ) -> Result<Result<Vec<Outlook>, Failure>, CliError> {
+        let requests = match self.folder.open(persona) {
+            Ok(requests) => requests,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        // The store's errors end the command, the persona's only its part of it.
+        let mut broken = None;
+        let outlooks = planner.persona(
+            |node, needs| requests.request(node, needs),
+            |node, key, limit| {
+                let instance = Instance::new(persona.clone(), self.project.graph.id(node).clone());
+                seen.keys[node] = Some(*key);
+                if self.refresh.wants(&instance) {
+                    return Ok(Found::Missing(Reason::Refreshed));
+                }
+                match self.store.look(&instance, key, limit) {
+                    Ok(looked) => {
+                        if let Looked::Hit(record) = &looked {
+                            seen.answers[node] = Some(record.answer.text.clone());
+                        }
+                        Ok(found(looked, limit))
                     }
-                    Ok(found(looked, limit))
+                    Err(error) => {
+                        broken = Some(with_causes(&error));
+                        Ok(Found::Missing(Reason::New))
+                    }
                 }
-                Err(error) => {
-                    broken = Some(with_causes(&error));
-                    Ok(Found::Missing(Reason::New))
-                }
-            }
-        },
-    );
-    match broken {
-        Some(message) => Err(CliError::stopped(Complaint::new(message))),
-        None => Ok(outlooks),
+            },
+        );
+        match broken {
+            Some(message) => Err(CliError::stopped(Complaint::new(message))),
+            None => Ok(outlooks),
+        }
     }
 }
 

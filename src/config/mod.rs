@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde_json::Value;
 use toml::de::DeTable;
 
-use crate::call::{CacheHint, Money, Price, prompt_cache};
+use crate::call::{CacheHint, Money, Price, Request, prompt_cache};
 use crate::hours::Hours;
 use crate::names::{NodeId, PersonaId};
 
@@ -211,10 +211,10 @@ pub enum PrefixOrder {
 }
 
 impl PrefixOrder {
-    /// True if calls wait for the first that begins with the same so many tokens.
-    pub fn shares(self, tokens: u64) -> bool {
+    /// True if calls that begin like this one wait for the first of them.
+    pub fn shares(self, request: &Request) -> bool {
         match self {
-            PrefixOrder::Auto => tokens >= prompt_cache::LEAST_TOKENS,
+            PrefixOrder::Auto => prompt_cache::is_long_enough(request),
             PrefixOrder::Share => true,
             PrefixOrder::Eager => false,
         }

@@ -33,8 +33,9 @@ pub struct Shared {
     pub group: usize,
     /// True where all personas begin alike.
     pub of_all: bool,
-    /// How many tokens that are by our own count, in the persona that was seen last.
-    pub tokens: u64,
+    /// True if the calls that begin so wait for the first of them, as the request of the persona
+    /// that was seen last has it.
+    pub waits: bool,
     last: Prefix,
 }
 
@@ -124,12 +125,12 @@ impl Load {
     }
 
     /// A request begins with `prefix`, as those of the node `group` of the same persona do.
-    pub(super) fn shares(&mut self, prefix: Prefix, tokens: u64, group: usize) {
+    pub(super) fn shares(&mut self, prefix: Prefix, waits: bool, group: usize) {
         let before = self.shared;
         self.shared = Some(Shared {
             group: before.map_or(group, |shared| shared.group.min(group)),
             of_all: before.is_none_or(|shared| shared.of_all && shared.last == prefix),
-            tokens,
+            waits,
             last: prefix,
         });
     }

@@ -8,12 +8,13 @@ mod history;
 pub mod reach;
 mod reason;
 pub mod sharing;
+mod windows;
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use crate::call::prompt_cache::shared_tokens;
 use crate::call::{Cut, Key, Prefix, Price, Request, Usage};
+use crate::config::PrefixOrder;
 use crate::graph::Graph;
 use crate::names::NodeId;
 
@@ -23,6 +24,7 @@ pub use bounds::{Binding, Bounds};
 pub use forecast::{Basis, Call, Costs, Forecast, Part, Shared};
 pub use history::{Answered, History, Range};
 pub use reason::Reason;
+pub use windows::{Course, Windows};
 
 /// What is known of one node before a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +89,7 @@ impl Stored {
 #[derive(Debug)]
 pub struct Planner<'a> {
     graph: &'a Graph,
+    order: PrefixOrder,
     /// Keys that would be called: as much of each as tells one from all others.
     called: HashSet<u128>,
     history: History,
@@ -112,6 +115,7 @@ impl<'a> Planner<'a> {
     pub fn with_history(graph: &'a Graph, history: History) -> Self {
         Self {
             graph,
+            order: PrefixOrder::default(),
             called: HashSet::new(),
             history,
             learns: true,
@@ -119,6 +123,11 @@ impl<'a> Planner<'a> {
             caps: vec![None; graph.len()],
             shapes: BTreeMap::new(),
         }
+    }
+
+    /// The same planner for runs in which calls that begin alike are sent in this order.
+    pub fn ordered(self, order: PrefixOrder) -> Self {
+        Self { order, ..self }
     }
 
     /// Returns the outlook of each node of one persona.
@@ -152,7 +161,8 @@ impl<'a> Planner<'a> {
             self.caps[node] = cap;
             let unknown = graph.needs(node).iter().filter(|&&need| texts[need].is_none());
             let unknown: Vec<usize> = unknown.copied().collect();
-            let prefix = |request: &Request| Some((Prefix::of(request)?, shared_tokens(request)));
+            let order = self.order;
+            let prefix = |request: &Request| Some((Prefix::of(request)?, order.shares(request)));
             if !unknown.is_empty() {
                 prefixes[node] = prefix(&request);
                 self.loads[node].depends(units, cap, &unknown);
@@ -178,10 +188,10 @@ impl<'a> Planner<'a> {
             };
         }
         for (node, prefix) in prefixes.iter().enumerate() {
-            let Some((prefix, tokens)) = *prefix else { continue };
-            let alike = |other: &Option<(Prefix, u64)>| other.is_some_and(|(other, _)| other == prefix);
+            let Some((prefix, waits)) = *prefix else { continue };
+            let alike = |other: &Option<(Prefix, bool)>| other.is_some_and(|(other, _)| other == prefix);
             let group = prefixes.iter().position(alike).unwrap_or(node);
-            self.loads[node].shares(prefix, tokens, group);
+            self.loads[node].shares(prefix, waits, group);
         }
         self.remember(&outlooks);
         Ok(outlooks)
@@ -191,6 +201,7 @@ impl<'a> Planner<'a> {
     pub fn again(self) -> Self {
         Self {
             learns: false,
+            order: self.order,
             ..Self::with_history(self.graph, self.history)
         }
     }

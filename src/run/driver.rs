@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use crate::budget::{Budget, Room, Used};
 use crate::call::{Fault, FaultKind, Money, Prefix, Request, Scope, prompt_cache};
-use crate::config::PrefixOrder;
 use crate::events::{Event, Failure, NodeStatus, Outcome, PersonaStatus};
 use crate::limit::Limits;
 use crate::names::{PersonaId, Stop};
@@ -328,12 +327,7 @@ impl Driver {
 
     /// The prefix of a request, if calls that share it are to wait for the first of them.
     fn shared_prefix(&self, request: &Request) -> Option<SharedPrefix> {
-        let shares = match self.task.prefix {
-            PrefixOrder::Auto => prompt_cache::is_long_enough(request),
-            PrefixOrder::Share => true,
-            PrefixOrder::Eager => false,
-        };
-        let id = if shares { Prefix::of(request) } else { None }?;
+        let id = self.task.prefix.shares(request).then(|| Prefix::of(request))??;
         let lifetime = prompt_cache::lifetime(&request.model);
         Some(SharedPrefix { id, lifetime })
     }

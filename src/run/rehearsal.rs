@@ -72,29 +72,50 @@ pub struct RehearsedPrefix {
 impl Rehearsal {
     /// From the start to the last answer.
     pub fn duration(&self) -> Duration {
-        let calls = |personas: &[(Vec<bool>, u64)]| -> u64 {
-            let of =
-                |(called, count): &(Vec<bool>, u64)| called.iter().filter(|c| **c).count() as u64 * count;
-            personas.iter().map(of).sum()
-        };
         let all = calls(&self.personas);
         if all <= MOST_CALLS {
-            return self.rehearse(&self.personas);
+            return self.rehearse(&self.personas, Duration::MAX).took;
         }
-        let part = |share: f64| -> Vec<(Vec<bool>, u64)> {
-            let some = |count: u64| ((count as f64 * share).round() as u64).max(1);
-            let of = |(called, count): &(Vec<bool>, u64)| (called.clone(), some(*count));
-            self.personas.iter().map(of).collect()
-        };
-        let whole = part(MOST_CALLS as f64 / all as f64);
-        let half = part(MOST_CALLS as f64 / all as f64 / 2.0);
-        let (took, first) = (self.rehearse(&whole), self.rehearse(&half));
-        let second = (calls(&whole) - calls(&half)).max(1) as f64;
-        let rest = all.saturating_sub(calls(&whole)) as f64;
-        took + took.saturating_sub(first).mul_f64(rest / second)
+        let (half, whole) = self.begin();
+        let took = whole.took;
+        took + took
+            .saturating_sub(half.took)
+            .mul_f64(rest(all, &whole) / second(&half, &whole))
     }
 
-    fn rehearse(&self, personas: &[(Vec<bool>, u64)]) -> Duration {
+    /// How many calls have been sent by then, if nothing is sent from that time on.
+    pub fn sent_by(&self, time: Duration) -> u64 {
+        let all = calls(&self.personas);
+        if all <= MOST_CALLS {
+            return self.rehearse(&self.personas, time).sent;
+        }
+        let (half, whole) = self.begin();
+        if time <= half.took {
+            return self
+                .rehearse(&self.part(MOST_CALLS as f64 / all as f64), time)
+                .sent;
+        }
+        let second_took = whole.took.saturating_sub(half.took).as_secs_f64();
+        let share = time.saturating_sub(half.took).as_secs_f64() / second_took.max(f64::MIN_POSITIVE);
+        let sent = half.sent as f64 + share * second(&half, &whole);
+        (sent as u64).min(all)
+    }
+
+    /// Where there are more calls than are rehearsed: half of those that are, and all of them.
+    fn begin(&self) -> (Played, Played) {
+        let share = MOST_CALLS as f64 / calls(&self.personas) as f64;
+        let rehearse = |share| self.rehearse(&self.part(share), Duration::MAX);
+        (rehearse(share / 2.0), rehearse(share))
+    }
+
+    fn part(&self, share: f64) -> Vec<(Vec<bool>, u64)> {
+        let some = |count: u64| ((count as f64 * share).round() as u64).max(1);
+        let of = |(called, count): &(Vec<bool>, u64)| (called.clone(), some(*count));
+        self.personas.iter().map(of).collect()
+    }
+
+    /// Plays these personas; nothing is sent at `until` or later.
+    fn rehearse(&self, personas: &[(Vec<bool>, u64)], until: Duration) -> Played {
         let all: u64 = personas.iter().map(|(_, count)| count).sum();
         let names: Vec<PersonaId> = (0..all).map(|number| number.to_string().into()).collect();
         let stage = Stage {
@@ -102,6 +123,7 @@ impl Rehearsal {
             schedule: Schedule::new(self.graph.clone(), names, self.settings.clone()),
             limits: Limits::new(self.requests_per_minute, self.tokens_per_minute),
             now: Duration::ZERO,
+            until,
             ends: BinaryHeap::new(),
             reserved: HashMap::new(),
             answered: vec![false; self.graph.len()],
@@ -113,6 +135,27 @@ impl Rehearsal {
         };
         stage.play()
     }
+}
+
+/// What came of it.
+struct Played {
+    took: Duration,
+    sent: u64,
+}
+
+fn calls(personas: &[(Vec<bool>, u64)]) -> u64 {
+    let of = |(called, count): &(Vec<bool>, u64)| called.iter().filter(|c| **c).count() as u64 * count;
+    personas.iter().map(of).sum()
+}
+
+/// The calls of the second half.
+fn second(half: &Played, whole: &Played) -> f64 {
+    whole.sent.saturating_sub(half.sent).max(1) as f64
+}
+
+/// The calls that are not rehearsed.
+fn rest(all: u64, whole: &Played) -> f64 {
+    all.saturating_sub(whole.sent) as f64
 }
 
 /// Which shape each persona has: evenly mixed, as names mix them.
@@ -130,6 +173,8 @@ struct Stage<'a> {
     schedule: Schedule,
     limits: Limits,
     now: Duration,
+    /// Nothing is sent from then on.
+    until: Duration,
     /// When calls in flight are answered.
     ends: BinaryHeap<Reverse<(Duration, Handle)>>,
     reserved: HashMap<Handle, u64>,
@@ -144,9 +189,9 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    fn play(mut self) -> Duration {
+    fn play(mut self) -> Played {
         self.turn(Input::Start);
-        while !self.over {
+        while !self.over && self.now < self.until {
             let wake = self.send();
             if self.over {
                 break;
@@ -159,7 +204,10 @@ impl Stage<'_> {
                 _ => break,
             }
         }
-        self.now
+        Played {
+            took: self.now,
+            sent: self.sent,
+        }
     }
 
     /// Sends what may be sent now; returns when to try again though nothing happens.

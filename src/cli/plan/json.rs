@@ -92,7 +92,15 @@ pub fn totals(foreseen: &Foreseen<'_>) {
             "seconds": time.likely.as_secs_f64(),
             "low_seconds": time.low.as_secs_f64(),
             "high_seconds": time.high.as_secs_f64(),
-            "ends_at": time.ends(time.likely).map(|at| at.timestamp().to_string()),
+            "starts_at": time.windows.starts().to_string(),
+            "ends_at": time.course.ends.to_string(),
+            "latest_ends_at": time.latest.ends.to_string(),
+            "asleep_seconds": time.course.asleep.as_secs_f64(),
+            "until": time.windows.until.map(|until| json!({
+                "at": until.to_string(),
+                "calls_left": time.left.0,
+                "most_calls_left": time.left.1,
+            })),
             "bound_by": time.binding.as_str(),
             "passes_budget": foreseen.over.as_ref().map(|over| json!({
                 "limit": over.limit.name,

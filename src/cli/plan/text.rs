@@ -1,18 +1,14 @@
 //! The plan as people read it: totals first, names after them.
 
-use std::time::Duration;
-
-use jiff::ZonedDateTime;
-
-use crate::cli::plan::Foreseen;
-use crate::cli::plan::time::{LatencyFrom, Timing};
+use crate::cli::plan::time::LatencyFrom;
+use crate::cli::plan::{Foreseen, ends};
 use crate::cli::print::outln;
 use crate::cli::project::Loaded;
 use crate::cli::provider;
 use crate::config::ProviderKind;
 use crate::events::Failure;
 use crate::names::PersonaId;
-use crate::plan::{Binding, Estimate, Outlook, Reason, Totals};
+use crate::plan::{Estimate, Outlook, Reason, Totals};
 use crate::printable::one_line;
 use crate::report::figures::{count, dollars, duration as words, number};
 
@@ -68,7 +64,9 @@ pub fn totals(foreseen: &Foreseen<'_>, verbose: bool) {
     if let Some(over) = &foreseen.over {
         line("budget", &over.to_string());
     }
-    time(&foreseen.time);
+    for (label, text) in ends::lines(&foreseen.time) {
+        line(label, &text);
+    }
     line("rests on", &basis(foreseen));
     if !verbose {
         outln!("\n`septet plan -v` names the nodes, `septet run` does it");
@@ -149,48 +147,6 @@ fn unpriced(foreseen: &Foreseen<'_>) -> String {
     names.sort();
     names.dedup();
     names.join(", ")
-}
-
-fn time(time: &Timing) {
-    let bound = match time.binding {
-        Binding::Requests => "bound by requests per minute",
-        Binding::Tokens => "bound by tokens per minute",
-        Binding::Concurrency => "bound by calls in flight",
-        Binding::Needs => "bound by calls that wait for others",
-    };
-    let range = match (words(time.low), words(time.high)) {
-        (low, high) if low == high => String::new(),
-        (low, high) => format!("; {low} to {high}"),
-    };
-    line("time", &format!("about {}{range}, {bound}", words(time.likely)));
-    let (likely, latest) = (clock(time, time.likely), clock(time, time.high));
-    let latest = match likely == latest {
-        true => String::new(),
-        false => format!(", {latest} at the latest"),
-    };
-    line("ends", &format!("at {likely}{latest}, if it started now"));
-}
-
-/// The local time after so long: with seconds where they tell something, with the day where it is
-/// not this one.
-fn clock(time: &Timing, took: Duration) -> String {
-    let Some(at) = time.ends(took) else {
-        return "no time that a calendar has".to_owned();
-    };
-    moment(time.now(), &at, took)
-}
-
-fn moment(now: &ZonedDateTime, at: &ZonedDateTime, took: Duration) -> String {
-    let time = match took < Duration::from_secs(120) {
-        true => at.strftime("%H:%M:%S").to_string(),
-        false => at.strftime("%H:%M").to_string(),
-    };
-    let days = now.date().until(at.date()).map_or(0, |span| span.get_days());
-    match days {
-        0 => time,
-        1..=6 => format!("{} {time}", at.strftime("%A")),
-        _ => format!("{} {time}", at.strftime("%Y-%m-%d")),
-    }
 }
 
 /// What the figures rest on.
@@ -350,22 +306,5 @@ mod tests {
         let word = "w".repeat(90);
         assert_eq!(end_of_line(&word), 90);
         assert_eq!(end_of_line(&format!("{word} x")), 90);
-    }
-
-    #[test]
-    fn the_end_is_told_as_a_clock_shows_it() {
-        let now: ZonedDateTime = "2026-11-26T23:10:05[UTC]".parse().unwrap();
-        let cases = [
-            (30, "23:10:35"),
-            (600, "23:20"),
-            (3_600, "Friday 00:10"),
-            (3 * 86_400, "Sunday 23:10"),
-            (9 * 86_400, "2026-12-05 23:10"),
-        ];
-        for (seconds, expected) in cases {
-            let took = Duration::from_secs(seconds);
-            let at = now.checked_add(took).unwrap();
-            assert_eq!(moment(&now, &at, took), expected);
-        }
     }
 }

@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
-use jiff::ZonedDateTime;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use crate::call::prompt_cache;
+use crate::cli::args::Selection;
 use crate::cli::project::Loaded;
 use crate::cli::provider;
 use crate::config::{Limits, ProviderKind};
-use crate::plan::{Binding, Bounds, Call, Forecast, Part, Planner, Range, Shared, Totals};
+use crate::plan::{Binding, Bounds, Call, Course, Forecast, Part, Planner, Range, Shared, Totals, Windows};
 use crate::run::{Rehearsal, Rehearsed, RehearsedPrefix};
 use crate::schedule::Settings;
 
@@ -25,6 +27,7 @@ const UNKNOWN_OUTPUT: f64 = 1_024.0;
 
 /// From the start of a run to its end.
 pub struct Timing {
+    /// How long it works: without the time that it sleeps outside its hours.
     pub low: Duration,
     pub likely: Duration,
     pub high: Duration,
@@ -33,8 +36,15 @@ pub struct Timing {
     /// Of one call, on the average.
     pub call: Duration,
     pub latency: LatencyFrom,
-    /// Now.
-    now: ZonedDateTime,
+    pub windows: Windows,
+    /// How it passes through them.
+    pub course: Course,
+    /// The same if everything takes as long as it may.
+    pub latest: Course,
+    /// All calls.
+    pub calls: u64,
+    /// Those that are not sent before the deadline: what is likely, and the most.
+    pub left: (u64, u64),
 }
 
 /// What the time of a call rests on.
@@ -48,18 +58,6 @@ pub enum LatencyFrom {
     Nothing,
 }
 
-impl Timing {
-    /// When it would end, started now.
-    pub fn ends(&self, took: Duration) -> Option<ZonedDateTime> {
-        self.now.checked_add(took).ok()
-    }
-
-    /// Now, in local time.
-    pub fn now(&self) -> &ZonedDateTime {
-        &self.now
-    }
-}
-
 /// Rehearses what is planned.
 pub fn timing(
     project: &Loaded,
@@ -67,6 +65,7 @@ pub fn timing(
     planner: &Planner<'_>,
     totals: &Totals,
     forecast: &Forecast,
+    windows: Windows,
 ) -> Timing {
     let calls = planner.calls();
     let rehearsal = |which: fn(Range) -> f64, perhaps: bool| {
@@ -95,7 +94,8 @@ pub fn timing(
     let low = rehearsal(|range| range.low, !known).duration();
     let middle = rehearsal(|range| range.likely, true);
     let likely = middle.duration();
-    let high = rehearsal(|range| range.high, true).duration();
+    let slow = rehearsal(|range| range.high, true);
+    let high = slow.duration().max(likely);
     let seen = calls.iter().filter(|call| call.seconds.is_some()).count();
     let sum = |of: fn(&Rehearsed) -> f64| -> f64 {
         let all = middle.personas.iter().flat_map(|(called, count)| {
@@ -113,10 +113,19 @@ pub fn timing(
         tokens_per_minute: limits.tokens_per_minute,
         concurrency: limits.concurrency,
     };
+    let (course, latest) = (windows.course(likely), windows.course(high));
+    let all = (totals.calls + totals.depends) as u64;
+    let left = |course: &Course, rehearsal: &Rehearsal| match course.cut {
+        Some(worked) => all.saturating_sub(rehearsal.sent_by(worked)),
+        None => 0,
+    };
+    let likely_left = left(&course, &middle);
     Timing {
         low: low.min(likely),
         likely,
-        high: high.max(likely),
+        high,
+        left: (likely_left, left(&latest, &slow).max(likely_left)),
+        calls: all,
         binding: bounds.binding(likely),
         call: Duration::from_secs_f64(if count > 0.0 { bounds.seconds / count } else { 0.0 }),
         latency: match (seen, &project.config.provider.kind) {
@@ -124,22 +133,33 @@ pub fn timing(
             (0, _) => LatencyFrom::Nothing,
             _ => LatencyFrom::Answers,
         },
-        now: ZonedDateTime::now(),
+        course,
+        latest,
+        windows,
+    }
+}
+
+/// When it may send, seen from `now`. A duration for `--until` counts from the start.
+pub fn windows(selection: &Selection, limits: &Limits, now: Timestamp, zone: TimeZone) -> Windows {
+    let start = selection.start_at.map(|when| when.after(now, &zone));
+    Windows {
+        until: selection
+            .until
+            .map(|when| when.after(start.unwrap_or(now), &zone)),
+        hours: limits.hours.clone(),
+        now,
+        start,
+        zone,
     }
 }
 
 /// The prefix of a node, if a run would let its calls wait for the first that has it.
 fn prefix(project: &Loaded, node: usize, shared: Shared) -> Option<RehearsedPrefix> {
-    let config = &project.config;
-    config
-        .schedule
-        .prefix
-        .shares(shared.tokens)
-        .then(|| RehearsedPrefix {
-            group: shared.group,
-            of_all: shared.of_all,
-            lifetime: prompt_cache::lifetime(&config.nodes[node].model.name),
-        })
+    shared.waits.then(|| RehearsedPrefix {
+        group: shared.group,
+        of_all: shared.of_all,
+        lifetime: prompt_cache::lifetime(&project.config.nodes[node].model.name),
+    })
 }
 
 fn rehearsed(project: &Loaded, node: usize, call: &Call, which: fn(Range) -> f64) -> Rehearsed {

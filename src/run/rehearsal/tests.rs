@@ -122,3 +122,21 @@ fn calls_that_begin_alike_wait_for_the_first_of_them() {
     let seconds = shared.duration().as_secs_f64();
     assert!((26.0..28.1).contains(&seconds), "{seconds}: others fill the gap");
 }
+
+#[test]
+fn what_is_sent_until_a_time_can_be_counted() {
+    let waves = rehearsal(102, Some(64));
+    let sent = |seconds: u64| waves.sent_by(Duration::from_secs(seconds));
+    assert_eq!([sent(0), sent(1), sent(2), sent(3)], [0, 64, 64, 128]);
+    assert_eq!(sent(26), 816);
+    let mut paced = rehearsal(20_000, Some(256));
+    paced.requests_per_minute = Some(1_200);
+    for seconds in [60.0, 6_000.0] {
+        let sent = paced.sent_by(Duration::from_secs_f64(seconds)) as f64;
+        assert!(
+            (sent / (seconds * 20.0) - 1.0).abs() < 0.01,
+            "{sent} in {seconds} s"
+        );
+    }
+    assert_eq!(paced.sent_by(Duration::from_secs(100_000)), 160_000);
+}
