@@ -207,17 +207,15 @@ impl Loaded {
     }
 }
 
-/// The answers that a run stored.
+/// What a run stored: a note for each call, its answer, and what little there is besides.
 fn entries(cache: &Path) -> Vec<Entry> {
     let (store, _) = LocalStore::open(cache, |_| {}).unwrap();
     let entries = store.entries().unwrap();
-    let answers = entries.filter_map(|line| match line.ok()?.ok()?.entry {
-        entry @ Entry::Answer(_) => Some(entry),
-        _ => None,
-    });
-    let answers: Vec<Entry> = answers.collect();
-    assert_eq!(answers.len(), PERSONAS * 8);
-    answers
+    let entries: Vec<Entry> = entries.map(|line| line.unwrap().unwrap().entry).collect();
+    let count = |is: fn(&Entry) -> bool| entries.iter().filter(|entry| is(entry)).count();
+    assert_eq!(count(|entry| matches!(entry, Entry::Answer(_))), PERSONAS * 8);
+    assert_eq!(count(|entry| matches!(entry, Entry::Attempt(_))), PERSONAS * 8);
+    entries
 }
 
 /// The bare loop: so many tasks that post and parse.
@@ -249,7 +247,7 @@ fn post(url: &str, bodies: Arc<Vec<Vec<u8>>>) {
     });
 }
 
-/// The bare store: packed, appended with a sync for each 64, inserted in sled.
+/// The bare store: packed where that pays, appended with a sync for each 64 calls, inserted in sled.
 fn keep(entries: &[Entry], folder: &Path) {
     let mut journal = fs::File::create(folder.join("journal")).unwrap();
     let sled = sled::Config::default()
@@ -257,17 +255,22 @@ fn keep(entries: &[Entry], folder: &Path) {
         .flush_every_ms(None)
         .open()
         .unwrap();
+    let (answers, others) = (
+        sled.open_tree("answers").unwrap(),
+        sled.open_tree("others").unwrap(),
+    );
     let mut pack = zstd::bulk::Compressor::new(1).unwrap();
-    for group in entries.chunks(IN_FLIGHT) {
+    let mut number = 0_u64;
+    // A note and an answer for each call.
+    for group in entries.chunks(IN_FLIGHT * 2) {
         let mut packed = Vec::new();
         for entry in group {
-            let Entry::Answer(record) = entry else {
-                unreachable!()
+            let json = serde_json::to_vec(entry).unwrap();
+            let bytes = match json.len() {
+                ..512 => json,
+                _ => pack.compress(&json).unwrap(),
             };
-            packed.push((
-                record.key,
-                pack.compress(&serde_json::to_vec(entry).unwrap()).unwrap(),
-            ));
+            packed.push((entry, bytes));
         }
         let frames: Vec<u8> = packed
             .iter()
@@ -275,8 +278,17 @@ fn keep(entries: &[Entry], folder: &Path) {
             .collect();
         journal.write_all(&frames).unwrap();
         journal.sync_data().unwrap();
-        for (key, bytes) in packed {
-            sled.insert(key.as_bytes(), bytes).unwrap();
+        for (entry, bytes) in packed {
+            number += 1;
+            match entry {
+                Entry::Answer(record) => answers.insert(record.key.as_bytes(), bytes),
+                Entry::Attempt(sent) => {
+                    let key = format!("{}\0{number:08}", sent.instance);
+                    others.insert(key.as_bytes(), bytes)
+                }
+                _ => others.insert(number.to_be_bytes(), bytes),
+            }
+            .unwrap();
         }
     }
     sled.flush().unwrap();

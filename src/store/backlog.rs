@@ -28,7 +28,7 @@ pub(super) struct Backlog {
 #[derive(Default)]
 struct State {
     /// What look-ups find, whether queued or still waiting for its sync.
-    view: BTreeMap<(Shelf, Vec<u8>), Shown>,
+    view: [BTreeMap<Vec<u8>, Shown>; Shelf::ALL.len()],
     queue: VecDeque<Batch>,
     /// Of the queue and of the batch that the filler is at.
     bytes: usize,
@@ -94,22 +94,16 @@ impl Backlog {
     /// Lets look-ups see entries. They stay until their batch is [`Backlog::filled`].
     pub(super) fn show(&self, entries: &[Written]) {
         let mut state = self.lock();
-        for put in entries.iter().flat_map(Written::puts) {
-            if put.shelf == Shelf::Marks && !self.concerns_a_mark(&put) {
+        for put in entries.iter().flat_map(|written| &written.puts) {
+            if put.shelf == Shelf::Marks && !self.concerns_a_mark(put) {
                 continue;
             }
-            let Put {
-                shelf,
-                key,
-                seq,
-                frame,
-            } = put;
-            let place = (shelf, key);
-            let before = state.view.insert(place.clone(), Shown { seq, frame });
+            let (seq, frame) = (put.seq, put.frame.clone());
+            let before = state.on(put.shelf).insert(put.key.clone(), Shown { seq, frame });
             // An answer stays where one is looked for that was replaced, as it will in the trees.
-            if let Some(before) = before.filter(|_| shelf == Shelf::Answers) {
-                let place = (Shelf::Replaced, put::numbered(&place.1, before.seq));
-                state.view.insert(place, before);
+            if let Some(before) = before.filter(|_| put.shelf == Shelf::Answers) {
+                let key = put::numbered(&put.key, before.seq);
+                state.on(Shelf::Replaced).insert(key, before);
             }
         }
     }
@@ -124,16 +118,16 @@ impl Backlog {
     /// The value under a key, if it is on its way.
     pub(super) fn get(&self, shelf: Shelf, key: &[u8]) -> Option<Arc<[u8]>> {
         let state = self.lock();
-        let shown = state.view.get(&(shelf, key.to_vec()))?;
+        let shown = state.view[shelf as usize].get(key)?;
         Some(shown.frame.clone())
     }
 
     /// All values on their way whose keys begin with `prefix`.
     pub(super) fn with_prefix(&self, shelf: Shelf, prefix: &[u8]) -> Vec<(Vec<u8>, Arc<[u8]>)> {
         let state = self.lock();
-        let from = state.view.range((shelf, prefix.to_vec())..);
-        from.take_while(|((on, key), _)| *on == shelf && key.starts_with(prefix))
-            .map(|((_, key), shown)| (key.clone(), shown.frame.clone()))
+        let from = state.view[shelf as usize].range(prefix.to_vec()..);
+        from.take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(key, shown)| (key.clone(), shown.frame.clone()))
             .collect()
     }
 
@@ -192,14 +186,14 @@ impl Backlog {
     /// The trees have all of a batch: look-ups go there from now on.
     pub(super) fn filled(&self, batch: &Batch) {
         let mut state = self.lock();
-        for put in batch.entries.iter().flat_map(Written::puts) {
-            if put.shelf == Shelf::Answers {
-                let replaced = put::numbered(&put.key, put.seq);
-                state.view.remove(&(Shelf::Replaced, replaced));
+        for put in batch.entries.iter().flat_map(|written| &written.puts) {
+            let replaced = state.on(Shelf::Replaced);
+            if put.shelf == Shelf::Answers && !replaced.is_empty() {
+                replaced.remove(&put::numbered(&put.key, put.seq));
             }
-            let place = (put.shelf, put.key);
-            if state.view.get(&place).is_some_and(|shown| shown.seq == put.seq) {
-                state.view.remove(&place);
+            let view = state.on(put.shelf);
+            if view.get(&put.key).is_some_and(|shown| shown.seq == put.seq) {
+                view.remove(&put.key);
             }
         }
         state.bytes -= batch.bytes();
@@ -214,7 +208,7 @@ impl Backlog {
         state.end = Some(end);
         if end == End::Abandon {
             state.queue.clear();
-            state.view.clear();
+            state.view = Default::default();
         }
         self.changed.notify_all();
     }
@@ -225,6 +219,10 @@ impl Backlog {
 }
 
 impl State {
+    fn on(&mut self, shelf: Shelf) -> &mut BTreeMap<Vec<u8>, Shown> {
+        &mut self.view[shelf as usize]
+    }
+
     fn is_full(&self) -> bool {
         self.end.is_none() && self.entries > 0 && (self.bytes > BYTES || self.entries > ENTRIES)
     }

@@ -39,7 +39,7 @@ impl Level {
     /// # Errors
     /// If they fail.
     pub(super) fn fill(&mut self, trees: &Trees, written: &Written) -> Result<(), StoreError> {
-        written.puts().iter().try_for_each(|put| trees.put(put))?;
+        written.puts.iter().try_for_each(|put| trees.put(put))?;
         self.spending.follow(&written.gist, &self.attempts, &self.zone);
         self.attempts.follow(&written.gist, self.position);
         self.next_seq = self.next_seq.max(written.seq + 1);

@@ -193,17 +193,29 @@ pub(super) struct Written {
     pub(super) seq: u64,
     /// As it lies there.
     pub(super) frame: Arc<[u8]>,
+    /// What it changes, in this order: whoever sees that a mark has ended finds the new answer.
+    pub(super) puts: Vec<Put>,
 }
 
 impl Written {
-    /// What it changes, in this order: whoever sees that a mark has ended finds the new answer.
-    pub(super) fn puts(&self) -> Vec<Put> {
-        let seq = self.seq;
+    pub(super) fn new(gist: Gist, seq: u64, frame: Arc<[u8]>) -> Self {
+        let puts = gist.puts(seq, &frame);
+        Self {
+            gist,
+            seq,
+            frame,
+            puts,
+        }
+    }
+}
+
+impl Gist {
+    fn puts(&self, seq: u64, frame: &Arc<[u8]>) -> Vec<Put> {
         let put = |shelf, key: &[u8]| Put {
             shelf,
             key: key.to_vec(),
             seq,
-            frame: self.frame.clone(),
+            frame: frame.clone(),
         };
         let end_of_mark = |instance| Put {
             shelf: Shelf::Marks,
@@ -211,7 +223,7 @@ impl Written {
             seq,
             frame: frame::empty(seq).into(),
         };
-        match &self.gist {
+        match self {
             Gist::Answer { key, call, .. } => {
                 vec![put(Shelf::Answers, key.as_bytes()), end_of_mark(&call.instance)]
             }

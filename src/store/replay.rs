@@ -109,11 +109,7 @@ impl Tail {
         }
         match (place.line(), place.found) {
             (Ok(logged), Found::Frame { bytes, .. }) => {
-                return Some(Written {
-                    gist: Gist::from(&logged.entry),
-                    seq: logged.seq,
-                    frame: bytes.into(),
-                });
+                return Some(Written::new(Gist::from(&logged.entry), logged.seq, bytes.into()));
             }
             (Err(damage), Found::Frame { .. }) => notices.push(Notice::Damaged(damage)),
             (Err(damage), _) => self.damage.push(damage),

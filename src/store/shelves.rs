@@ -404,8 +404,8 @@ mod tests {
         let mut frame = frame::encode(&entry).unwrap();
         frame::stamp(&mut frame, 7);
         let (gist, seq, frame) = (Gist::from(&entry), 7, frame.into());
-        let written = Written { gist, seq, frame };
-        shelves.put(&written.puts()[0]).unwrap();
+        let written = Written::new(gist, seq, frame);
+        shelves.put(&written.puts[0]).unwrap();
         assert!(shelves.parts.tree.len() > 3);
         let whole = || {
             let value = shelves.get(Shelf::Answers, samples::key(1).as_bytes()).unwrap();

@@ -175,7 +175,7 @@ impl Work {
                 frame::stamp(&mut frame, seq);
                 self.bytes.extend_from_slice(&frame);
                 let frame = frame.into();
-                entries.push(Written { gist, seq, frame });
+                entries.push(Written::new(gist, seq, frame));
             }
         }
         (entries, waiting)

@@ -12,11 +12,7 @@ const LONG: Duration = Duration::from_secs(60);
 fn written(seq: u64, entry: Entry) -> Written {
     let mut bytes = frame::encode(&entry).unwrap();
     frame::stamp(&mut bytes, seq);
-    Written {
-        gist: Gist::from(&entry),
-        seq,
-        frame: bytes.into(),
-    }
+    Written::new(Gist::from(&entry), seq, bytes.into())
 }
 
 fn batch(entries: Vec<Written>) -> Batch {

@@ -264,11 +264,7 @@ impl Check<'_> {
                     self.verified.entries += 1;
                     self.verified.answers += u64::from(is_answer(&logged.entry));
                     self.verified.ahead += u64::from(ahead);
-                    let written = Written {
-                        gist: Gist::from(&logged.entry),
-                        seq: logged.seq,
-                        frame: (*bytes).into(),
-                    };
+                    let written = Written::new(Gist::from(&logged.entry), logged.seq, (*bytes).into());
                     book.take(&written, ahead);
                 }
                 (Err(damage), _) => {
@@ -364,10 +360,10 @@ fn is_frame(place: &Place<'_>) -> bool {
 
 impl Book {
     fn take(&mut self, written: &Written, ahead: bool) {
-        for put in written.puts() {
+        for put in &written.puts {
             let ends_a_mark = put.ends_a_mark();
             let stamp = stamp(put.seq, &put.frame);
-            let place = (put.shelf, put.key);
+            let place = (put.shelf, put.key.clone());
             if put.shelf == Shelf::Answers {
                 self.move_replaced(&place.1, put.seq, ahead);
             }

@@ -10,15 +10,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn written(seq: u64, entry: Entry) -> Written {
     let mut bytes = frame::encode(&entry).unwrap();
     frame::stamp(&mut bytes, seq);
-    Written {
-        gist: Gist::from(&entry),
-        seq,
-        frame: bytes.into(),
-    }
+    Written::new(Gist::from(&entry), seq, bytes.into())
 }
 
 fn fill(trees: &Trees, written: &Written) {
-    written.puts().iter().for_each(|put| trees.put(put).unwrap());
+    written.puts.iter().for_each(|put| trees.put(put).unwrap());
 }
 
 fn checkpoint() -> Checkpoint {
