@@ -4,12 +4,16 @@
 //! A window is open while the clock on the wall shows a time in it, so that a change to summer time
 //! makes it shorter and a change back longer.
 
+mod week;
+
 use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
+
+pub use week::{Days, Weekly};
 
 /// How a time of day is written.
 const CLOCK: &str = "%H:%M";
@@ -25,6 +29,13 @@ pub struct Hours(Vec<Window>);
 pub struct Window {
     from: Time,
     to: Time,
+}
+
+/// A moment in milliseconds of Unix time, as records and the wall clock have it.
+pub fn timestamp(unix_ms: u64) -> Timestamp {
+    let at = i64::try_from(unix_ms).ok();
+    at.and_then(|at| Timestamp::from_millisecond(at).ok())
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// A time to come, as a person names it.
@@ -63,6 +74,11 @@ impl Window {
         }
     }
 
+    /// When it begins and when it ends: earlier in the day where it goes over midnight.
+    pub fn ends(&self) -> (Time, Time) {
+        (self.from, self.to)
+    }
+
     /// True if the clock shows a time in it.
     pub fn contains(&self, time: Time) -> bool {
         match self.from < self.to {
@@ -74,7 +90,11 @@ impl Window {
 
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.from.strftime(CLOCK), self.to.strftime(CLOCK))
+        let from = self.from.strftime(CLOCK);
+        match self.to == Time::midnight() {
+            true => write!(f, "{from}-24:00"),
+            false => write!(f, "{from}-{}", self.to.strftime(CLOCK)),
+        }
     }
 }
 
@@ -88,6 +108,30 @@ impl Hours {
     pub fn are_open(&self, at: Timestamp, zone: &TimeZone) -> bool {
         let time = zone.to_datetime(at).time();
         self.0.iter().any(|window| window.contains(time))
+    }
+
+    /// The stretches of time from `from` on in which they are open, `length` of them altogether.
+    pub fn stretches(
+        &self,
+        from: Timestamp,
+        length: Duration,
+        zone: &TimeZone,
+    ) -> Vec<(Timestamp, Timestamp)> {
+        let (mut at, mut left) = (from, length);
+        let mut stretches = Vec::new();
+        while !left.is_zero() {
+            let change = self.next_change(at, zone).unwrap_or(Timestamp::MAX);
+            if self.are_open(at, zone) {
+                let end = at.checked_add(left).unwrap_or(Timestamp::MAX).min(change);
+                stretches.push((at, end));
+                left = left.saturating_sub(Duration::try_from(at.duration_until(end)).unwrap_or(left));
+            }
+            if change == Timestamp::MAX {
+                break;
+            }
+            at = change;
+        }
+        stretches
     }
 
     /// The next moment after `at` at which they open, or close if they are open; `None` if that
@@ -279,6 +323,34 @@ mod tests {
     }
 
     #[test]
+    fn stretches_are_as_long_as_asked_and_lie_inside() {
+        let stretches = |windows: &[&str], from: &str, length: u64| -> Vec<String> {
+            let length = Duration::from_secs(length * 3600);
+            let all = hours(windows).stretches(at(from), length, &TimeZone::UTC);
+            let clock = |at: &Timestamp| at.strftime("%d. %H:%M").to_string();
+            all.iter()
+                .map(|(from, to)| clock(from) + " to " + &clock(to))
+                .collect()
+        };
+        assert_eq!(
+            stretches(&["23:00-07:00"], "2026-11-26T05:00:00Z", 11),
+            [
+                "26. 05:00 to 26. 07:00",
+                "26. 23:00 to 27. 07:00",
+                "27. 23:00 to 28. 00:00"
+            ]
+        );
+        assert_eq!(
+            stretches(&["23:00-07:00"], "2026-11-26T12:00:00Z", 1),
+            ["26. 23:00 to 27. 00:00"]
+        );
+        assert_eq!(
+            stretches(&["00:00-12:00", "12:00-24:00"], "2026-11-26T05:00:00Z", 48),
+            ["26. 05:00 to 28. 05:00"]
+        );
+    }
+
+    #[test]
     fn the_next_time_that_a_clock_shows() {
         let next = |text: &str, now: &str| {
             let moment = When::parse(text).unwrap().after(at(now), &berlin());
@@ -330,6 +402,7 @@ mod tests {
             assert!(Window::parse(text).is_err(), "{text}");
         }
         assert_eq!(Window::parse(" 9:00 - 17:30").unwrap().to_string(), "09:00-17:30");
+        assert_eq!(Window::parse("20:00-0:00").unwrap().to_string(), "20:00-24:00");
     }
 
     proptest! {

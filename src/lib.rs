@@ -56,9 +56,10 @@ pub mod events;
 pub mod persona;
 
 pub mod budget;
-pub mod hours;
+pub mod tariff;
 
 pub mod call;
+pub mod hours;
 pub mod names;
 pub mod printable;
 pub mod wording;

@@ -174,6 +174,7 @@ impl Loaded {
             budget: Vec::new(),
             times: Times::default(),
             prices: vec![None; self.graph.len()],
+            longest_call: self.config.provider.timeout,
             overwrite: false,
             provider: self.config.provider.name.clone(),
             simulated: false,

@@ -93,6 +93,43 @@ impl Price {
         }
     }
 
+    /// The dearer one of each part.
+    pub fn max(self, other: Self) -> Self {
+        self.with(other, Money::max)
+    }
+
+    /// The cheaper one of each part.
+    pub fn min(self, other: Self) -> Self {
+        self.with(other, Money::min)
+    }
+
+    fn with(self, other: Self, of: fn(Money, Money) -> Money) -> Self {
+        Self {
+            input: of(self.input, other.input),
+            cached_input: of(self.cached_input, other.cached_input),
+            cache_write: of(self.cache_write, other.cache_write),
+            output: of(self.output, other.output),
+        }
+    }
+
+    /// The mean of prices by their shares, which add up to 1.
+    pub fn mean(prices: impl Iterator<Item = (Self, f64)>) -> Self {
+        let mut sum = [0.0; 4];
+        for (price, share) in prices {
+            let parts = [price.input, price.cached_input, price.cache_write, price.output];
+            for (sum, part) in sum.iter_mut().zip(parts) {
+                *sum += part.0 as f64 * share;
+            }
+        }
+        let [input, cached_input, cache_write, output] = sum.map(|sum| Money(sum.round() as i64));
+        Self {
+            input,
+            cached_input,
+            cache_write,
+            output,
+        }
+    }
+
     /// What reading from the provider's cache and writing to it cost, as shares of the input
     /// price; 1 and 1 where the input is free.
     pub fn shares_of_input(&self) -> (f64, f64) {

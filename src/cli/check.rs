@@ -4,19 +4,23 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
+
 use crate::call::{Answer, Delivery, Message, Request, Role};
 use crate::cli::args::Check;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::print::outln;
 use crate::cli::project::Loaded;
-use crate::cli::{provider, runtime, sharing};
+use crate::cli::{clock, provider, runtime, sharing};
 use crate::config::{Node, ProviderKind};
 use crate::events::Failure;
 use crate::graph::Graph;
+use crate::hours::Moment;
 use crate::plan::sharing::Survey;
 use crate::printable::one_line;
 use crate::report::figures::{count, number};
 use crate::run::{Project, Requests};
+use crate::tariff::Rate;
 
 /// A ping's answer need not be long; less than 16 some servers refuse (OpenAI Responses, 2026-11).
 const PING_TOKENS: u64 = 16;
@@ -57,6 +61,7 @@ pub fn check(directory: Option<&Path>, args: &Check) -> Result<ExitCode, CliErro
         number(tokens),
     );
     check_prices(&project);
+    tell_hours(&project);
     sharing::tell(&survey.findings());
     check_key(&project)?;
     if args.ping {
@@ -94,6 +99,33 @@ fn check_prices(project: &Loaded) {
         .filter(|model| !project.config.prices.contains_key(*model))
     {
         outln!("! no price for `{model}`: its cost will be unknown (add `[prices.\"{model}\"]`)");
+    }
+}
+
+/// Says which price holds now, where that depends on the time: so hours that were written for the
+/// wrong zone are seen.
+fn tell_hours(project: &Loaded) {
+    let (now, zone) = (clock::now(), TimeZone::system());
+    let name = |rate: &Rate| match &rate.hours {
+        Some(hours) => format!("those of {}", one_line(hours)),
+        None => "the usual ones".to_owned(),
+    };
+    for (model, tariff) in project
+        .config
+        .prices
+        .iter()
+        .filter(|(_, tariff)| tariff.changes())
+    {
+        let then = tariff.next(now).map(|(at, rate)| {
+            let at = Moment::of(at, now, &zone).clock;
+            format!(", from {at} local time on {}", name(&rate))
+        });
+        outln!(
+            "✓ prices of `{}` go by the hour: now {}{}",
+            one_line(model),
+            name(&tariff.at(now)),
+            then.unwrap_or_default()
+        );
     }
 }
 

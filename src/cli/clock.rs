@@ -5,24 +5,19 @@ pub fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+
+use crate::hours::timestamp;
 
 /// A moment as the machine's clock shows it: `2026-11-23 23:30:15`.
 pub fn local(at_ms: u64) -> String {
-    let local = TimeZone::system().to_datetime(moment(at_ms));
+    let local = TimeZone::system().to_datetime(timestamp(at_ms));
     local.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// A moment for programs: `2026-11-23T22:30:15Z`.
 pub fn iso(at_ms: u64) -> String {
-    moment(at_ms).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-fn moment(at_ms: u64) -> Timestamp {
-    let at = i64::try_from(at_ms).ok();
-    at.and_then(|at| Timestamp::from_millisecond(at).ok())
-        .unwrap_or(Timestamp::MAX)
+    timestamp(at_ms).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Unix time in milliseconds.

@@ -3,6 +3,7 @@
 mod ends;
 mod history;
 mod json;
+mod prices;
 mod reasons;
 mod text;
 mod time;
@@ -25,7 +26,9 @@ use crate::names::{Instance, PersonaId};
 use crate::plan::{Forecast, Found, Outlook, Planner, Reason, Stored, Totals};
 use crate::run::{Folder, Project, with_causes};
 use crate::store::{LocalStore, Looked, Miss, Store};
+use crate::tariff::PriceRange;
 
+use prices::Prices;
 use reasons::{Looked as Seen, Reasons};
 use time::Timing;
 
@@ -57,13 +60,21 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
         counted.add(&outlooks);
     }
     let windows = time::windows(&args.selection, &limits, clock::now(), TimeZone::system());
-    let forecast = planner.forecast(&project.prices());
+    let usual = project
+        .prices()
+        .into_iter()
+        .map(|price| price.map(PriceRange::from));
+    let first = planner.forecast(&usual.collect::<Vec<_>>());
+    let time = time::timing(&project, &limits, &planner, &counted.totals, &first, windows);
+    let prices = prices::during(&project, &time);
+    let forecast = planner.forecast(&prices.ranges);
     let by_option = args.selection.budget.is_some();
     let budget = budget::limits(&limits, by_option, Money::ZERO, store.spending());
     let called = counted.totals.calls + counted.totals.depends;
     let foreseen = Foreseen {
         project: &project,
-        time: time::timing(&project, &limits, &planner, &counted.totals, &forecast, windows),
+        time,
+        prices,
         over: budget::passed(&budget, called, forecast.cost, forecast.basis.answers > 0),
         counted,
         forecast,
@@ -93,6 +104,7 @@ struct Foreseen<'a> {
     counted: Counted,
     forecast: Forecast,
     time: Timing,
+    prices: Prices,
     /// The budget that it would pass.
     over: Option<Passed>,
 }

@@ -13,6 +13,7 @@ use crate::graph::Graph;
 use crate::names::PersonaId;
 use crate::prompt::{PromptError, Prompts};
 use crate::run::{Folder, Snapshot};
+use crate::tariff::Tariff;
 
 pub const PIPELINE: &str = "pipeline.toml";
 
@@ -79,10 +80,17 @@ impl Loaded {
         nodes.map(|node| node.model.name.clone()).collect()
     }
 
-    /// The price of each node's model.
+    /// What each node's model costs, and when.
+    pub fn tariffs(&self) -> Vec<Option<Arc<Tariff>>> {
+        let tariff = |node: &config::Node| self.config.prices.get(&*node.model.name);
+        let nodes = self.config.nodes.iter();
+        nodes.map(|node| tariff(node).cloned().map(Arc::new)).collect()
+    }
+
+    /// The usual price of each node's model.
     pub fn prices(&self) -> Vec<Option<Price>> {
-        let price = |node: &config::Node| self.config.prices.get(&*node.model.name).copied();
-        self.config.nodes.iter().map(price).collect()
+        let usual = |tariff: Option<Arc<Tariff>>| tariff.map(|tariff| tariff.usual());
+        self.tariffs().into_iter().map(usual).collect()
     }
 
     /// The project as a run sees it.

@@ -26,6 +26,9 @@ use crate::schedule::Settings;
 use crate::signals;
 use crate::store::{Entry, LocalStore, Store, StoreError};
 
+/// A call may be noted, wait for a connection, or be written down so long beyond its timeout.
+const BEFORE_SENDING: Duration = Duration::from_secs(60);
+
 /// Brings the chosen personas up to date.
 pub fn run(directory: Option<&Path>, args: &Run, color: Color) -> Result<ExitCode, CliError> {
     if args.watch {
@@ -245,7 +248,8 @@ fn task(
             hours: limits.hours.clone(),
             zone,
         },
-        prices: project.prices(),
+        prices: project.tariffs(),
+        longest_call: config.provider.timeout + BEFORE_SENDING,
         overwrite: args.overwrite,
         provider: config.provider.name.clone(),
         simulated: provider::is_simulated(&config.provider),

@@ -14,10 +14,12 @@ use crate::cli::failure::{CliError, Complaint};
 use crate::cli::plan::found;
 use crate::cli::project::{Loaded, about_prompt};
 use crate::cli::{cache, target};
+use crate::hours::timestamp;
 use crate::names::{Instance, PersonaId};
 use crate::plan::{Found, Planner, Reason};
 use crate::run::{Lost, Past, with_causes};
 use crate::store::{Entry, LocalStore, Looked, Record, Sent, Store, StoreError};
+use crate::tariff::Rate;
 
 /// Shows a persona or a node.
 pub fn show(directory: Option<&Path>, args: &Show) -> Result<ExitCode, CliError> {
@@ -77,6 +79,8 @@ struct Shown {
     record: Option<Record>,
     /// All calls that were made for it, oldest first.
     attempts: Vec<Attempt>,
+    /// Which of the prices that its model has today the answer was paid at.
+    rate: Option<Rate>,
 }
 
 /// How what is shown stands to the request of today.
@@ -127,9 +131,21 @@ fn all(project: &Loaded, store: &LocalStore, persona: &PersonaId) -> Result<Vec<
     nodes
         .map(|(node, now)| {
             let instance = Instance::new(persona.clone(), node.clone());
-            shown(store, &mut past, instance, now).map_err(|error| stopped(&error))
+            let mut shown = shown(store, &mut past, instance, now).map_err(|error| stopped(&error))?;
+            shown.rate = rate(project, &shown);
+            Ok(shown)
         })
         .collect()
+}
+
+/// The price at which an answer was paid, where that depends on the time and is still the one of
+/// today: what was written down is the sum.
+fn rate(project: &Loaded, shown: &Shown) -> Option<Rate> {
+    let (record, request) = (shown.record.as_ref()?, shown.request.as_ref()?.as_ref().ok()?);
+    let tariff = project.config.prices.get(&*request.model)?;
+    let rate = tariff.at(timestamp(record.at_ms));
+    let paid = record.cost == Some(rate.price.cost(&record.answer.usage));
+    (tariff.changes() && paid).then_some(rate)
 }
 
 /// The present request of each node and its answer, as far as they are known without a call. A
@@ -191,6 +207,7 @@ fn shown(store: &LocalStore, past: &mut Past<'_>, instance: Instance, now: Now) 
             request: now.request.map(Ok),
             record: now.hit,
             attempts,
+            rate: None,
         });
     }
     let Some(newest) = past.newest(&instance)? else {
@@ -200,6 +217,7 @@ fn shown(store: &LocalStore, past: &mut Past<'_>, instance: Instance, now: Now) 
             request: now.request.map(Ok),
             record: None,
             attempts,
+            rate: None,
         });
     };
     let present = now.request.as_ref().map(Key::of);
@@ -216,6 +234,7 @@ fn shown(store: &LocalStore, past: &mut Past<'_>, instance: Instance, now: Now) 
         request: Some(newest.request),
         record,
         attempts,
+        rate: None,
     })
 }
 

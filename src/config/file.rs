@@ -8,11 +8,13 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::prices;
 use super::read::Section;
 use super::source::Source;
 use super::{Limits, SimulatorFaults};
-use crate::call::{Money, Price};
+use crate::call::Money;
 use crate::hours::{Hours, Window};
+use crate::tariff::Tariff;
 
 /// Calls in flight that one process could hold open; more is a mistake.
 const MOST_CONCURRENCY: u64 = 100_000;
@@ -21,7 +23,7 @@ const MOST_CONCURRENCY: u64 = 100_000;
 const MOST_ATTEMPTS: u64 = 1_000;
 
 /// USD, for a million tokens or for a run; more is a mistake, and sums stay far from overflow.
-const MOST_USD: f64 = 1e6;
+pub(super) const MOST_USD: f64 = 1e6;
 
 /// The highest temperature of any known API (OpenAI, Google: 2; API references of 2026-11).
 const MOST_TEMPERATURE: f64 = 2.0;
@@ -37,7 +39,7 @@ pub(super) struct File<'a> {
     pub(super) limits: Limits,
     pub(super) retry: Retry,
     pub(super) prefix: Option<Spanned<String>>,
-    pub(super) prices: BTreeMap<String, Price>,
+    pub(super) prices: BTreeMap<String, Tariff>,
     pub(super) system: Option<Spanned<String>>,
     pub(super) context: Option<Spanned<String>>,
     pub(super) nodes: Vec<Node<'a>>,
@@ -134,7 +136,7 @@ pub(super) fn read<'a>(source: &'a Source<'a>, document: &'a DeTable<'a>) -> Fil
         limits: root.table("limits").map(limits).unwrap_or_default(),
         retry: root.table("retry").map(retry).unwrap_or_default(),
         prefix: root.table("schedule").and_then(schedule),
-        prices: root.table("prices").map(prices).unwrap_or_default(),
+        prices: root.table("prices").map(prices::read).unwrap_or_default(),
         system: prompts.as_ref().and_then(|prompts| prompts.text("system")),
         context: prompts.as_ref().and_then(|prompts| prompts.text("context")),
         nodes: root.tables("node").into_iter().filter_map(node).collect(),
@@ -311,15 +313,15 @@ fn limits(section: Section<'_>) -> Limits {
             .and_then(|number| usize::try_from(number).ok()),
         requests_per_minute: per_minute("requests_per_minute"),
         tokens_per_minute: per_minute("tokens_per_minute"),
-        hours: hours(&section, "hours"),
+        hours: windows(&section, "hours").and_then(Hours::new),
         budget_usd: usd("budget_usd"),
         budget_usd_month: usd("budget_usd_month"),
         budget_usd_total: usd("budget_usd_total"),
     }
 }
 
-/// One window of the day or several: `"23:00-07:00"`.
-fn hours(section: &Section<'_>, key: &str) -> Option<Hours> {
+/// One window of the day or a list of them, which may be empty: `"23:00-07:00"`.
+pub(super) fn windows(section: &Section<'_>, key: &str) -> Option<Vec<Window>> {
     let mut windows = Vec::new();
     for text in section.text_or_texts(key)? {
         match Window::parse(text.get_ref()) {
@@ -335,7 +337,7 @@ fn hours(section: &Section<'_>, key: &str) -> Option<Hours> {
             }
         }
     }
-    Hours::new(windows)
+    Some(windows)
 }
 
 fn retry(section: Section<'_>) -> Retry {
@@ -354,31 +356,6 @@ fn retry(section: Section<'_>) -> Retry {
 fn schedule(section: Section<'_>) -> Option<Spanned<String>> {
     let section = section.only(&["prefix"]);
     section.text("prefix")
-}
-
-fn prices(section: Section<'_>) -> BTreeMap<String, Price> {
-    let names = section.keys().map(|key| key.get_ref().to_string());
-    names
-        .filter_map(|name| {
-            let price = price(section.table(&name)?)?;
-            Some((name, price))
-        })
-        .collect()
-}
-
-fn price(section: Section<'_>) -> Option<Price> {
-    let section = section.only(&["input", "cached_input", "cache_write", "output"]);
-    for key in ["input", "output"] {
-        if !section.has(key) && !section.misspells(key) {
-            let message = format!("{} is missing", section.label(key));
-            let hint = "a price has at least `input` and `output`, in USD per million tokens".to_owned();
-            section.error(section.at, message, Some(hint));
-        }
-    }
-    let usd = |key| section.number(key, 0.0..=MOST_USD);
-    let (cached_input, cache_write) = (usd("cached_input"), usd("cache_write"));
-    let (input, output) = (usd("input"), usd("output"));
-    Some(Price::per_million(input?, cached_input, cache_write, output?))
 }
 
 fn node(section: Section<'_>) -> Option<Node<'_>> {

@@ -7,6 +7,7 @@ mod error;
 mod file;
 mod needs;
 mod paths;
+mod prices;
 mod provider;
 mod read;
 mod source;
@@ -20,9 +21,10 @@ use std::time::Duration;
 use serde_json::Value;
 use toml::de::DeTable;
 
-use crate::call::{CacheHint, Money, Price, Request, prompt_cache};
+use crate::call::{CacheHint, Money, Request, prompt_cache};
 use crate::hours::Hours;
 use crate::names::{NodeId, PersonaId};
+use crate::tariff::Tariff;
 
 pub use error::{ConfigError, ConfigErrors};
 
@@ -47,7 +49,7 @@ pub struct Config {
     /// The order of calls that share a prefix.
     pub schedule: Schedule,
     /// Prices by model name.
-    pub prices: BTreeMap<String, Price>,
+    pub prices: BTreeMap<String, Tariff>,
     /// The line that first names each template, from 1: for errors found later.
     pub template_lines: BTreeMap<String, usize>,
     /// The nodes in the order of the file. `needs` is resolved, the graph has no cycle.

@@ -78,6 +78,21 @@ impl<'a> Section<'a> {
         self.table.keys()
     }
 
+    /// The name of the table in messages.
+    pub(super) fn name(&self) -> &str {
+        self.prefix.trim_end_matches('.')
+    }
+
+    /// The line of a byte of the document, from 1.
+    pub(super) fn line(&self, at: usize) -> usize {
+        self.source.line(at)
+    }
+
+    /// How many errors were noted so far, in the whole document.
+    pub(super) fn errors(&self) -> usize {
+        self.source.count_errors()
+    }
+
     pub(super) fn error(&self, at: usize, message: String, hint: Option<String>) {
         self.source.error(at, message, hint);
     }
@@ -267,7 +282,8 @@ impl<'a> Section<'a> {
         let Some(value) = self.get(key) else {
             return Vec::new();
         };
-        let expected = format!("a list of tables, each under `[[{key}]]`");
+        let name = format!("{}{}", self.prefix, bare(key));
+        let expected = format!("a list of tables, each under `[[{name}]]`");
         match value.get_ref() {
             DeValue::Array(items) => items
                 .iter()
@@ -275,8 +291,8 @@ impl<'a> Section<'a> {
                     DeValue::Table(table) => Some(Section {
                         source: self.source,
                         table,
-                        prefix: format!("{key}."),
-                        owner: String::new(),
+                        prefix: format!("{name}."),
+                        owner: self.owner.clone(),
                         at: item.span().start,
                     }),
                     _ => {
@@ -288,7 +304,7 @@ impl<'a> Section<'a> {
             other => {
                 let hint = other
                     .is_table()
-                    .then(|| format!("write `[[{key}]]` instead of `[{key}]`"));
+                    .then(|| format!("write `[[{name}]]` instead of `[{name}]`"));
                 self.wrong(key, value, &expected, hint);
                 Vec::new()
             }

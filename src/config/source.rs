@@ -79,7 +79,11 @@ impl<'a> Source<'a> {
     }
 
     pub(super) fn has_errors(&self) -> bool {
-        !self.errors.borrow().is_empty()
+        self.count_errors() > 0
+    }
+
+    pub(super) fn count_errors(&self) -> usize {
+        self.errors.borrow().len()
     }
 
     pub(super) fn into_errors(self) -> Vec<ConfigError> {

@@ -33,6 +33,20 @@ pub struct ModelAccount {
     pub tokens: TokenCounts,
     /// What they cost; `None`: one of them had no price.
     pub cost: Option<Money>,
+    /// The part of it that was paid at hours with a price of their own, in the order of first use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hours: Vec<HoursAccount>,
+}
+
+/// What was paid to a model at hours with a price of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HoursAccount {
+    /// The hours as people are told: `mon-fri 01:00-04:00 UTC`.
+    pub hours: String,
+    /// Answers that ended then, bad ones included.
+    pub answers: u64,
+    /// What they cost.
+    pub cost: Money,
 }
 
 /// Calls that were given up while waiting, that broke off after they were sent, or that were open
@@ -96,6 +110,22 @@ impl Account {
         self.node(node, model).rejected += 1;
     }
 
+    /// Books that an answer, which is booked already, had the price of these hours.
+    pub fn at_hours(&mut self, model: &str, hours: &str, cost: Money) {
+        let account = &mut self.model(model).hours;
+        match account.iter_mut().find(|known| known.hours == hours) {
+            Some(known) => {
+                known.answers += 1;
+                known.cost += cost;
+            }
+            None => account.push(HoursAccount {
+                hours: hours.to_owned(),
+                answers: 1,
+                cost,
+            }),
+        }
+    }
+
     fn model(&mut self, model: &str) -> &mut ModelAccount {
         let at = self.models.iter().position(|known| known.model == model);
         let at = at.unwrap_or_else(|| {
@@ -124,6 +154,7 @@ impl ModelAccount {
             answers: 0,
             tokens: TokenCounts::default(),
             cost: Some(Money::ZERO),
+            hours: Vec::new(),
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use account::{Account, Asked, ModelAccount, PossiblyBilled};
+pub use account::{Account, Asked, HoursAccount, ModelAccount, PossiblyBilled};
 pub use history::{History, NodeHistory, Spread};
 pub use persona::PersonaFigures;
 pub use summary::{CallCounts, NodeCounts, PersonaCounts, PromptCache, RunSummary, Saved, TokenCounts};
@@ -183,6 +183,8 @@ pub enum CallOutcome {
         cost: Option<Money>,
         /// What the provider's cache saved on it; `None`: no price.
         saved: Option<Money>,
+        /// The hours whose price it has; `None`: the usual one.
+        hours: Option<Arc<str>>,
     },
     /// A bad answer; it is stored as evidence and was paid.
     Rejected {
@@ -194,6 +196,8 @@ pub enum CallOutcome {
         cost: Option<Money>,
         /// What the provider's cache saved on it; `None`: no price.
         saved: Option<Money>,
+        /// The hours whose price it has; `None`: the usual one.
+        hours: Option<Arc<str>>,
     },
     /// No usable answer.
     Faulted(Fault),

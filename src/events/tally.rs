@@ -202,7 +202,9 @@ impl Tally {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.calls.sent += 1;
         match outcome {
-            CallOutcome::Ok { usage, cost, saved } => {
+            CallOutcome::Ok {
+                usage, cost, saved, ..
+            } => {
                 self.calls.ok += 1;
                 self.pay(persona, usage, *cost, *saved);
             }
@@ -235,6 +237,15 @@ impl Tally {
             CallOutcome::Faulted(_) | CallOutcome::Abandoned => {
                 self.account.possibly_billed.add(asked.most);
             }
+        }
+        let at_hours = match outcome {
+            CallOutcome::Ok { cost, hours, .. } | CallOutcome::Rejected { cost, hours, .. } => {
+                hours.as_ref().zip(*cost)
+            }
+            _ => None,
+        };
+        if let Some((hours, cost)) = at_hours {
+            self.account.at_hours(model, hours, cost);
         }
     }
 

@@ -6,6 +6,7 @@ use crate::call::{Money, Prefix, Price, Usage};
 use crate::graph::Graph;
 use crate::plan::history::{History, Range};
 use crate::plan::{Estimate, Outlook};
+use crate::tariff::PriceRange;
 
 /// What is to be called of one node, over all personas.
 #[derive(Clone, Debug, Default)]
@@ -218,7 +219,7 @@ pub(super) fn forecast(
     graph: &Graph,
     loads: &[Load],
     history: &History,
-    prices: &[Option<Price>],
+    prices: &[Option<PriceRange>],
     sharing: f64,
 ) -> Forecast {
     let mut sum = Forecast {
@@ -258,7 +259,7 @@ pub(super) fn forecast(
             (sum.cost, sum.most_cost) = (None, None);
             continue;
         };
-        let cost = |input: f64, read: f64, output: f64| {
+        let cost = |price: &Price, input: f64, read: f64, output: f64| {
             output.is_finite().then(|| {
                 price.cost(&Usage {
                     input: input.round() as u64,
@@ -270,16 +271,16 @@ pub(super) fn forecast(
             })
         };
         sum.cost = sum.cost.map(|costs| Costs {
-            low: costs.low + cost(input.low, read, output.low).unwrap_or_default(),
-            likely: costs.likely + cost(input.likely, read, output.likely).unwrap_or_default(),
+            low: costs.low + cost(&price.low, input.low, read, output.low).unwrap_or_default(),
+            likely: costs.likely + cost(&price.likely, input.likely, read, output.likely).unwrap_or_default(),
             high: costs
                 .high
-                .zip(cost(input.high, 0.0, output.high))
+                .zip(cost(&price.high, input.high, 0.0, output.high))
                 .map(|(a, b)| a + b),
         });
         sum.most_cost = sum
             .most_cost
-            .zip(most.and_then(|most| cost(input.high, 0.0, most as f64)))
+            .zip(most.and_then(|most| cost(&price.high, input.high, 0.0, most as f64)))
             .map(|(a, b)| a + b);
     }
     sum

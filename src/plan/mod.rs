@@ -13,10 +13,11 @@ mod windows;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use crate::call::{Cut, Key, Prefix, Price, Request, Usage};
+use crate::call::{Cut, Key, Prefix, Request, Usage};
 use crate::config::PrefixOrder;
 use crate::graph::Graph;
 use crate::names::NodeId;
+use crate::tariff::PriceRange;
 
 use forecast::Load;
 
@@ -206,8 +207,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// What all calls so far come to, by the prices of the nodes' models.
-    pub fn forecast(&self, prices: &[Option<Price>]) -> Forecast {
+    /// What all calls so far come to, by the prices of the nodes' models while they are made.
+    pub fn forecast(&self, prices: &[Option<PriceRange>]) -> Forecast {
         forecast::forecast(self.graph, &self.loads, &self.history, prices, self.sharing())
     }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::call::{Delivery, Message, Money, Rejection, Role};
+use crate::call::{Delivery, Message, Money, Price, Rejection, Role};
 use crate::graph::tests::graph;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -135,7 +135,7 @@ fn output_is_what_the_same_node_produced_before_else_its_limit() {
 fn forecast(planner: &mut Planner<'_>, personas: &[&str], store: &HashMap<String, &str>) -> Forecast {
     plan_with(planner, personas, store);
     let price = Price::per_million(1.0, Some(0.0), None, 2.0);
-    planner.forecast(&[Some(price); 3])
+    planner.forecast(&[Some(price.into()); 3])
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn a_model_without_a_price_makes_the_cost_unknown_and_not_nothing() {
     let mut planner = Planner::new(&graph);
     plan_with(&mut planner, &["p"], &HashMap::new());
     let price = Price::per_million(1.0, None, None, 2.0);
-    let forecast = planner.forecast(&[Some(price), None, Some(price)]);
+    let forecast = planner.forecast(&[Some(price.into()), None, Some(price.into())]);
     assert_eq!((forecast.cost, forecast.most_cost), (None, None));
     assert_eq!(forecast.most_output, Some(300));
 }

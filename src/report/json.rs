@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::budget::Used;
 use crate::call::{Money, Usage};
 use crate::events::{
-    CallOutcome, Event, Failure, NodeFinished, NodeStatus, PersonaStatus, RunStarted, Stamped, Tally,
-    TokenCounts,
+    CallOutcome, Event, Failure, ModelAccount, NodeFinished, NodeStatus, PersonaStatus, RunStarted,
+    RunSummary, Stamped, Tally, TokenCounts,
 };
 use crate::names::{Instance, NodeId, Stop};
 use crate::report::Sink;
@@ -42,7 +42,10 @@ impl Sink for Json {
         if let Event::RunFinished { .. } = stamped.event
             && let Some(summary) = tally.summary()
         {
-            self.line(&summary)?;
+            self.line(&Finished {
+                summary,
+                cost_by_hours: by_hours(tally),
+            })?;
         }
         Ok(())
     }
@@ -50,6 +53,38 @@ impl Sink for Json {
     fn draw(&mut self, _now: Duration, _tally: &Tally) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// The last line, with what only some runs have.
+#[derive(Serialize)]
+struct Finished {
+    #[serde(flatten)]
+    summary: RunSummary,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cost_by_hours: Vec<CostAtHours>,
+}
+
+/// The part of the cost that was paid to a model at hours with a price of their own.
+#[derive(Serialize)]
+struct CostAtHours {
+    model: String,
+    hours: String,
+    answers: u64,
+    cost_usd: f64,
+}
+
+fn by_hours(tally: &Tally) -> Vec<CostAtHours> {
+    let of = |model: &ModelAccount| {
+        let name = model.model.clone();
+        let hours = model.hours.clone().into_iter();
+        hours.map(move |at| CostAtHours {
+            model: name.clone(),
+            hours: at.hours,
+            answers: at.answers,
+            cost_usd: at.cost.usd(),
+        })
+    };
+    tally.account.models.iter().flat_map(of).collect()
 }
 
 impl Json {
@@ -104,6 +139,8 @@ enum Object<'a> {
         latency_s: f64,
         tokens: TokenCounts,
         cost_usd: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hours: Option<&'a str>,
         error: Option<Failure>,
         at_s: f64,
     },
@@ -321,9 +358,13 @@ fn call_ended<'a>(
     instance: &'a Instance,
     attempt: u32,
     latency: Duration,
-    outcome: &CallOutcome,
+    outcome: &'a CallOutcome,
     at_s: f64,
 ) -> Object<'a> {
+    let hours = match outcome {
+        CallOutcome::Ok { hours, .. } | CallOutcome::Rejected { hours, .. } => hours.as_deref(),
+        CallOutcome::Faulted(_) | CallOutcome::Abandoned => None,
+    };
     let nothing = (Usage::default(), Some(Money::ZERO));
     let (word, (usage, cost), error) = match outcome {
         CallOutcome::Ok { usage, cost, .. } => ("ok", (*usage, *cost), None),
@@ -347,6 +388,7 @@ fn call_ended<'a>(
         latency_s: seconds(latency),
         tokens: TokenCounts::from(&usage),
         cost_usd: cost.map(Money::usd),
+        hours,
         error,
         at_s,
     }

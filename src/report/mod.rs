@@ -27,6 +27,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::events::{Event, Stamped, Tally};
 use crate::report::style::{Color, Palette};
 
+pub use summary::at_hours;
+
 /// Between two draws there is at least this much time.
 const FASTEST: Duration = Duration::from_millis(50);
 /// While a run goes on, what is shown is never older than this.

@@ -1,5 +1,6 @@
 //! Runs written by hand, for the tests of what is shown.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::call::{Fault, Money, Price, Usage};
@@ -15,6 +16,8 @@ pub struct Script {
     at: Duration,
     start: RunStarted,
     price: Option<Price>,
+    /// The hours whose price it is.
+    hours: Option<Arc<str>>,
     usage: Usage,
     events: Vec<Stamped>,
 }
@@ -43,6 +46,7 @@ impl Script {
                 simulated: true,
             },
             price: Some(Price::per_million(0.10, Some(0.01), Some(0.125), 0.50)),
+            hours: None,
             usage: Usage {
                 input: 1200,
                 cached_input: Some(600),
@@ -68,6 +72,12 @@ impl Script {
     fn tell_start(self) -> Self {
         let start = Event::RunStarted(Box::new(self.start.clone()));
         self.tell(start)
+    }
+
+    /// From here on the price is that of these hours.
+    pub fn at_hours(mut self, hours: &str) -> Self {
+        self.hours = Some(hours.into());
+        self
     }
 
     /// From here on there is no price.
@@ -120,6 +130,7 @@ impl Script {
             usage: self.usage,
             cost: self.price.map(|price| price.cost(&self.usage)),
             saved: self.price.map(|price| price.saved_by_provider_cache(&self.usage)),
+            hours: self.hours.clone(),
         }
     }
 

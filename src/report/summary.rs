@@ -3,7 +3,7 @@
 
 use crate::budget::Used;
 use crate::call::{Money, Rejection};
-use crate::events::{Cause, Failure, FailureGroup, Outcome, Tally};
+use crate::events::{Cause, Failure, FailureGroup, ModelAccount, Outcome, Tally};
 use crate::printable::one_line;
 use crate::report::figures::{count, dollars, duration, number};
 use crate::report::style::{Palette, pad_before, wrap};
@@ -54,6 +54,19 @@ pub fn brief(tally: &Tally, palette: Palette, columns: Option<usize>) -> Vec<Str
         None | Some(Outcome::Complete) => Vec::new(),
         Some(outcome) => summary.ending(outcome),
     }
+}
+
+/// What was paid to a model at hours with a price of their own, a line for each price.
+pub fn at_hours(model: &ModelAccount) -> impl Iterator<Item = String> {
+    model.hours.iter().map(|at| {
+        format!(
+            "{} of it for {} of {} at {}",
+            dollars(Some(at.cost)),
+            count(at.answers, "answer"),
+            one_line(&model.model),
+            one_line(&at.hours)
+        )
+    })
 }
 
 struct Summary<'a> {
@@ -167,21 +180,24 @@ impl Summary<'_> {
             Some(saved) if saved < Money::ZERO => ": writing to it cost more than reading saved",
             _ => "",
         };
-        vec![
-            self.labelled(
-                "cost",
-                &format!(
-                    "{}{why}{}",
-                    dollars(tally.cost),
-                    if why.is_empty() { label } else { "" }
-                ),
+        let mut lines = vec![self.labelled(
+            "cost",
+            &format!(
+                "{}{why}{}",
+                dollars(tally.cost),
+                if why.is_empty() { label } else { "" }
             ),
+        )];
+        let by_hours = tally.account.models.iter().flat_map(at_hours);
+        lines.extend(by_hours.map(|text| self.labelled("", &text)));
+        lines.extend([
             self.labelled(
                 "saved",
                 &format!("{} by the provider's cache{loss}", saved(tally.saved_by_provider)),
             ),
             self.labelled("", &format!("{} by septet's cache", saved(tally.saved_by_septet))),
-        ]
+        ]);
+        lines
     }
 
     fn failures(&self) -> Vec<String> {

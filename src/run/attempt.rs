@@ -9,10 +9,12 @@ use tokio::time::Instant;
 
 use crate::call::{Answer, Cut, Fault, Key, Money, Price, Rejection, Request, Usage};
 use crate::events::{Asked, CallOutcome, Event};
+use crate::hours::timestamp;
 use crate::names::{Instance, RunId};
 use crate::run::snapshot::Snapshot;
 use crate::run::{Services, Teller};
 use crate::store::{Done, Entry, Record, Safety, Sent, Store, StoreError};
+use crate::tariff::Tariff;
 
 /// What an attempt is made of.
 pub struct Attempt {
@@ -25,7 +27,10 @@ pub struct Attempt {
     pub inputs: Inputs,
     /// Counts from 1.
     pub number: u32,
-    pub price: Option<Price>,
+    /// What its model costs; `None`: no price.
+    pub tariff: Option<Arc<Tariff>>,
+    /// The dearest price that its end can meet.
+    pub dearest: Option<Price>,
     /// What it is thought to cost at most.
     pub reserved: Option<Money>,
     /// Turns true when calls in flight are to be given up.
@@ -86,7 +91,7 @@ impl Attempt {
 
     /// What it can cost at the most, if its estimate holds; `None`: no price or no limit.
     fn most_cost(&self) -> Option<Money> {
-        let price = self.price?;
+        let price = self.dearest?;
         let usage = Usage {
             input: self.input,
             cache_write: (price.cache_write > price.input).then_some(self.input),
@@ -156,8 +161,13 @@ impl Attempt {
     /// What is stored of an answer, good or bad, and what it is once it is stored.
     fn judged(&self, answer: Answer, at_ms: u64, latency: Duration) -> (Entry, Safety, Ended, CallOutcome) {
         let usage = answer.usage;
-        let cost = self.price.map(|price| price.cost(&usage));
-        let saved = self.price.map(|price| price.saved_by_provider_cache(&usage));
+        // What counts is when a call ends (`docs/design.md`, "Prices by the hour").
+        let rate = self.tariff.as_ref().map(|tariff| tariff.at(timestamp(at_ms)));
+        let cost = rate.as_ref().map(|rate| rate.price.cost(&usage));
+        let saved = rate
+            .as_ref()
+            .map(|rate| rate.price.saved_by_provider_cache(&usage));
+        let hours = rate.and_then(|rate| rate.hours);
         let paid = Paid { usage, cost };
         let judgement = answer.judge();
         let text = Arc::from(answer.text.as_str());
@@ -177,7 +187,12 @@ impl Attempt {
             Ok(()) => (
                 Entry::Answer(record),
                 Ended::Answered(paid, text),
-                CallOutcome::Ok { usage, cost, saved },
+                CallOutcome::Ok {
+                    usage,
+                    cost,
+                    saved,
+                    hours,
+                },
             ),
             Err(rejection) => (
                 Entry::Rejected { record, rejection },
@@ -187,6 +202,7 @@ impl Attempt {
                     usage,
                     cost,
                     saved,
+                    hours,
                 },
             ),
         };

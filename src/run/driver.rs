@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::budget::{Budget, Room, Used};
-use crate::call::{Fault, FaultKind, Money, Prefix, Request, Scope, prompt_cache};
+use crate::call::{Fault, FaultKind, Money, Prefix, Price, Request, Scope, prompt_cache};
 use crate::events::{Event, Failure, NodeStatus, Outcome, PersonaStatus};
 use crate::limit::Limits;
 use crate::names::{PersonaId, Stop};
@@ -188,9 +188,18 @@ impl Driver {
         }
     }
 
+    /// The dearest price that a call of a node can meet if it is sent now; `None`: no price.
+    fn dearest(&self, node: usize) -> Option<Price> {
+        let tariff = self.task.prices[node].as_ref()?;
+        match tariff.changes() {
+            true => Some(tariff.dearest((self.services.unix_ms)(), self.task.longest_call)),
+            false => Some(tariff.usual()),
+        }
+    }
+
     /// What the next call of a node is thought to cost at most; `None`: no price.
     fn likely_cost(&self, handle: Handle) -> Option<Money> {
-        let price = self.task.prices[handle.node]?;
+        let price = self.dearest(handle.node)?;
         let rendered = self.desk.work(handle).rendered.as_ref();
         let request = &rendered.expect("BUG: a candidate that is not rendered").request;
         let (input, output) = self.estimates.careful(handle.node, request);
@@ -364,6 +373,7 @@ impl Driver {
             persona: requests.and_then(|requests| requests.files()),
             needs: self.desk.need_keys(handle),
         };
+        let dearest = self.dearest(handle.node);
         let work = self.desk.work_mut(handle);
         work.attempts = number;
         let rendered = work.rendered.as_ref().expect("BUG: sent unrendered");
@@ -375,7 +385,8 @@ impl Driver {
             input: rendered.input,
             inputs,
             number,
-            price: self.task.prices[handle.node],
+            tariff: self.task.prices[handle.node].clone(),
+            dearest,
             reserved: work.set_aside,
             abort: self.abort.subscribe(),
         };

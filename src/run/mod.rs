@@ -21,7 +21,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
 use crate::budget;
-use crate::call::{Price, Request};
+use crate::call::Request;
 use crate::config::PrefixOrder;
 use crate::events::{Event, Failure, History, Outcome, RunStarted, Stamped};
 use crate::graph::Graph;
@@ -29,6 +29,7 @@ use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
 use crate::provider::Provider;
 use crate::schedule::Settings;
 use crate::store::{Entry, Store, StoreError};
+use crate::tariff::Tariff;
 
 pub use attempt::with_causes;
 pub use folder::Folder;
@@ -140,7 +141,10 @@ pub struct Task {
     /// What their answers were like in earlier runs.
     pub history: History,
     /// Prices of the nodes' models; `None`: unknown.
-    pub prices: Vec<Option<Price>>,
+    pub prices: Vec<Option<Arc<Tariff>>>,
+    /// The longest time from sending a call to its end: money is set aside for the dearest price
+    /// within it.
+    pub longest_call: Duration,
     /// Write over transcripts that were edited by hand.
     pub overwrite: bool,
     /// The provider's name, for display.

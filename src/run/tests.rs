@@ -3,6 +3,7 @@
 //! happen is checked over everything that was sent and told.
 
 mod foreseen;
+mod hours;
 mod money;
 mod wall;
 
@@ -14,10 +15,13 @@ use async_trait::async_trait;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
-use crate::call::{Answer, Delivery, Fault, FaultKind, Finish, Key, Mark, Message, Money, Role, Usage};
+use crate::call::{
+    Answer, Delivery, Fault, FaultKind, Finish, Key, Mark, Message, Money, Price, Role, Usage,
+};
 use crate::config::Retry;
 use crate::events::{CallOutcome, NodeStatus, PersonaStatus};
 use crate::graph::tests::graph;
+use crate::hours::timestamp;
 use crate::names::Instance;
 use crate::store::{Looked, MemoryStore};
 
@@ -42,6 +46,7 @@ struct World {
     start: Instant,
     chance: Mutex<fastrand::Rng>,
     faults: f64,
+    tariff: Tariff,
     outage: std::ops::Range<Duration>,
     /// What some requests always meet.
     poison: Poison,
@@ -77,6 +82,7 @@ impl World {
             start: Instant::now(),
             chance: Mutex::new(chance),
             faults,
+            tariff: price().into(),
             outage: if faults > 0.0 {
                 outage
             } else {
@@ -147,7 +153,8 @@ impl Provider for World {
             output: 100 + (latency * 25.0) as u64,
             ..Usage::default()
         };
-        *self.billed.lock().unwrap() += price().cost(&usage);
+        let price = self.tariff.at(timestamp(wall::unix_ms())).price;
+        *self.billed.lock().unwrap() += price.cost(&usage);
         Ok(Answer {
             text,
             finish,
@@ -240,6 +247,7 @@ struct Night {
     prefix: PrefixOrder,
     seed: u64,
     budget: Vec<budget::Limit>,
+    tariff: Tariff,
     times: Times,
     /// Names the run.
     run: u32,
@@ -255,6 +263,7 @@ impl Default for Night {
             prefix: PrefixOrder::Auto,
             seed: 0,
             budget: Vec::new(),
+            tariff: price().into(),
             times: Times::default(),
             run: 0,
         }
@@ -272,7 +281,9 @@ impl Night {
         };
         Task {
             run: format!("night-{}", self.run).into(),
-            prices: vec![Some(price()); graph.len()],
+            prices: vec![Some(Arc::new(self.tariff.clone())); graph.len()],
+            // Answers of this world take 20 s at most.
+            longest_call: Duration::from_secs(30),
             graph,
             pipeline: None,
             models: vec!["m".into(); 8],

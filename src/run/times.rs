@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::hours::{Hours, Moment};
+use crate::hours::{Hours, Moment, timestamp};
 
 /// The longest time between two looks at the wall clock.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -86,10 +86,4 @@ impl Times {
 
 fn wait(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(from.duration_until(to)).unwrap_or_default()
-}
-
-fn timestamp(unix_ms: u64) -> Timestamp {
-    let at = i64::try_from(unix_ms).ok();
-    at.and_then(|at| Timestamp::from_millisecond(at).ok())
-        .unwrap_or(Timestamp::MAX)
 }

@@ -11,6 +11,7 @@ mod cache;
 mod cut_off;
 mod faults;
 mod graph;
+mod hours;
 mod http;
 mod interrupt;
 mod layers;

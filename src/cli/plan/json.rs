@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::call::{Money, Rejection};
 use crate::cli::plan::Foreseen;
+use crate::cli::plan::prices::ModelPrices;
 use crate::cli::plan::time::LatencyFrom;
 use crate::cli::print::outln;
 use crate::cli::project::Loaded;
@@ -11,6 +12,7 @@ use crate::cli::provider;
 use crate::events::Failure;
 use crate::names::PersonaId;
 use crate::plan::{Outlook, Range};
+use crate::tariff::Rate;
 
 /// The nodes of one persona, or that it would fail.
 pub fn persona(project: &Loaded, persona: &PersonaId, outlooks: &Result<Vec<Outlook>, Failure>) {
@@ -89,6 +91,7 @@ pub fn totals(foreseen: &Foreseen<'_>) {
             "low_cost_usd": usd(cost.map(|cost| cost.low)),
             "high_cost_usd": usd(cost.and_then(|cost| cost.high)),
             "most_cost_usd": usd(forecast.most_cost),
+            "prices": foreseen.prices.models.iter().map(prices).collect::<Vec<_>>(),
             "seconds": time.likely.as_secs_f64(),
             "low_seconds": time.low.as_secs_f64(),
             "high_seconds": time.high.as_secs_f64(),
@@ -123,4 +126,22 @@ pub fn totals(foreseen: &Foreseen<'_>) {
             "simulated": provider::is_simulated(&foreseen.project.config.provider),
         })
     );
+}
+
+/// The prices of a model that depend on the time, with the share of the run for which each holds.
+fn prices(prices: &ModelPrices) -> Value {
+    let per_million = |money: Money| (money.usd() * 1e12).round() / 1e6;
+    let part = |(rate, share): &(Rate, f64)| {
+        json!({
+            "hours": rate.hours,
+            "share": (share * 1e4).round() / 1e4,
+            "usd_per_million_tokens": {
+                "input": per_million(rate.price.input),
+                "cached_input": per_million(rate.price.cached_input),
+                "cache_write": per_million(rate.price.cache_write),
+                "output": per_million(rate.price.output),
+            },
+        })
+    };
+    json!({ "model": prices.model, "parts": prices.parts.iter().map(part).collect::<Vec<_>>() })
 }

@@ -11,6 +11,7 @@ use crate::names::PersonaId;
 use crate::plan::{Estimate, Outlook, Reason, Totals};
 use crate::printable::one_line;
 use crate::report::figures::{count, dollars, duration as words, number};
+use crate::tariff::Tariff;
 
 /// How wide a line may be.
 const WIDTH: usize = 80;
@@ -61,6 +62,9 @@ pub fn totals(foreseen: &Foreseen<'_>, verbose: bool) {
     calls(totals);
     line("tokens", &tokens(foreseen));
     line("cost", &cost(foreseen));
+    for (at, prices) in foreseen.prices.models.iter().enumerate() {
+        line(if at == 0 { "prices" } else { "" }, &prices.words());
+    }
     if let Some(over) = &foreseen.over {
         line("budget", &over.to_string());
     }
@@ -196,6 +200,7 @@ fn has_cache_price(foreseen: &Foreseen<'_>) -> bool {
         && config
             .prices
             .values()
+            .map(Tariff::usual)
             .any(|price| price.cached_input < price.input)
 }
 

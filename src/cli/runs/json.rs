@@ -88,6 +88,9 @@ fn model(model: &ModelAccount) -> Value {
         "answers": model.answers,
         "tokens": model.tokens,
         "cost_usd": model.cost.map(Money::usd),
+        "cost_by_hours": model.hours.iter().map(|at| json!({
+            "hours": at.hours, "answers": at.answers, "cost_usd": at.cost.usd(),
+        })).collect::<Vec<_>>(),
     })
 }
 

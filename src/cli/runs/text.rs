@@ -8,6 +8,7 @@ use crate::cli::args::By;
 use crate::cli::clock;
 use crate::events::{NodeHistory, PossiblyBilled, TokenCounts};
 use crate::printable::one_line;
+use crate::report::at_hours;
 use crate::report::figures::{count, dollars, duration, number};
 use crate::report::style::{pad, pad_before, width};
 
@@ -137,6 +138,8 @@ pub fn run(told: &Told) -> String {
     say("tokens", tokens(&summary.tokens));
     let simulated = if about.simulated { " (simulated)" } else { "" };
     say("cost", dollars(told.cost()) + simulated);
+    let models = told.account.iter().flat_map(|account| &account.models);
+    models.flat_map(at_hours).for_each(|text| say("", text));
     if let Some(saved) = summary.saved_usd {
         let usd = |usd| dollars(Some(crate::call::Money::from_usd(usd)));
         say(

@@ -32,6 +32,7 @@ pub fn node(shown: &Shown) -> Value {
         "messages": messages,
         "lost": lost,
         "answer": shown.record.as_ref().map(answer),
+        "price_hours": shown.rate.as_ref().and_then(|rate| rate.hours.as_deref()),
         "attempts": shown.attempts.iter().map(attempt).collect::<Vec<_>>(),
     })
 }

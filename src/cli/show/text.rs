@@ -12,6 +12,7 @@ use crate::printable::{lines, one_line};
 use crate::report::figures::{dollars, duration, number};
 use crate::report::style::cut;
 use crate::store::Record;
+use crate::tariff::Rate;
 
 /// How much of a rejected answer is shown where it is not asked for.
 const BEGINNING: usize = 60;
@@ -114,13 +115,20 @@ fn about(record: &Record, shown: &Shown) -> Vec<(&'static str, String)> {
             one_line(&record.instance.to_string())
         ));
     }
+    let price = match &shown.rate {
+        Some(Rate {
+            hours: Some(hours), ..
+        }) => format!(", at the price of {}", one_line(hours)),
+        Some(Rate { hours: None, .. }) => ", at the usual price".to_owned(),
+        None => String::new(),
+    };
     vec![
         (
             "answered",
             format!("{} by {}", paid, one_line(&record.answer.model)),
         ),
         ("tokens", tokens(&record.answer.usage)),
-        ("cost", dollars(record.cost)),
+        ("cost", dollars(record.cost) + &price),
         ("latency", duration(Duration::from_millis(record.latency_ms))),
         ("usage", one_line(&record.answer.raw_usage.to_string())),
     ]

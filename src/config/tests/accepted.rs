@@ -1,6 +1,7 @@
 //! What right pipelines become.
 
 use super::*;
+use crate::call::Price;
 
 #[test]
 fn the_shipped_pipeline() {
@@ -314,8 +315,51 @@ fn the_simulators_table_may_stay() {
 fn prices() {
     let config =
         right_with_node("[prices.\"m 1\"]\ninput = 1\noutput = 2.5\n[prices.free]\ninput = 0\noutput = 0");
-    assert_eq!(config.prices["m 1"], Price::per_million(1.0, None, None, 2.5));
+    assert_eq!(
+        config.prices["m 1"],
+        Price::per_million(1.0, None, None, 2.5).into()
+    );
     assert_eq!(config.prices.len(), 2);
+}
+
+/// The rates of DeepSeek's V4 Pro as of 2026-11, and what else can be said of hours.
+#[test]
+fn prices_by_the_hour() {
+    let price = |hours: &str, at: &str| {
+        let text = format!("[prices.m]\ninput = 2\ncached_input = 0.5\noutput = 8\n{hours}");
+        let tariff = &right_with_node(&text).prices["m"];
+        let rate = tariff.at(at.parse().unwrap());
+        (rate.price, rate.hours.as_deref().map(str::to_owned))
+    };
+    let all = |input, cached, written, output| Price::per_million(input, Some(cached), Some(written), output);
+    let usual = all(2.0, 0.5, 2.0, 8.0);
+    // 2026-11-27 is a Friday.
+    let peak = "[[prices.m.when]]\nhours = [\"01:00-04:00\", \"06:00-10:00\"]\ndays = \"mon-fri\"\ninput = 4\noutput = 16";
+    let name = "mon-fri 01:00-04:00, 06:00-10:00 UTC".to_owned();
+    let dear = (all(4.0, 0.5, 4.0, 16.0), Some(name));
+    let rows = [
+        (peak, "2026-11-27T03:59:59Z", dear.clone()),
+        (peak, "2026-11-27T06:00:00Z", dear),
+        (peak, "2026-11-27T04:00:00Z", (usual, None)),
+        (peak, "2026-11-28T03:00:00Z", (usual, None)),
+        (
+            "zone = \"europe/berlin\"\nwhen = [{ hours = \"23:00-07:00\", cached_input = 0 }]",
+            "2026-11-27T05:59:59Z",
+            (
+                all(2.0, 0.0, 2.0, 8.0),
+                Some("23:00-07:00 Europe/Berlin".to_owned()),
+            ),
+        ),
+        (
+            "when = [{ days = [\"sat\", \"sun\"], output = 1 }, { days = \"fri\", output = 3 }]",
+            "2026-11-29T12:00:00Z",
+            (all(2.0, 0.5, 2.0, 1.0), Some("sat-sun UTC".to_owned())),
+        ),
+        ("when = []", "2026-11-29T12:00:00Z", (usual, None)),
+    ];
+    for (hours, at, expected) in rows {
+        assert_eq!(price(hours, at), expected, "{hours} at {at}");
+    }
 }
 
 /// A hint goes to those who are known to take it, unless the pipeline says otherwise.

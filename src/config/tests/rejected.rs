@@ -760,3 +760,82 @@ fn hours_and_budgets() {
     hint: did you mean `budget_usd_month`?
     ");
 }
+
+#[test]
+fn prices_by_the_hour_that_say_too_little_or_two_things() {
+    reads!(with_node("[prices.m]\ninput = 1\noutput = 1\nwhen = [{ hours = \"01:00-04:00\" }]"), @r#"
+    `prices.m.when.input` is missing
+      --> pipeline.toml:4
+
+    hint: say what differs at these hours: one of `input`, `cached_input`, `cache_write` and `output`
+    "#);
+    reads!(with_node("[prices.m]\ninput = 1\noutput = 1\nwhen = [{ input = 2 }]"), @r#"
+    `prices.m.when.hours` is missing
+      --> pipeline.toml:4
+
+    hint: say when these prices hold: `hours = "01:00-04:00"`, `days = "sat-sun"`, or both
+    "#);
+    reads!(with_node("[prices.m]\ninput = 1\noutput = 1\nwhen = [{ hour = \"01:00-04:00\", outptu = 2 }]"), @r#"
+    unknown key `prices.m.when.hour`
+      --> pipeline.toml:4
+
+    hint: did you mean `hours`?
+
+    unknown key `prices.m.when.outptu`
+      --> pipeline.toml:4
+
+    hint: did you mean `output`?
+    "#);
+    reads!(with_node("[prices.m]\ninput = 1\noutput = 1\nwhen = [{ hours = \"1-4\", days = \"mo-fr\", input = -1 }]"), @r#"
+    `prices.m.when.hours` must be hours like `23:00-07:00`, not `1-4`
+      --> pipeline.toml:4
+
+    hint: write the times of a 24-hour clock, or a list of such hours
+
+    `prices.m.when.days` must be days like `mon-fri` or `sat`, by their first three letters, not `mo-fr`
+      --> pipeline.toml:4
+
+    `prices.m.when.input` must be a number from 0 to 1000000, not `-1`
+      --> pipeline.toml:4
+    "#);
+    reads!(with_node("[prices.m]\ninput = 1\noutput = 1\nwhen = [{ hours = [], days = \"mon\", input = 2 }]"), @r#"
+    `prices.m.when.hours` is empty
+      --> pipeline.toml:4
+    "#);
+    reads!(with_node("[prices.m]\ninput = 1\noutput = 1\nwhen = { hours = \"01:00-04:00\", input = 2 }"), @r#"
+    `prices.m.when` must be a list of tables, each under `[[prices.m.when]]`, not `{ hours = "01:00-04:00", input = 2 }`
+      --> pipeline.toml:4
+
+    hint: write `[[prices.m.when]]` instead of `[prices.m.when]`
+    "#);
+    reads!(with_node("[prices.m]\ninput = 1\noutput = 1\nzone = \"UTC\""), @r#"
+    `prices.m.zone` is the time zone of `when`, and there is none
+      --> pipeline.toml:4
+
+    hint: leave it out, or add hours and their prices under `when`
+    "#);
+    reads!(with_node("[prices.m]\ninput = 1\noutput = 1\nzone = \"Asia/Shanghia\"\nwhen = [{ days = \"sun\", input = 2 }]"), @r#"
+    `prices.m.zone` is `Asia/Shanghia`, which is no time zone that is known
+      --> pipeline.toml:4
+
+    hint: did you mean `Asia/Shanghai`?
+    "#);
+    reads!(with_node("[prices.m]\ninput = 1\noutput = 1\nzone = \"CET+1\"\nwhen = [{ days = \"sun\", input = 2 }]"), @r#"
+    `prices.m.zone` is `CET+1`, which is no time zone that is known
+      --> pipeline.toml:4
+
+    hint: write `UTC`, or a name like `Asia/Shanghai` or `America/New_York`
+    "#);
+    reads!(with_node("[prices.m]\ninput = 1\noutput = 1\n[[prices.m.when]]\nhours = [\"23:00-02:00\", \"06:00-10:00\"]\ndays = \"sun-thu\"\ninput = 2\n[[prices.m.when]]\nhours = \"01:00-04:00\"\ndays = \"mon\"\ninput = 3"), @r#"
+    `prices.m` has two prices at the same time, mon 01:00: those of `sun-thu 23:00-02:00, 06:00-10:00` (line 4) and of `mon 01:00-04:00`
+      --> pipeline.toml:8
+
+    hint: a window ends just before its second time: `01:00-04:00` and `04:00-06:00` do not overlap
+    "#);
+    reads!(with_node("[prices.m]\ninput = 1\noutput = 1\n[[prices.m.hours]]\nhours = \"01:00-04:00\"\ninput = 2"), @r#"
+    unknown key `prices.m.hours`
+      --> pipeline.toml:4
+
+    hint: known keys are `input`, `cached_input`, `cache_write`, `output`, `when`, `zone`
+    "#);
+}

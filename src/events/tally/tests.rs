@@ -75,6 +75,7 @@ fn ok(cost: Option<f64>) -> CallOutcome {
         usage: usage(100, 50),
         cost,
         saved: cost,
+        hours: None,
     }
 }
 
@@ -263,12 +264,18 @@ fn outcome() -> impl Strategy<Value = CallOutcome> {
     });
     let paid_and_bad = paid.clone();
     prop_oneof![
-        paid.prop_map(|(usage, cost, saved)| CallOutcome::Ok { usage, cost, saved }),
+        paid.prop_map(|(usage, cost, saved)| CallOutcome::Ok {
+            usage,
+            cost,
+            saved,
+            hours: None,
+        }),
         paid_and_bad.prop_map(|(usage, cost, saved)| CallOutcome::Rejected {
             rejection: Rejection::Empty,
             usage,
             cost,
-            saved
+            saved,
+            hours: None,
         }),
         Just(CallOutcome::Faulted(Fault::new(FaultKind::Timeout, "too slow"))),
         Just(CallOutcome::Faulted(Fault::new(

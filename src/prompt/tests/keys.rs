@@ -311,6 +311,16 @@ const NOT_IN_THE_KEY: &[Row] = &[
         &[
             &[(P, "output = 0.5", "output = 0.6")],
             &[(P, "[prices.m]", "[prices.n]")],
+            &[(
+                P,
+                "[prices.m]",
+                "[prices.m]\nwhen = [{ days = \"sun\", output = 0.1 }]",
+            )],
+            &[(
+                P,
+                "[prices.m]",
+                "[prices.m]\nwhen = [{ hours = \"01:00-04:00\", input = 1 }]\nzone = \"Asia/Tokyo\"",
+            )],
         ],
     ),
     Row(
@@ -571,7 +581,10 @@ fn each_row_has_its_test_and_each_test_its_row() {
 
 /// The keys of `pipeline.toml`, as the code that reads it lists them: `section.key`.
 fn keys_of_the_file() -> Vec<String> {
-    let code = include_str!("../../config/file.rs");
+    let code = concat!(
+        include_str!("../../config/file.rs"),
+        include_str!("../../config/prices.rs")
+    );
     let mut keys = Vec::new();
     for function in code.split("\nfn ").skip(1) {
         let name = function.split(['(', '<']).next().unwrap();
@@ -579,7 +592,7 @@ fn keys_of_the_file() -> Vec<String> {
             Some((_, rest)) => rest.split_once("])").unwrap().0,
             None => continue,
         };
-        let section = if name == "price" { "prices" } else { name };
+        let section = if name == "when" { "prices" } else { name };
         let names = list.split('"').skip(1).step_by(2);
         keys.extend(names.map(|key| format!("{section}.{key}")));
     }

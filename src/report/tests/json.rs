@@ -48,7 +48,13 @@ fn everything() -> Script {
     };
     let failure = Some(Failure::from(Rejection::Truncated));
     let rejected = match ok {
-        CallOutcome::Ok { usage, cost, saved } => CallOutcome::Rejected {
+        CallOutcome::Ok {
+            usage,
+            cost,
+            saved,
+            hours,
+        } => CallOutcome::Rejected {
+            hours,
             rejection: Rejection::Truncated,
             usage,
             cost,

@@ -55,7 +55,13 @@ fn too_long() -> Fault {
 /// Eight personas of which all go well, one of them by a bad answer first.
 fn complete(script: Script) -> Script {
     let rejected = match script.ok() {
-        CallOutcome::Ok { usage, cost, saved } => CallOutcome::Rejected {
+        CallOutcome::Ok {
+            usage,
+            cost,
+            saved,
+            hours,
+        } => CallOutcome::Rejected {
+            hours,
             rejection: Rejection::Empty,
             usage,
             cost,
@@ -371,6 +377,41 @@ fn a_price_is_missing() {
               $0.00 by septet's cache
 
     complete: 2 of 2 personas up to date
+    ");
+}
+
+#[test]
+fn some_of_it_was_paid_at_hours_with_a_price_of_their_own() {
+    let script = Script::real(3)
+        .written("farmer_01_bo")
+        .at_hours("mon-fri 01:00-04:00, 06:00-10:00 UTC")
+        .written("farmer_02_ingrid")
+        .at_hours("sat-sun UTC")
+        .written("farmer_03_sven");
+    insta::assert_snapshot!(log(script.finished(Outcome::Complete, None)), @"
+    run 20261123-223015-4f2a: 3 personas, 24 nodes, api.openai.com/v1
+    ✓ farmer_01_bo                  8 calls   12,320 tokens  $0.0019   12.0s
+    ✓ farmer_02_ingrid              8 calls   12,320 tokens  $0.0019   12.0s
+    ✓ farmer_03_sven                8 calls   12,320 tokens  $0.0019   12.0s
+
+    personas  3: 3 written
+    nodes     24: 24 called
+    calls     24: 24 ok
+    time      36.0s
+
+    tokens    input         28,800
+                cached      14,400  50 %
+              output         8,160
+                reasoning      960
+              total         36,960
+
+    cost      $0.0057
+              $0.0019 of it for 8 answers of gpt-6-luna at mon-fri 01:00-04:00, 06:00-10:00 UTC
+              $0.0019 of it for 8 answers of gpt-6-luna at sat-sun UTC
+    saved     $0.0013 by the provider's cache
+              $0.00 by septet's cache
+
+    complete: 3 of 3 personas up to date
     ");
 }
 

@@ -140,6 +140,7 @@ impl Project {
             history: Default::default(),
             times: Times::default(),
             prices: vec![None; graph.len()],
+            longest_call: config.provider.timeout,
             overwrite: false,
             provider: "p".into(),
             simulated: false,

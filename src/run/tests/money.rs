@@ -5,11 +5,11 @@ use super::*;
 use crate::budget::Limit;
 use crate::store::Entry;
 
-fn usd(usd: f64) -> Money {
+pub fn usd(usd: f64) -> Money {
     Money::from_usd(usd)
 }
 
-fn per_run(amount: Money) -> Limit {
+pub fn per_run(amount: Money) -> Limit {
     Limit {
         name: "limits.budget_usd",
         amount,
@@ -18,7 +18,7 @@ fn per_run(amount: Money) -> Limit {
 }
 
 /// What each call of a run cost, with the time of its end; lost ones count as set aside.
-fn calls(told: &Told, store: &MemoryStore) -> (Vec<(Duration, Money, Money)>, Duration) {
+pub fn calls(told: &Told, store: &MemoryStore) -> (Vec<(Duration, Money, Money)>, Duration) {
     let entries = store.entries();
     let reserved: HashMap<(RunId, Instance, u32), Money> = entries
         .iter()
@@ -62,7 +62,7 @@ fn calls(told: &Told, store: &MemoryStore) -> (Vec<(Duration, Money, Money)>, Du
 
 /// Holds a run to its budget. What was in flight at the last send may have cost more than was set
 /// aside for it; nothing else may.
-fn check_budget(told: &Told, store: &MemoryStore, left: Money) {
+pub fn check_budget(told: &Told, store: &MemoryStore, left: Money) {
     let (calls, last_sent) = calls(told, store);
     let spent: Money = calls.iter().map(|(_, _, cost)| *cost).sum();
     let in_flight = calls.iter().filter(|(ended, ..)| *ended >= last_sent);

@@ -21,7 +21,7 @@ pub fn unix_ms() -> u64 {
     }
 }
 
-fn set(clock: &str) {
+pub fn set(clock: &str) {
     let shown: Timestamp = clock.parse().unwrap();
     WALL.set(Some((
         Instant::now(),
@@ -48,7 +48,7 @@ fn night(personas: usize, times: Times) -> Night {
 }
 
 /// Runs a test with a wall clock of its own.
-fn by_the_clock<T>(clock: &str, test: impl Future<Output = T>) -> T {
+pub fn by_the_clock<T>(clock: &str, test: impl Future<Output = T>) -> T {
     let done = paused(async {
         set(clock);
         test.await
