@@ -53,6 +53,24 @@ pub struct NodeHistory {
     pub estimated_input: u64,
     /// From sending to the last byte, in milliseconds.
     pub latency_ms: Spread,
+    /// What was in these tokens. Accounts of older runs do not have it.
+    #[serde(default)]
+    pub parts: Parts,
+}
+
+/// Parts of the tokens of answers, and all tokens of the same answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Parts {
+    /// All input tokens.
+    pub input: u64,
+    /// Those that were read from the provider's cache.
+    pub cached_input: u64,
+    /// Those that were written to it.
+    pub cache_write: u64,
+    /// All output tokens.
+    pub output: u64,
+    /// Those that nobody gets to read.
+    pub reasoning: u64,
 }
 
 /// What is known of all nodes.
@@ -150,6 +168,7 @@ impl NodeHistory {
             input: 0,
             estimated_input: 0,
             latency_ms: Spread::default(),
+            parts: Parts::default(),
         }
     }
 
@@ -161,6 +180,7 @@ impl NodeHistory {
             return;
         }
         self.output.add(usage.output);
+        self.parts.add(usage);
         if let Some(estimated) = estimated_input {
             self.input += usage.input;
             self.estimated_input += estimated;
@@ -187,6 +207,25 @@ impl NodeHistory {
         self.input += other.input;
         self.estimated_input += other.estimated_input;
         self.latency_ms.merge(&other.latency_ms);
+        self.parts.merge(&other.parts);
+    }
+}
+
+impl Parts {
+    fn add(&mut self, usage: &Usage) {
+        self.input += usage.input;
+        self.cached_input += usage.cached_input.unwrap_or(0).min(usage.input);
+        self.cache_write += usage.cache_write.unwrap_or(0).min(usage.input);
+        self.output += usage.output;
+        self.reasoning += usage.reasoning.unwrap_or(0).min(usage.output);
+    }
+
+    fn merge(&mut self, other: &Parts) {
+        self.input += other.input;
+        self.cached_input += other.cached_input;
+        self.cache_write += other.cache_write;
+        self.output += other.output;
+        self.reasoning += other.reasoning;
     }
 }
 
@@ -198,6 +237,13 @@ impl History {
             .iter()
             .find(|known| known.node == *node && known.model == model);
         found.filter(|known| known.answers > 0)
+    }
+
+    /// What is known of a node answered by other models than this one.
+    pub fn of_others(&self, node: &NodeId, model: &str) -> impl Iterator<Item = &NodeHistory> {
+        self.0
+            .iter()
+            .filter(move |known| known.node == *node && known.model != model && known.answers > 0)
     }
 
     /// The server's input tokens for each one of ours, over all nodes of a model.
@@ -252,6 +298,8 @@ mod tests {
         let known = history.of(&"a".into(), "m").unwrap();
         assert_eq!((known.answers, known.output.max), (ENOUGH + 3, 200));
         assert_eq!(history.of(&"a".into(), "n"), None);
+        assert_eq!(history.of_others(&"a".into(), "n").count(), 1);
+        assert_eq!(history.of_others(&"a".into(), "m").count(), 0);
         assert_eq!(history.input_ratio("m"), Some(1.1));
         assert_eq!(history.input_ratio("n"), None);
     }
@@ -268,6 +316,41 @@ mod tests {
         assert_eq!((node.output.mean(), node.input_ratio()), (None, None));
         assert_eq!(node.latency_ms.mean(), Some(70.0));
         assert_eq!(node.calls_per_answer(), 2.0);
+    }
+
+    #[test]
+    fn parts_are_counted_with_what_they_are_parts_of() {
+        let mut old = node(2, 500);
+        // As a run before they were counted left it.
+        old.parts = Parts::default();
+        let mut history = History::default();
+        let usage = Usage {
+            reasoning: Some(40),
+            cached_input: Some(64),
+            cache_write: Some(32),
+            ..usage(128, 100)
+        };
+        let mut new = NodeHistory::new("a".into(), "m");
+        new.answered(&usage, None, 1_000);
+        history.add_older(vec![new]);
+        history.add_older(vec![old]);
+        let known = history.of(&"a".into(), "m").unwrap();
+        let parts = Parts {
+            input: 128,
+            cached_input: 64,
+            cache_write: 32,
+            output: 100,
+            reasoning: 40,
+        };
+        assert_eq!((known.answers, known.parts), (3, parts));
+    }
+
+    #[test]
+    fn an_account_of_an_older_run_can_be_read() {
+        let mut value = serde_json::to_value(node(1, 100)).unwrap();
+        value.as_object_mut().unwrap().remove("parts").unwrap();
+        let read: NodeHistory = serde_json::from_value(value).unwrap();
+        assert_eq!((read.output.sum, read.parts), (100, Parts::default()));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::call::Usage;
+use crate::events::{self, NodeHistory};
 
 /// What an answer is thought to need when nothing is known and no limit is set.
 pub(super) const UNKNOWN_OUTPUT: f64 = 1_024.0;
@@ -101,15 +102,16 @@ impl History {
     /// Takes in any answer that a node had. What another model said counts only as long as
     /// nothing of the present one is known.
     pub fn past(&mut self, node: usize, answered: &Answered, same_model: bool) {
-        let node = &mut self.nodes[node];
-        if node.same_model && !same_model {
-            return;
+        if let Some(past) = self.nodes[node].past(same_model) {
+            past.add(answered);
         }
-        if same_model && !node.same_model {
-            node.past = Seen::default();
-            node.same_model = true;
+    }
+
+    /// Takes in what the accounts of earlier runs say of a node, in the same way.
+    pub fn account(&mut self, node: usize, known: &NodeHistory, same_model: bool) {
+        if let Some(past) = self.nodes[node].past(same_model) {
+            past.add_account(known);
         }
-        node.past.add(answered);
     }
 
     /// How many answers are known of a node.
@@ -196,6 +198,18 @@ impl History {
 }
 
 impl Node {
+    /// Where an answer to any request of the node is added, if it tells anything.
+    fn past(&mut self, same_model: bool) -> Option<&mut Seen> {
+        if self.same_model && !same_model {
+            return None;
+        }
+        if same_model && !self.same_model {
+            self.past = Seen::default();
+            self.same_model = true;
+        }
+        Some(&mut self.past)
+    }
+
     /// Answers to present requests where there are enough of them, else filled up with others.
     fn best(&self, what: impl Fn(&Seen) -> Spread) -> Spread {
         let (present, past) = (what(&self.present), what(&self.past));
@@ -229,9 +243,38 @@ impl Seen {
             self.estimated += estimated as f64;
         }
     }
+
+    fn add_account(&mut self, known: &NodeHistory) {
+        let output = Spread::of(&known.output, 1.0);
+        let parts = &known.parts;
+        let visible = match parts.output {
+            0 => 1.0,
+            all => 1.0 - parts.reasoning as f64 / all as f64,
+        };
+        self.output = self.output.merged(output);
+        self.visible = self.visible.merged(Spread::of(&known.output, visible));
+        self.seconds = self.seconds.merged(Spread::of(&known.latency_ms, 1e-3));
+        self.input += parts.input as f64;
+        self.cached += parts.cached_input as f64;
+        self.written += parts.cache_write as f64;
+        self.counted += known.input as f64;
+        self.estimated += known.estimated_input as f64;
+    }
 }
 
 impl Spread {
+    /// What was added up elsewhere, each figure so many times as large.
+    fn of(known: &events::Spread, scale: f64) -> Self {
+        let count = known.n as f64;
+        let mean = known.mean().unwrap_or(0.0);
+        let squares = (known.squares - count * mean * mean).max(0.0);
+        Self {
+            count,
+            mean: mean * scale,
+            squares: squares * scale * scale,
+        }
+    }
+
     fn add(&mut self, figure: f64) {
         self.count += 1.0;
         let off = figure - self.mean;
@@ -411,6 +454,36 @@ mod tests {
         guessed.usage.estimated = true;
         history.past(0, &guessed, true);
         assert!(!history.has_counts());
+    }
+
+    #[test]
+    fn an_account_tells_what_its_answers_tell() {
+        let outputs = [700, 900, 1_000, 1_400];
+        let mut known = NodeHistory::new("a".into(), "m");
+        for output in outputs {
+            let answered = answered(output);
+            known.answered(&answered.usage, answered.estimated, 2_000);
+        }
+        let mut told = History::new(2);
+        told.account(0, &known, true);
+        let seen = past(&outputs, true);
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-6 * b.max(1.0);
+        let same =
+            |a: Range, b: Range| near(a.low, b.low) && near(a.likely, b.likely) && near(a.high, b.high);
+        assert_eq!(told.answers(0), 4);
+        assert!(same(told.output(0, 10, None), seen.output(0, 10, None)));
+        assert!(near(
+            told.visible(0, 10, None).likely,
+            seen.visible(0, 10, None).likely
+        ));
+        assert!(same(
+            told.seconds(1, 10).unwrap().0,
+            seen.seconds(1, 10).unwrap().0
+        ));
+        assert_eq!(told.ratio(1), seen.ratio(1));
+        assert_eq!(told.cache_shares(0), seen.cache_shares(0));
+        told.account(0, &known, false);
+        assert_eq!(told.answers(0), 4, "other models tell nothing now");
     }
 
     #[test]

@@ -113,6 +113,24 @@ fn a_reader_that_knows_another_model_only_is_told() {
     );
 }
 
+/// The cache has one answer to each request, the accounts of the runs have both that were paid.
+#[test]
+fn a_plan_rests_on_the_accounts_of_earlier_runs() {
+    let project = Project::small(2);
+    project.json(&[]).code(0);
+    project.json(&["--refresh", "*"]).code(0);
+    project.edit("prompts/persona.md", "# ", "## About ");
+    let plan = planned(&project, &[]);
+    assert_eq!(plan["rests_on"]["answers"], 2 * 3 * 2);
+    // Of a node with a new name neither accounts nor answers tell.
+    project.edit("pipeline.toml", "id = \"chunk-2\"", "id = \"chunk-b\"");
+    let plan = planned(&project, &[]);
+    assert_eq!(
+        plan["rests_on"]["nodes_without_answers"],
+        serde_json::json!(["chunk-b"])
+    );
+}
+
 /// What people read, without what a clock says; lines that were broken are whole again.
 fn told(project: &Project, args: &[&str]) -> String {
     let told = project.run(args).code(0).stdout;
@@ -176,9 +194,9 @@ fn what_people_read() {
     let verbose = told(&project, &["plan", "-v", "--max", "2"]);
     let names: Vec<&str> = verbose.lines().filter(|line| line.contains('/')).collect();
     insta::assert_snapshot!(names.join("\n"), @r"
-    call     blended_family_06_andre_sofia/chunk-3  about 1,883 tokens, `vars.brief` changed
+    call     blended_family_06_andre_sofia/chunk-3  about 1,884 tokens, `vars.brief` changed
     depends  blended_family_06_andre_sofia/combine  about 4,804 tokens
-    call     early_stop_07_hannah/chunk-3  about 1,778 tokens, `vars.brief` changed
+    call     early_stop_07_hannah/chunk-3  about 1,779 tokens, `vars.brief` changed
     depends  early_stop_07_hannah/combine  about 4,597 tokens
     ");
     let refreshed = told(&project, &["plan", "--max", "2", "--refresh", "*", "--rpm", "60"]);

@@ -1,5 +1,5 @@
-//! What earlier answers in the cache say of the nodes: a sample, so that a large cache costs no
-//! more than a small one.
+//! What earlier answers say of the nodes: the accounts of earlier runs, and of nodes of which those
+//! know nothing a sample of the cache, so that a large cache costs no more than a small one.
 
 use std::time::Duration;
 
@@ -14,26 +14,58 @@ use crate::store::{Entry, LocalStore, Record, Store, StoreError};
 /// within three percent.
 const SAMPLE: usize = 1_024;
 
-/// Reads the sample.
+/// Reads the accounts, and the sample if need be.
 ///
 /// # Errors
 /// If the store does not work.
 pub fn read(project: &Loaded, store: &LocalStore) -> Result<History, CliError> {
-    let mut history = History::new(project.graph.len());
-    let records = store.sample(SAMPLE).map_err(|error| cache::refused(&error))?;
-    for record in records {
+    let nodes = &project.config.nodes;
+    let accounts = store.history().map_err(|error| cache::refused(&error))?;
+    let mut history = History::new(nodes.len());
+    let mut from_accounts = vec![false; nodes.len()];
+    for (index, node) in nodes.iter().enumerate() {
+        let model = &node.model.name;
+        for other in accounts.of_others(&node.id, model) {
+            history.account(index, other, false);
+        }
+        if let Some(own) = accounts.of(&node.id, model).filter(|own| own.output.n > 0) {
+            history.account(index, own, true);
+            from_accounts[index] = true;
+        }
+    }
+    if from_accounts.contains(&false) {
+        sample(project, store, &from_accounts, &mut history).map_err(|error| cache::refused(&error))?;
+    }
+    Ok(history)
+}
+
+/// Looks at answers of nodes of which no account tells: new ones under an old name, those that
+/// were imported, those of a cache from before accounts were kept.
+fn sample(
+    project: &Loaded,
+    store: &LocalStore,
+    told: &[bool],
+    history: &mut History,
+) -> Result<(), StoreError> {
+    let nodes = &project.config.nodes;
+    let others: Vec<bool> = (0..nodes.len()).map(|node| history.answers(node) > 0).collect();
+    for record in store.sample(SAMPLE)? {
         // Nodes that were renamed or removed say nothing of those that are there.
         let Some(node) = project.config.node(&record.instance.node) else {
             continue;
         };
+        let same_model = is_of_model(&record, &nodes[node]);
+        if told[node] || (others[node] && !same_model) {
+            continue;
+        }
         let answered = Answered {
             usage: record.answer.usage,
-            estimated: estimated(store, &record).map_err(|error| cache::refused(&error))?,
+            estimated: estimated(store, &record)?,
             latency: Duration::from_millis(record.latency_ms),
         };
-        history.past(node, &answered, is_of_model(&record, &project.config.nodes[node]));
+        history.past(node, &answered, same_model);
     }
-    Ok(history)
+    Ok(())
 }
 
 /// The input tokens as they were estimated before the call that brought an answer.
