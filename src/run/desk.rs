@@ -10,6 +10,7 @@ use crate::graph::Graph;
 use crate::names::{Instance, PersonaId};
 use crate::run::Requests;
 use crate::run::attempt::Paid;
+use crate::run::estimate::Size;
 use crate::schedule::Handle;
 
 /// All open personas.
@@ -50,15 +51,14 @@ pub struct Work {
 pub struct Rendered {
     pub request: Arc<Request>,
     pub key: Key,
-    /// Input tokens as they are estimated.
-    pub input: u64,
+    pub size: Size,
 }
 
 impl Rendered {
     pub fn new(request: Request) -> Self {
         Self {
             key: Key::of(&request),
-            input: request.estimated_input_tokens(),
+            size: Size::of(&request),
             request: Arc::new(request),
         }
     }

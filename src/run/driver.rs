@@ -201,8 +201,8 @@ impl Driver {
     fn likely_cost(&self, handle: Handle) -> Option<Money> {
         let price = self.dearest(handle.node)?;
         let rendered = self.desk.work(handle).rendered.as_ref();
-        let request = &rendered.expect("BUG: a candidate that is not rendered").request;
-        let (input, output) = self.estimates.careful(handle.node, request);
+        let size = rendered.expect("BUG: a candidate that is not rendered").size;
+        let (input, output) = self.estimates.careful(handle.node, size);
         Some(price.at_most(input, output))
     }
 
@@ -320,7 +320,7 @@ impl Driver {
 
     /// Keeps a request until its node has ended, and says what the scheduler needs of it.
     fn rendered(&mut self, handle: Handle, rendered: Rendered) -> Input {
-        let tokens = self.estimates.reserve(handle.node, &rendered.request);
+        let tokens = self.estimates.reserve(handle.node, rendered.size);
         let (key, prefix) = (rendered.key, self.shared_prefix(&rendered.request));
         let work = self.desk.work_mut(handle);
         work.reserved = tokens;
@@ -382,7 +382,7 @@ impl Driver {
             instance,
             request: rendered.request.clone(),
             key: rendered.key,
-            input: rendered.input,
+            input: rendered.size.input,
             inputs,
             number,
             tariff: self.task.prices[handle.node].clone(),
@@ -612,7 +612,7 @@ impl Driver {
         let used = self.estimates.used(work.reserved, usage);
         self.limits.settle(self.teller.now(), work.reserved, used);
         if let Some(rendered) = &work.rendered {
-            self.estimates.learn(handle.node, &rendered.request, usage);
+            self.estimates.learn(handle.node, rendered.size, usage);
         }
     }
 

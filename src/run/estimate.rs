@@ -12,6 +12,25 @@ const UNKNOWN_OUTPUT: f64 = 1_024.0;
 /// Weight of the newest answer in the running means.
 const NEWEST: f64 = 0.1;
 
+/// The size of a request, in tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// By its characters, see [`Request::estimated_input_tokens`].
+    pub input: u64,
+    /// The output limit that is sent with it.
+    pub output_cap: Option<u64>,
+}
+
+impl Size {
+    /// Counts the characters.
+    pub fn of(request: &Request) -> Self {
+        Self {
+            input: request.estimated_input_tokens(),
+            output_cap: request.delivery.max_output_tokens,
+        }
+    }
+}
+
 /// What was learned from answers, by node.
 #[derive(Debug)]
 pub struct Estimates {
@@ -39,9 +58,9 @@ impl Estimates {
     }
 
     /// The tokens to reserve for a request of this node.
-    pub fn reserve(&self, node: usize, request: &Request) -> u64 {
-        let input = request.estimated_input_tokens() as f64 * self.input_ratio;
-        let cap = request.delivery.max_output_tokens.map(|cap| cap as f64);
+    pub fn reserve(&self, node: usize, size: Size) -> u64 {
+        let input = size.input as f64 * self.input_ratio;
+        let cap = size.output_cap.map(|cap| cap as f64);
         let learned = self.output[node].unwrap_or_else(|| cap.unwrap_or(UNKNOWN_OUTPUT));
         let output = match cap {
             Some(cap) if self.reserves_output_cap => cap,
@@ -55,10 +74,10 @@ impl Estimates {
     /// the node so far, and of what lies between it and the limit the share that stands for the
     /// chance of a longer one: of n answers in any order the newest is the longest with 1/n. So
     /// the first call is taken to need its limit, the second half of what lies between, and so on.
-    pub fn careful(&self, node: usize, request: &Request) -> (u64, u64) {
-        let input = request.estimated_input_tokens() as f64 * self.input_ratio;
+    pub fn careful(&self, node: usize, size: Size) -> (u64, u64) {
+        let input = size.input as f64 * self.input_ratio;
         let (longest, answers) = self.longest[node];
-        let cap = request.delivery.max_output_tokens.map(|cap| cap as f64);
+        let cap = size.output_cap.map(|cap| cap as f64);
         let most = cap.unwrap_or(UNKNOWN_OUTPUT.max(longest));
         let longest = longest.min(most);
         let output = longest + (most - longest) / (answers + 1.0);
@@ -76,11 +95,11 @@ impl Estimates {
     }
 
     /// Learns from an answer.
-    pub fn learn(&mut self, node: usize, request: &Request, usage: &Usage) {
+    pub fn learn(&mut self, node: usize, size: Size, usage: &Usage) {
         if usage.estimated {
             return;
         }
-        let ratio = usage.input as f64 / request.estimated_input_tokens() as f64;
+        let ratio = usage.input as f64 / size.input as f64;
         self.input_ratio += NEWEST * (ratio.clamp(0.1, 10.0) - self.input_ratio);
         let output = usage.output as f64;
         let (longest, answers) = &mut self.longest[node];
@@ -93,27 +112,12 @@ impl Estimates {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::call::{Delivery, Message, Role};
     use crate::events::NodeHistory;
 
-    fn request(max_output_tokens: Option<u64>) -> Request {
-        Request {
-            provider: "p".into(),
-            model: "m".into(),
-            messages: vec![Message {
-                role: Role::User,
-                content: "x".repeat(400),
-            }],
-            parameters: Arc::default(),
-            variant: None,
-            delivery: Delivery {
-                max_output_tokens,
-                ..Delivery::default()
-            },
-        }
+    fn size(output_cap: Option<u64>) -> Size {
+        let input = 100;
+        Size { input, output_cap }
     }
 
     fn usage(output: u64) -> Usage {
@@ -131,7 +135,7 @@ mod tests {
     #[test]
     fn what_earlier_runs_saw_counts_as_if_this_one_had() {
         let mut known = NodeHistory::new("a".into(), "m");
-        let request = request(Some(1_000));
+        let size = size(Some(1_000));
         let mut seen = unknown();
         for output in [200, 400, 300] {
             let usage = Usage {
@@ -139,7 +143,7 @@ mod tests {
                 ..usage(output)
             };
             known.answered(&usage, Some(100), 1);
-            seen.learn(0, &request, &usage);
+            seen.learn(0, size, &usage);
         }
         let mut history = History::default();
         history.add_older(vec![known]);
@@ -149,10 +153,10 @@ mod tests {
             &history,
             false,
         );
-        assert_eq!(fresh.reserve(0, &request), 150 + 300);
-        assert_eq!(fresh.careful(0, &request).1, seen.careful(0, &request).1);
+        assert_eq!(fresh.reserve(0, size), 150 + 300);
+        assert_eq!(fresh.careful(0, size).1, seen.careful(0, size).1);
         assert_eq!(
-            fresh.reserve(1, &request),
+            fresh.reserve(1, size),
             150 + 1_000,
             "nothing is known of another node's output"
         );
@@ -161,22 +165,22 @@ mod tests {
     #[test]
     fn money_is_set_aside_for_the_limit_at_first_and_for_the_longest_answer_in_the_end() {
         let mut estimates = unknown();
-        let request = request(Some(1_000));
-        assert_eq!(estimates.careful(0, &request), (100, 1_000));
-        estimates.learn(0, &request, &usage(200));
-        assert_eq!(estimates.careful(0, &request), (100, 600));
-        estimates.learn(0, &request, &usage(400));
-        assert_eq!(estimates.careful(0, &request), (100, 600));
-        (0..997).for_each(|_| estimates.learn(0, &request, &usage(300)));
-        assert_eq!(estimates.careful(0, &request), (100, 401));
+        let size = size(Some(1_000));
+        assert_eq!(estimates.careful(0, size), (100, 1_000));
+        estimates.learn(0, size, &usage(200));
+        assert_eq!(estimates.careful(0, size), (100, 600));
+        estimates.learn(0, size, &usage(400));
+        assert_eq!(estimates.careful(0, size), (100, 600));
+        (0..997).for_each(|_| estimates.learn(0, size, &usage(300)));
+        assert_eq!(estimates.careful(0, size), (100, 401));
     }
 
     #[test]
     fn without_a_limit_a_thousand_tokens_or_the_longest_answer() {
         let mut estimates = unknown();
-        let request = request(None);
-        assert_eq!(estimates.careful(0, &request).1, 1_024);
-        estimates.learn(0, &request, &usage(5_000));
-        assert_eq!(estimates.careful(0, &request).1, 5_000);
+        let size = size(None);
+        assert_eq!(estimates.careful(0, size).1, 1_024);
+        estimates.learn(0, size, &usage(5_000));
+        assert_eq!(estimates.careful(0, size).1, 5_000);
     }
 }
