@@ -1,0 +1,73 @@
+//! The money of a run: what a call is thought to cost, whether it fits, what it cost in the end.
+
+use super::Driver;
+use crate::budget::Used;
+use crate::call::{Money, Price};
+use crate::events::{Event, Failure, Outcome};
+use crate::run::attempt::{Ended, Paid};
+use crate::schedule::{Handle, Input};
+
+impl Driver {
+    /// The dearest price that a call of a node can meet if it is sent now; `None`: no price.
+    pub(super) fn dearest(&self, node: usize) -> Option<Price> {
+        let tariff = self.task.prices[node].as_ref()?;
+        match tariff.changes() {
+            true => Some(tariff.dearest((self.services.unix_ms)(), self.task.longest_call)),
+            false => Some(tariff.usual()),
+        }
+    }
+
+    /// What the next call of a node is thought to cost at most; `None`: no price.
+    pub(super) fn likely_cost(&self, handle: Handle) -> Option<Money> {
+        let price = self.dearest(handle.node)?;
+        let rendered = self.desk.work(handle).rendered.as_ref();
+        let size = rendered.expect("BUG: a candidate that is not rendered").size;
+        let (input, output) = self.estimates.careful(handle.node, size);
+        Some(price.at_most(input, output))
+    }
+
+    pub(super) fn out_of_budget(&mut self, used: Used, next: Money) {
+        self.teller.tell(Event::BudgetReached { used, next });
+        let cause = Failure {
+            kind: Failure::BUDGET,
+            message: format!(
+                "the next call, about {next}, does not fit into the budget of {} (`{}`): {} is spent",
+                used.limit.amount, used.limit.name, used.spent
+            ),
+            http_status: None,
+        };
+        let outcome = Outcome::Budget;
+        self.turn([Input::Enough { outcome, cause }]);
+    }
+
+    pub(super) fn warn_of_budget(&mut self) {
+        for used in self.budget.warnings() {
+            self.teller.tell(Event::BudgetLow(used));
+        }
+    }
+
+    /// Books the end of a call against the budget.
+    pub(super) fn settle(&mut self, handle: Handle, ended: &Ended) {
+        let reserved = self.desk.work(handle).set_aside.unwrap_or_default();
+        match ended {
+            Ended::Answered(paid, _) | Ended::Rejected(paid, ..) => {
+                self.budget.settle(reserved, paid.cost.unwrap_or_default());
+            }
+            Ended::Faulted(fault) if !fault.may_be_billed() => self.budget.settle(reserved, Money::ZERO),
+            Ended::Faulted(_) | Ended::Abandoned | Ended::Broken(_) => self.budget.settle_unknown(reserved),
+        }
+        self.warn_of_budget();
+    }
+
+    /// Books what an answer cost, good or bad, and learns from it.
+    pub(super) fn paid(&mut self, handle: Handle, paid: &Paid) {
+        let usage = &paid.usage;
+        let work = self.desk.work_mut(handle);
+        work.paid(paid);
+        let used = self.estimates.used(work.reserved, usage);
+        self.limits.settle(self.teller.now(), work.reserved, used);
+        if let Some(rendered) = &work.rendered {
+            self.estimates.learn(handle.node, rendered.size, usage);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Takes what jobs and calls report, and says what the scheduler needs of it.
+
+use super::{Driver, broken};
+use crate::call::{Fault, FaultKind, Scope};
+use crate::events::{Event, Failure, PersonaStatus};
+use crate::run::attempt::{Attempt, Ended};
+use crate::run::job::{Found, Opened, Report};
+use crate::run::transcript::Written;
+use crate::schedule::{Handle, Input};
+use crate::store::{Rejected, StoreError};
+
+impl Driver {
+    /// Everything that has been reported is taken before anything is sent.
+    pub(super) fn take_reports(&mut self, first: Report) {
+        let mut inputs = Vec::new();
+        let mut next = Some(first);
+        while let Some(report) = next {
+            self.take(report, &mut inputs);
+            next = self.reports.try_recv().ok();
+        }
+        self.turn(inputs);
+    }
+
+    pub(super) fn take(&mut self, report: Report, inputs: &mut Vec<Input>) {
+        match report {
+            Report::Opened { slot, opened } => inputs.push(self.opened(slot, opened)),
+            Report::Rendered { handle, rendered } => inputs.push(match rendered {
+                Ok(rendered) => self.rendered(handle, rendered),
+                Err(failure) => Input::Unrenderable { handle, failure },
+            }),
+            Report::Looked { looked } => {
+                for (handle, found) in looked {
+                    self.looked(handle, found, inputs);
+                }
+            }
+            Report::Noted { attempts, noted } => self.noted(attempts, noted, inputs),
+            Report::Ended { handle, ended } => self.ended(handle, ended, inputs),
+            Report::Closed { slot, written } => self.closed(slot, written, inputs),
+        }
+    }
+
+    pub(super) fn opened(&mut self, slot: usize, opened: Result<Opened, Failure>) -> Input {
+        let result = opened.map(|opened| {
+            self.desk.persona_mut(slot).requests = Some(opened.requests);
+            for (node, rendered) in opened.roots {
+                self.desk.work_mut(Handle { slot, node }).rendered = Some(rendered);
+            }
+        });
+        Input::Opened { slot, result }
+    }
+
+    pub(super) fn looked(&mut self, handle: Handle, found: Found, inputs: &mut Vec<Input>) {
+        match found {
+            Found::Hit { text, cost } => {
+                let work = self.desk.work_mut(handle);
+                work.text = Some(text);
+                work.served = cost;
+                return inputs.push(Input::Looked { handle, hit: true });
+            }
+            Found::CutOff(rejected) => return inputs.push(self.cut_off(handle, &rejected)),
+            Found::Broken(message) => inputs.push(broken(message)),
+            Found::Miss {
+                damaged: Some(reason),
+            } => {
+                let instance = self.desk.instance(handle);
+                let message = format!("{instance}: stored answer is damaged ({reason}); calling again");
+                self.teller.tell(Event::Warning { message });
+            }
+            Found::Miss { damaged: None } => {}
+        }
+        inputs.push(match self.limits.most_tokens() {
+            Some(most) if self.desk.work(handle).reserved > most => self.too_large(handle, most),
+            _ => Input::Looked { handle, hit: false },
+        });
+    }
+
+    /// What was cut off at this limit in an earlier run is not paid for again.
+    pub(super) fn cut_off(&self, handle: Handle, rejected: &Rejected) -> Input {
+        let instance = self.desk.instance(handle);
+        Input::Unrenderable {
+            handle,
+            failure: Failure {
+                kind: rejected.rejection.as_str(),
+                message: rejected.refusal(&instance),
+                http_status: None,
+            },
+        }
+    }
+
+    /// Such a call would wait for ever.
+    pub(super) fn too_large(&self, handle: Handle, most: u64) -> Input {
+        let tokens = self.desk.work(handle).reserved;
+        let message = format!(
+            "the call needs about {tokens} tokens and `tokens_per_minute` is {most}; \
+             shorten the prompt, lower `max_output_tokens` or raise the limit"
+        );
+        let fault = Fault::new(FaultKind::RequestTooLarge, message);
+        Input::Unrenderable {
+            handle,
+            failure: Failure::from(&fault),
+        }
+    }
+
+    pub(super) fn noted(
+        &mut self,
+        attempts: Vec<(Handle, Attempt)>,
+        noted: Result<(), StoreError>,
+        inputs: &mut Vec<Input>,
+    ) {
+        for (handle, attempt) in attempts {
+            match &noted {
+                Ok(()) => self.make(handle, attempt),
+                Err(error) => self.ended(handle, Ended::broken(error), inputs),
+            }
+        }
+    }
+
+    pub(super) fn ended(&mut self, handle: Handle, ended: Ended, inputs: &mut Vec<Input>) {
+        let jitter = self.chance.f64();
+        self.settle(handle, &ended);
+        let input = match ended {
+            Ended::Answered(paid, text) => {
+                self.paid(handle, &paid);
+                self.desk.work_mut(handle).text = Some(text);
+                Input::Answered { handle }
+            }
+            Ended::Rejected(paid, rejection, cut) => {
+                self.paid(handle, &paid);
+                Input::Rejected {
+                    handle,
+                    rejection,
+                    cut,
+                    jitter,
+                }
+            }
+            Ended::Faulted(fault) => {
+                self.warn_of_a_refused_hint(&fault);
+                Input::Faulted {
+                    handle,
+                    fault,
+                    jitter,
+                }
+            }
+            Ended::Abandoned => Input::Abandoned { handle },
+            Ended::Broken(message) => {
+                inputs.push(broken(message));
+                Input::Abandoned { handle }
+            }
+        };
+        inputs.push(input);
+    }
+
+    /// A parameter that one attempt was refused for, and no other will be, was only a hint: once
+    /// is enough to know.
+    pub(super) fn warn_of_a_refused_hint(&mut self, fault: &Fault) {
+        let hint = fault.kind == FaultKind::BadParameter && fault.scope == Scope::Attempt;
+        if hint && !std::mem::replace(&mut self.unhinted, true) {
+            let message = format!("{fault}; `prompt_cache = \"off\"` in `[provider]` never sends it");
+            self.teller.tell(Event::Warning { message });
+        }
+    }
+
+    pub(super) fn closed(&mut self, slot: usize, written: Written, inputs: &mut Vec<Input>) {
+        let persona = self.desk.close(slot).id;
+        let (status, error, path) = match written {
+            Ok((status, path)) => (status, None, path),
+            Err(failure) => (PersonaStatus::Failed, Some(failure), None),
+        };
+        let failed = error.is_some();
+        let store_broke = error.clone().filter(|failure| failure.kind == Failure::STORE);
+        self.teller.tell(Event::PersonaFinished {
+            persona,
+            status,
+            error,
+            path,
+        });
+        // Before the persona is closed, which may be the end of the run.
+        inputs.extend(store_broke.map(Input::Broken));
+        inputs.push(Input::Closed { slot, failed });
+    }
+}
