@@ -25,7 +25,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use crate::project::{Project, Server};
 use crate::row;
 
-const PERSONAS: usize = 500;
+const PERSONAS: usize = 1_000;
 const IN_FLIGHT: usize = 64;
 /// The three are measured in turn so many times, and the medians compared: other work on the
 /// machine then meets all of them alike.
@@ -58,7 +58,7 @@ pub fn overhead() {
         bare_store / calls * 1e6
     );
     row(
-        "CPU of 4,000 calls without latency, s",
+        "CPU of 8,000 calls without latency, s",
         septet,
         bare_http + bare_store,
         "<= 2.0",

@@ -477,7 +477,11 @@ impl View {
 
     fn with_prefix(&self, shelf: Shelf, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, Value>, StoreError> {
         let pending = self.backlog.with_prefix(shelf, prefix);
-        let mut values = self.trees.with_prefix(shelf, prefix)?;
+        let mut values = match self.trees.count(shelf) {
+            // Nearly always so for bad answers, which each look-up that finds nothing asks for.
+            0 => BTreeMap::new(),
+            _ => self.trees.with_prefix(shelf, prefix)?,
+        };
         values.extend(
             pending
                 .into_iter()
