@@ -35,7 +35,9 @@ pub fn runs(directory: Option<&Path>, args: &Runs) -> Result<ExitCode, CliError>
     if let Some(store) = store {
         cache::close(store.into());
     }
-    let all: Vec<Told> = entries.into_iter().filter_map(Told::of).collect();
+    let mut all: Vec<Told> = entries.into_iter().filter_map(Told::of).collect();
+    // Their names sort by the second in which they began, and after it by chance.
+    all.sort_by_key(|told| told.started_ms());
     let mut out = Out::new();
     match (&args.run, args.by, args.json) {
         (Some(name), _, json) => {

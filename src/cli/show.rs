@@ -45,7 +45,10 @@ pub fn show(directory: Option<&Path>, args: &Show) -> Result<ExitCode, CliError>
                 .hint(format!("write `{}/NODE`", target.persona))
                 .into());
         }
-        (None, false) => out.line(&text::persona(&target.persona, &transcript, &nodes))?,
+        (None, false) => {
+            let is_there = project.root.join(&transcript).is_file();
+            out.line(&text::persona(&target.persona, &transcript, is_there, &nodes))?;
+        }
     }
     out.finish()?;
     Ok(ExitCode::SUCCESS)

@@ -133,6 +133,17 @@ impl From<&TokenCounts> for PromptCache {
 }
 
 impl PersonaCounts {
+    /// What `total` is the sum of, in words.
+    pub fn parts(&self) -> [(u64, &'static str); 5] {
+        [
+            (self.written, "written"),
+            (self.unchanged, "unchanged"),
+            (self.kept, "kept"),
+            (self.failed, "failed"),
+            (self.pending, "left"),
+        ]
+    }
+
     /// Returns how many personas have ended.
     pub fn ended(&self) -> u64 {
         self.total - self.pending
@@ -145,9 +156,32 @@ impl PersonaCounts {
 }
 
 impl NodeCounts {
+    /// What `total` is the sum of, in words.
+    pub fn parts(&self) -> [(u64, &'static str); 5] {
+        [
+            (self.called, "called"),
+            (self.cached, "cached"),
+            (self.failed, "failed"),
+            (self.skipped, "skipped"),
+            (self.pending, "left"),
+        ]
+    }
+
     /// Returns how many nodes have ended.
     pub fn ended(&self) -> u64 {
         self.total - self.pending
+    }
+}
+
+impl CallCounts {
+    /// What `sent` is the sum of, in words.
+    pub fn parts(&self) -> [(u64, &'static str); 4] {
+        [
+            (self.ok, "ok"),
+            (self.rejected, "rejected"),
+            (self.faulted, "faulted"),
+            (self.abandoned, "abandoned"),
+        ]
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::call::Money;
+use crate::events::TokenCounts;
 
 /// Returns a number with its thousands apart: `12,345`.
 pub fn number(n: u64) -> String {
@@ -64,6 +65,38 @@ pub fn roughly(duration: Duration) -> String {
             hours => format!("~{hours}h {:02}m", minutes % 60),
         }
     }
+}
+
+/// Returns a total and the parts of it that are there: `8: 6 written, 2 failed`.
+pub fn counted(total: u64, parts: &[(u64, &str)]) -> String {
+    let there = parts.iter().filter(|(n, _)| *n > 0);
+    let there: Vec<String> = there.map(|(n, word)| format!("{} {word}", number(*n))).collect();
+    match there.is_empty() {
+        true => number(total),
+        false => format!("{}: {}", number(total), there.join(", ")),
+    }
+}
+
+/// Returns tokens by kind, in one line.
+pub fn tokens(tokens: &TokenCounts) -> String {
+    let parts = |parts: &[(u64, &str)]| {
+        let there = parts.iter().filter(|(n, _)| *n > 0);
+        let there: Vec<String> = there.map(|(n, what)| format!("{} {what}", number(*n))).collect();
+        match there.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", there.join(", ")),
+        }
+    };
+    format!(
+        "{} input{}, {} output{}",
+        number(tokens.input),
+        parts(&[
+            (tokens.cached_input, "cached"),
+            (tokens.cache_write, "written to the cache")
+        ]),
+        number(tokens.output),
+        parts(&[(tokens.reasoning, "reasoning")]),
+    )
 }
 
 /// Returns an amount with its thousands apart, or `unknown` where a price is missing.

@@ -5,7 +5,7 @@ use crate::budget::Used;
 use crate::call::{Money, Rejection};
 use crate::events::{Cause, Failure, FailureGroup, ModelAccount, Outcome, Tally};
 use crate::printable::one_line;
-use crate::report::figures::{count, dollars, duration, number};
+use crate::report::figures::{count, counted, dollars, duration, number};
 use crate::report::style::{Palette, pad_before, wrap};
 
 /// The width of the first column.
@@ -79,58 +79,15 @@ impl Summary<'_> {
     fn counts(&self) -> Vec<String> {
         let (p, n, c) = (self.tally.personas, self.tally.nodes, self.tally.calls);
         let mut lines = vec![
-            self.row(
-                "personas",
-                p.total,
-                &[
-                    (p.written, "written"),
-                    (p.unchanged, "unchanged"),
-                    (p.kept, "kept"),
-                    (p.failed, "failed"),
-                    (p.pending, "left"),
-                ],
-            ),
-            self.row(
-                "nodes",
-                n.total,
-                &[
-                    (n.called, "called"),
-                    (n.cached, "cached"),
-                    (n.failed, "failed"),
-                    (n.skipped, "skipped"),
-                    (n.pending, "left"),
-                ],
-            ),
-            self.row(
-                "calls",
-                c.sent,
-                &[
-                    (c.ok, "ok"),
-                    (c.rejected, "rejected"),
-                    (c.faulted, "faulted"),
-                    (c.abandoned, "abandoned"),
-                ],
-            ),
+            self.labelled("personas", &counted(p.total, &p.parts())),
+            self.labelled("nodes", &counted(n.total, &n.parts())),
+            self.labelled("calls", &counted(c.sent, &c.parts())),
         ];
         if c.abandoned > 0 {
             lines.push(self.labelled("", "abandoned calls may have been billed"));
         }
         lines.push(self.labelled("time", &duration(self.tally.at)));
         lines
-    }
-
-    /// A total and the parts of it that are there.
-    fn row(&self, label: &str, total: u64, parts: &[(u64, &str)]) -> String {
-        let parts: Vec<_> = parts
-            .iter()
-            .filter(|(n, _)| *n > 0)
-            .map(|(n, word)| format!("{} {word}", number(*n)))
-            .collect();
-        let text = match parts.as_slice() {
-            [] => number(total),
-            parts => format!("{}: {}", number(total), parts.join(", ")),
-        };
-        self.labelled(label, &text)
     }
 
     fn labelled(&self, label: &str, text: &str) -> String {

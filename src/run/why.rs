@@ -49,10 +49,15 @@ pub enum Origin {
 pub enum Unanswered {
     /// A bad one came.
     Rejected(Box<Record>, Rejection),
-    /// None came: in words.
-    Faulted(String),
-    /// The program ended before it came: it may have been billed.
-    Open,
+    /// None came.
+    Faulted {
+        /// In words.
+        message: String,
+        /// True where it may have been billed all the same.
+        may_be_billed: bool,
+    },
+    /// One came, since the end of a run notes all that did not; it was damaged or removed.
+    Gone,
 }
 
 /// The request that was sent last, and what differs.
@@ -148,13 +153,18 @@ impl<'a> Why<'a> {
                 Entry::Fault {
                     run,
                     attempt,
+                    kind,
                     message,
+                    may_be_billed,
                     ..
-                } if *run == sent.run && *attempt == sent.attempt => Some(message.clone()),
+                } if *run == sent.run && *attempt == sent.attempt => Some(Unanswered::Faulted {
+                    message: message.clone(),
+                    may_be_billed: *may_be_billed || kind.is_none(),
+                }),
                 _ => None,
             })
             .last();
-        Ok(fault.map_or(Unanswered::Open, Unanswered::Faulted))
+        Ok(fault.unwrap_or(Unanswered::Gone))
     }
 
     fn changed(&mut self, past: PastRequest, now: &Inputs, key: &Key, present: &Present) -> Origin {

@@ -254,6 +254,20 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Replaces what no two runs have in common by something as wide: names of runs, times, keys,
+/// durations.
+pub fn settled() -> insta::Settings {
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter(r"\b\d{8}-\d{6}-[0-9a-f]{4}\b", "YYYYMMDD-hhmmss-[id]");
+    settings.add_filter(r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\b", "YYYY-MM-DD hh:mm:ss");
+    settings.add_filter(r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b", "YYYY-MM-DD hh:mm");
+    settings.add_filter(r"\b\d{4}-\d\d(  +|\n)", "YYYY-MM$1");
+    settings.add_filter(r"\b[0-9a-f]{64}\b", "[key]");
+    settings.add_filter(r"\bkey( +)[0-9a-f]{8,16}\b", "key$1[key]");
+    settings.add_filter(r"\b\d+\.\ds\b", "[s]");
+    settings
+}
+
 /// What a run of the binary left behind.
 #[derive(Debug)]
 pub struct Ran {

@@ -114,9 +114,9 @@ impl<'a> Reasons<'a> {
         Ok(match self.why.origin(instance, key, present, needs)? {
             Origin::New => Reason::New,
             Origin::Unanswered(_, Unanswered::Rejected(_, rejection)) => Reason::Rejected(rejection),
-            Origin::Unanswered(_, Unanswered::Faulted(message)) => Reason::Unanswered(message),
-            Origin::Unanswered(_, Unanswered::Open) => {
-                Reason::Unanswered("septet ended before one came".to_owned())
+            Origin::Unanswered(_, Unanswered::Faulted { message, .. }) => Reason::Unanswered(message),
+            Origin::Unanswered(_, Unanswered::Gone) => {
+                Reason::Damaged("it is not in the store any more".to_owned())
             }
             Origin::Changed(changed) => {
                 Reason::Changed(changed.changes.iter().map(|c| c.in_short()).collect())

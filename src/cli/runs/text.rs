@@ -6,10 +6,10 @@ use super::Told;
 use super::sums::{self, Sum};
 use crate::cli::args::By;
 use crate::cli::clock;
-use crate::events::{NodeHistory, PossiblyBilled, TokenCounts};
+use crate::events::{NodeHistory, PossiblyBilled};
 use crate::printable::one_line;
 use crate::report::at_hours;
-use crate::report::figures::{count, dollars, duration, number};
+use crate::report::figures::{count, counted, dollars, duration, number, tokens};
 use crate::report::style::{pad, pad_before, width};
 
 /// One run a line, the newest last, and what all of them add up to.
@@ -97,44 +97,9 @@ pub fn run(told: &Told) -> String {
         say("limits", limits.join(", "));
     }
     let (p, n, c) = (summary.personas, summary.nodes, summary.calls);
-    say(
-        "personas",
-        counts(
-            p.total,
-            &[
-                (p.written, "written"),
-                (p.unchanged, "unchanged"),
-                (p.kept, "kept"),
-                (p.failed, "failed"),
-                (p.pending, "pending"),
-            ],
-        ),
-    );
-    say(
-        "nodes",
-        counts(
-            n.total,
-            &[
-                (n.called, "called"),
-                (n.cached, "cached"),
-                (n.failed, "failed"),
-                (n.skipped, "skipped"),
-                (n.pending, "pending"),
-            ],
-        ),
-    );
-    say(
-        "calls",
-        counts(
-            c.sent,
-            &[
-                (c.ok, "ok"),
-                (c.rejected, "rejected"),
-                (c.faulted, "faulted"),
-                (c.abandoned, "abandoned"),
-            ],
-        ),
-    );
+    say("personas", counted(p.total, &p.parts()));
+    say("nodes", counted(n.total, &n.parts()));
+    say("calls", counted(c.sent, &c.parts()));
     say("tokens", tokens(&summary.tokens));
     let simulated = if about.simulated { " (simulated)" } else { "" };
     say("cost", dollars(told.cost()) + simulated);
@@ -217,6 +182,8 @@ fn node(node: &NodeHistory) -> Vec<String> {
 fn outcome(word: &str) -> String {
     match word {
         "died" => "died: it ended without a word, and this is put together from what it left".to_owned(),
+        "budget" => "budget: the next call did not fit into it".to_owned(),
+        "deadline" => "deadline: its time was over".to_owned(),
         word => one_line(word),
     }
 }
@@ -253,33 +220,6 @@ fn money(sum: &Sum) -> String {
         text.push_str(" + unknown");
     }
     text
-}
-
-fn counts(total: u64, parts: &[(u64, &str)]) -> String {
-    let parts: Vec<String> = parts
-        .iter()
-        .filter(|(n, _)| *n > 0)
-        .map(|(n, what)| format!("{} {what}", number(*n)))
-        .collect();
-    match parts.is_empty() {
-        true => number(total),
-        false => format!("{}: {}", number(total), parts.join(", ")),
-    }
-}
-
-fn tokens(tokens: &TokenCounts) -> String {
-    let part = |n: u64, what: &str| match n {
-        0 => String::new(),
-        n => format!(" ({} {what})", number(n)),
-    };
-    format!(
-        "{} input{}{}, {} output{}",
-        number(tokens.input),
-        part(tokens.cached_input, "cached"),
-        part(tokens.cache_write, "written to the cache"),
-        number(tokens.output),
-        part(tokens.reasoning, "reasoning"),
-    )
 }
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {

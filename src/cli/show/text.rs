@@ -4,12 +4,13 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use super::{Attempt, End, Shown, State};
-use crate::call::{Key, Request, Usage};
+use crate::call::{Key, Request};
 use crate::cli::clock;
 use crate::cli::runs::table;
+use crate::events::TokenCounts;
 use crate::names::PersonaId;
 use crate::printable::{lines, one_line};
-use crate::report::figures::{dollars, duration, number};
+use crate::report::figures::{dollars, duration, number, tokens};
 use crate::report::style::cut;
 use crate::store::Record;
 use crate::tariff::Rate;
@@ -32,7 +33,7 @@ pub fn messages(request: &Request) -> String {
 }
 
 /// The nodes of a persona.
-pub fn persona(persona: &PersonaId, transcript: &str, nodes: &[Shown]) -> String {
+pub fn persona(persona: &PersonaId, transcript: &str, is_there: bool, nodes: &[Shown]) -> String {
     let head = ["node", "status", "attempts", "tokens", "cost", "latency", "run"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for shown in nodes {
@@ -51,8 +52,9 @@ pub fn persona(persona: &PersonaId, transcript: &str, nodes: &[Shown]) -> String
     }
     let name = one_line(persona.as_str());
     format!(
-        "persona     {name}\ntranscript  {}\n\n{}\n\n`septet show {name}/NODE` shows a node in full",
+        "persona     {name}\ntranscript  {}{}\n\n{}\n\n`septet show {name}/NODE` shows a node in full",
         one_line(transcript),
+        if is_there { "" } else { " (not there)" },
         table(&rows, &[2, 3, 4, 5])
     )
 }
@@ -122,12 +124,20 @@ fn about(record: &Record, shown: &Shown) -> Vec<(&'static str, String)> {
         Some(Rate { hours: None, .. }) => ", at the usual price".to_owned(),
         None => String::new(),
     };
+    let estimated = if record.answer.usage.estimated {
+        ", estimated"
+    } else {
+        ""
+    };
     vec![
         (
             "answered",
             format!("{} by {}", paid, one_line(&record.answer.model)),
         ),
-        ("tokens", tokens(&record.answer.usage)),
+        (
+            "tokens",
+            tokens(&TokenCounts::from(&record.answer.usage)) + estimated,
+        ),
         ("cost", dollars(record.cost) + &price),
         ("latency", duration(Duration::from_millis(record.latency_ms))),
         ("usage", one_line(&record.answer.raw_usage.to_string())),
@@ -162,22 +172,6 @@ fn state(state: State, name: &str) -> String {
         State::NoAnswer => "no good answer to the present request so far".to_owned(),
         State::NeverCalled => "never called".to_owned(),
     }
-}
-
-fn tokens(usage: &Usage) -> String {
-    let part = |n: Option<u64>, what: &str| match n {
-        None | Some(0) => String::new(),
-        Some(n) => format!(" ({} {what})", number(n)),
-    };
-    format!(
-        "{} input{}{}, {} output{}{}",
-        number(usage.input),
-        part(usage.cached_input, "cached"),
-        part(usage.cache_write, "written to the cache"),
-        number(usage.output),
-        part(usage.reasoning, "reasoning"),
-        if usage.estimated { ", estimated" } else { "" },
-    )
 }
 
 fn line(attempt: &Attempt, whole: bool) -> String {

@@ -83,11 +83,14 @@ impl Shown<'_> {
             style(one_line(explained.node.as_str())).bold(),
             color.apply_to(status)
         );
-        for reason in explained.reasons() {
-            outln!("  {}", one_line(&reason));
+        // When an answer was paid for is told below, with all that is known of it.
+        if explained.hit.is_none() {
+            for reason in explained.reasons() {
+                outln!("  {}", one_line(&reason));
+            }
         }
+        outln!("");
         if let Some(record) = &explained.hit {
-            outln!("");
             outln!("paid       {}", one_line(&paid(record)));
             if record.instance.persona != *self.persona || record.instance.node != explained.node {
                 outln!(
@@ -97,7 +100,6 @@ impl Shown<'_> {
             }
         }
         if let Some(sent) = explained.origin.as_ref().and_then(Origin::sent) {
-            outln!("");
             outln!("last sent  {}", one_line(&when(sent)));
         }
         outln!("rests on   {}", one_line(&explained.rests_on.join(", ")));
@@ -154,6 +156,7 @@ impl Shown<'_> {
             "event": "node_explained", "persona": self.persona, "node": explained.node,
             "status": explained.status(), "reason": explained.kind(), "message": explained.reasons().join("; "),
             "changes": changes, "key": explained.key, "paid": paid, "last_sent": sent,
+            "possibly_billed": explained.is_possibly_billed(),
             "waits_for": explained.waits_for, "diff": explained.diff(),
         })
     }
@@ -213,6 +216,7 @@ impl Explained {
             (Outlook::Call(_, Reason::New | Reason::Rejected(_)), Some(origin)) => match origin {
                 Origin::New => "new",
                 Origin::Unanswered(_, Unanswered::Rejected(..)) => "rejected",
+                Origin::Unanswered(_, Unanswered::Gone) => "damaged",
                 Origin::Unanswered(..) => "unanswered",
                 Origin::Changed(_) => "changed",
                 Origin::Lost(..) => "lost",
@@ -247,6 +251,14 @@ impl Explained {
                     names.join(", ")
                 )]
             }
+        }
+    }
+
+    /// True where it was sent last without an answer, and may have been billed all the same.
+    fn is_possibly_billed(&self) -> bool {
+        match &self.origin {
+            Some(Origin::Unanswered(_, Unanswered::Faulted { may_be_billed, .. })) => *may_be_billed,
+            _ => false,
         }
     }
 
@@ -299,15 +311,31 @@ fn origin_in_words(origin: &Origin) -> Vec<String> {
             time(record.at_ms),
             dollars(record.cost)
         )],
-        Origin::Unanswered(sent, Unanswered::Faulted(message)) => {
-            vec![format!("sent before, no answer came: {message} ({})", when(sent))]
-        }
-        Origin::Unanswered(sent, Unanswered::Open) => vec![format!(
-            "sent before, septet ended before an answer came; it may have been billed ({})",
+        Origin::Unanswered(
+            sent,
+            Unanswered::Faulted {
+                message,
+                may_be_billed,
+            },
+        ) => vec![format!(
+            "sent before, no answer came: {message}{} ({})",
+            billed(sent, *may_be_billed),
+            when(sent)
+        )],
+        Origin::Unanswered(sent, Unanswered::Gone) => vec![format!(
+            "stored answer is damaged: it is not in the store any more (asked for {})",
             when(sent)
         )],
         Origin::Changed(changed) => changed.changes.iter().map(ToString::to_string).collect(),
         Origin::Lost(_, lost) => vec![format!("another request was sent last; {lost}")],
+    }
+}
+
+fn billed(sent: &Sent, may_be: bool) -> String {
+    match (may_be, sent.most_cost) {
+        (false, _) => String::new(),
+        (true, Some(most)) => format!("; possibly billed, at most about {}", dollars(Some(most))),
+        (true, None) => "; possibly billed".to_owned(),
     }
 }
 
