@@ -62,4 +62,5 @@ pub mod call;
 pub mod hours;
 pub mod names;
 pub mod printable;
+pub mod tokenizer;
 pub mod wording;

@@ -1,5 +1,6 @@
 //! `septet plan`: what `run` would do, by the same path up to the call.
 
+mod basis;
 mod ends;
 mod history;
 mod json;
@@ -20,13 +21,15 @@ use crate::cli::budget::{self, Passed};
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
 use crate::cli::refresh::Refresh;
-use crate::cli::{cache, clock};
+use crate::cli::{cache, clock, provider};
+use crate::config::Node;
 use crate::events::Failure;
 use crate::names::{Instance, PersonaId};
-use crate::plan::{Forecast, Found, Outlook, Planner, Reason, Stored, Totals};
+use crate::plan::{Forecast, Found, Outlook, Planner, Reason, Stored, Tokenizers, Totals};
 use crate::run::{Folder, Project, with_causes};
 use crate::store::{LocalStore, Looked, Miss, Store};
 use crate::tariff::PriceRange;
+use crate::tokenizer::Encoding;
 
 use prices::Prices;
 use reasons::{Looked as Seen, Reasons};
@@ -47,7 +50,8 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
         refresh: &refresh,
     };
     let mut planner = Planner::with_history(&project.graph, history::read(&project, &store)?)
-        .ordered(project.config.schedule.prefix);
+        .ordered(project.config.schedule.prefix)
+        .counting(tokenizers(&project));
     let mut reasons = Reasons::new(&project, &store);
     let mut counted = Counted::default();
     for persona in &personas {
@@ -59,6 +63,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
         }
         counted.add(&outlooks);
     }
+    planner.count();
     let windows = time::windows(&args.selection, &limits, clock::now(), TimeZone::system());
     let usual = project
         .prices()
@@ -96,6 +101,14 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     drop(reasons);
     cache::close(store.into());
     Ok(ExitCode::SUCCESS)
+}
+
+/// What counts the input where no server did. The built-in model counts four characters as one.
+fn tokenizers(project: &Loaded) -> Tokenizers<'static> {
+    let simulated = provider::is_simulated(&project.config.provider);
+    let of = |node: &Node| Encoding::of_model(&node.model.name).filter(|_| !simulated);
+    let nodes = project.config.nodes.iter().map(of).collect();
+    Tokenizers::new(nodes, Encoding::count)
 }
 
 /// All that is foreseen.

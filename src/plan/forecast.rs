@@ -4,7 +4,7 @@
 
 use crate::call::{Money, Prefix, Price, Usage};
 use crate::graph::Graph;
-use crate::plan::history::{History, Range};
+use crate::plan::history::{Counts, History, Range};
 use crate::plan::{Estimate, Outlook};
 use crate::tariff::PriceRange;
 
@@ -79,8 +79,8 @@ pub struct Basis {
     pub unknown: Vec<usize>,
     /// Nodes to be called of which only answers of other models are known.
     pub other_model: Vec<usize>,
-    /// True if the server's own counts tell how many tokens our characters are.
-    pub counted: bool,
+    /// What the input of each node to be called rests on, and how many calls it has.
+    pub input: Vec<(usize, Counts, u64)>,
 }
 
 /// What one call of a node is like, for whoever says how long it all takes.
@@ -233,10 +233,7 @@ pub(super) fn forecast(
             high: Some(Money::ZERO),
         }),
         most_cost: Some(Money::ZERO),
-        basis: Basis {
-            counted: history.has_counts(),
-            ..Basis::default()
-        },
+        basis: Basis::default(),
     };
     for node in (0..graph.len()).filter(|&node| loads[node].count() > 0) {
         let load = &loads[node];
@@ -250,6 +247,7 @@ pub(super) fn forecast(
         sum.cached += input.likely * read;
         sum.most_output = sum.most_output.zip(most).map(|(a, b)| a + b);
         sum.basis.answers += history.answers(node);
+        sum.basis.input.push((node, history.counts(node), load.count()));
         if history.answers(node) == 0 {
             sum.basis.unknown.push(node);
         } else if history.is_of_another_model(node) {

@@ -1,10 +1,13 @@
 //! What earlier answers say of those to come: how long a node's answers are, how many tokens the
 //! server counts for our characters, how long a call takes. It does not know where they are kept.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::call::Usage;
 use crate::events::{self, NodeHistory};
+use crate::plan::sample;
+use crate::tokenizer::Encoding;
 
 /// What an answer is thought to need when nothing is known and no limit is set.
 pub(super) const UNKNOWN_OUTPUT: f64 = 1_024.0;
@@ -21,7 +24,9 @@ const DRIFT: f64 = 0.1;
 /// How far our count of the input may be off where the server's was never seen: English has some
 /// five characters a token, German some four, Greek or Thai two.
 const UNSEEN_RATIO: f64 = 0.25;
-/// And where it was.
+/// Where a tokenizer counted some requests: what the server puts around them is not known.
+const COUNTED_RATIO: f64 = 0.05;
+/// And where the server's was seen.
 const SEEN_RATIO: f64 = 0.03;
 
 /// An answer, as far as the next one is foreseen from it.
@@ -61,6 +66,28 @@ struct Node {
     past: Seen,
     /// True once one in `past` came from the node's present model.
     same_model: bool,
+    /// Nodes of one model have the same number.
+    model: usize,
+    /// Its requests as a tokenizer counts them.
+    sampled: Option<sample::Counted>,
+}
+
+/// What the tokens of a node's input rest on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    /// The server counted earlier ones of the node's model.
+    Server,
+    /// A tokenizer counted so many requests.
+    Tokenizer {
+        /// Which one.
+        encoding: Encoding,
+        /// How many.
+        requests: u64,
+    },
+    /// Servers counted, but for other models.
+    OtherModel,
+    /// Nothing: a token for every four characters.
+    Characters,
 }
 
 /// Answers added up.
@@ -92,6 +119,14 @@ impl History {
         Self {
             nodes: vec![Node::default(); nodes],
         }
+    }
+
+    /// The same for nodes that have these models: their tokens are not counted alike.
+    pub fn answered_by(mut self, models: &[Arc<str>]) -> Self {
+        for (node, model) in self.nodes.iter_mut().zip(models) {
+            node.model = models.iter().position(|other| other == model).unwrap_or(0);
+        }
+        self
     }
 
     /// Takes in the answer that a node's present request has.
@@ -151,23 +186,67 @@ impl History {
 
     /// Tokens that the server counts for each one of our own count of a node's input.
     pub(super) fn ratio(&self, node: usize) -> Range {
-        let all = || {
-            let sums = self.nodes.iter().map(Node::counted);
-            sums.fold((0.0, 0.0), |sum, (counted, estimated)| {
-                (sum.0 + counted, sum.1 + estimated)
-            })
+        let (ratio, off) = match self.counts(node) {
+            Counts::Server => (share(self.server(node)), SEEN_RATIO),
+            Counts::Tokenizer { .. } => {
+                let sampled = self.nodes[node].sampled;
+                let sums = sampled.map(|counted| (counted.tokens, counted.units));
+                (share(sums.unwrap_or_default()), COUNTED_RATIO)
+            }
+            Counts::OtherModel => (share(self.foreign(node)), UNSEEN_RATIO),
+            Counts::Characters => (1.0, UNSEEN_RATIO),
         };
-        let own = self.nodes[node].counted();
-        let (counted, estimated) = if own.1 > 0.0 { own } else { all() };
-        if estimated == 0.0 {
-            return Range::around(1.0, UNSEEN_RATIO);
-        }
-        Range::around(counted / estimated, SEEN_RATIO)
+        Range::around(ratio, off)
     }
 
-    /// True if the server's count of any input is known.
-    pub fn has_counts(&self) -> bool {
-        self.nodes.iter().any(|node| node.counted().1 > 0.0)
+    /// What that rests on.
+    pub fn counts(&self, node: usize) -> Counts {
+        match self.nodes[node].sampled {
+            _ if self.has_server(node) => Counts::Server,
+            Some(sampled) => Counts::Tokenizer {
+                encoding: sampled.encoding,
+                requests: sampled.requests,
+            },
+            None if self.foreign(node).1 > 0.0 => Counts::OtherModel,
+            None => Counts::Characters,
+        }
+    }
+
+    /// True if the server counted any input of the node's model.
+    pub(super) fn has_server(&self, node: usize) -> bool {
+        self.server(node).1 > 0.0
+    }
+
+    /// Takes in what a tokenizer counted, which says something where no server did.
+    pub(super) fn sampled(&mut self, node: usize, counted: sample::Counted) {
+        self.nodes[node].sampled = Some(counted);
+    }
+
+    /// True if a tokenizer has counted any request of a node.
+    pub(super) fn is_sampled(&self, node: usize) -> bool {
+        self.nodes[node].sampled.is_some()
+    }
+
+    /// The server's and our own tokens of the node's input, or of all nodes that have its model.
+    fn server(&self, node: usize) -> (f64, f64) {
+        let own = &self.nodes[node];
+        match own.counted() {
+            (_, 0.0) => sum(self
+                .nodes
+                .iter()
+                .filter(|other| other.model == own.model)
+                .map(Node::counted)),
+            counted => counted,
+        }
+    }
+
+    /// The same of other models.
+    fn foreign(&self, node: usize) -> (f64, f64) {
+        let of = |node: &Node| (node.past.counted, node.past.estimated);
+        match of(&self.nodes[node]) {
+            (_, 0.0) => sum(self.nodes.iter().flat_map(|node| [of(node), node.counted()])),
+            counted => counted,
+        }
     }
 
     /// The shares of a node's input that were read from and written to the provider's cache.
@@ -219,12 +298,22 @@ impl Node {
         }
     }
 
+    /// The server's and our own tokens of the same inputs, for the node's present model.
     fn counted(&self) -> (f64, f64) {
         match self.present.estimated {
-            0.0 => (self.past.counted, self.past.estimated),
+            0.0 if self.same_model => (self.past.counted, self.past.estimated),
+            0.0 => (0.0, 0.0),
             estimated => (self.present.counted, estimated),
         }
     }
+}
+
+fn sum(pairs: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
+    pairs.fold((0.0, 0.0), |sum, pair| (sum.0 + pair.0, sum.1 + pair.1))
+}
+
+fn share((counted, estimated): (f64, f64)) -> f64 {
+    counted / estimated
 }
 
 impl Seen {
@@ -453,7 +542,42 @@ mod tests {
         let mut guessed = answered(1_000);
         guessed.usage.estimated = true;
         history.past(0, &guessed, true);
-        assert!(!history.has_counts());
+        assert_eq!(history.counts(0), Counts::Characters);
+    }
+
+    #[test]
+    fn a_servers_count_comes_before_a_tokenizers_and_that_before_another_models() {
+        let counted = sample::Counted {
+            encoding: Encoding::O200k,
+            requests: 32,
+            tokens: 900.0,
+            units: 1_000.0,
+        };
+        let (one, other): (Arc<str>, Arc<str>) = ("one".into(), "other".into());
+        let models = [one.clone(), one, other];
+        let mut history = History::new(3).answered_by(&models);
+        assert_eq!(history.counts(2), Counts::Characters);
+        history.past(0, &answered(100), true);
+        assert_eq!(
+            (history.counts(1), history.ratio(1).likely),
+            (Counts::Server, 1.2)
+        );
+        assert_eq!(
+            (history.counts(2), history.ratio(2).likely),
+            (Counts::OtherModel, 1.2)
+        );
+        (0..3).for_each(|node| history.sampled(node, counted));
+        let tokenizer = Counts::Tokenizer {
+            encoding: Encoding::O200k,
+            requests: 32,
+        };
+        assert_eq!(
+            (history.counts(1), history.ratio(1).likely),
+            (Counts::Server, 1.2)
+        );
+        assert_eq!((history.counts(2), history.ratio(2).likely), (tokenizer, 0.9));
+        history.past(2, &answered(100), false);
+        assert_eq!(history.counts(2), tokenizer);
     }
 
     #[test]

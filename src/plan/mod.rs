@@ -7,6 +7,7 @@ mod forecast;
 mod history;
 pub mod reach;
 mod reason;
+mod sample;
 pub mod sharing;
 mod windows;
 
@@ -20,11 +21,13 @@ use crate::names::NodeId;
 use crate::tariff::PriceRange;
 
 use forecast::Load;
+use sample::Sample;
 
 pub use bounds::{Binding, Bounds};
 pub use forecast::{Basis, Call, Costs, Forecast, Part, Shared};
-pub use history::{Answered, History, Range};
+pub use history::{Answered, Counts, History, Range};
 pub use reason::Reason;
+pub use sample::Tokenizers;
 pub use windows::{Course, Windows};
 
 /// What is known of one node before a run.
@@ -97,6 +100,9 @@ pub struct Planner<'a> {
     /// False where its answers have been taken in before.
     learns: bool,
     loads: Vec<Load>,
+    tokenizers: Option<Tokenizers<'a>>,
+    /// Requests by node, where they may have to be counted.
+    samples: Vec<Sample>,
     /// The limits of the nodes, as far as they were seen.
     caps: Vec<Option<u64>>,
     /// What there is to do, and of how many personas.
@@ -121,6 +127,10 @@ impl<'a> Planner<'a> {
             history,
             learns: true,
             loads: vec![Load::new(graph.len()); graph.len()],
+            tokenizers: None,
+            samples: std::iter::repeat_with(Sample::default)
+                .take(graph.len())
+                .collect(),
             caps: vec![None; graph.len()],
             shapes: BTreeMap::new(),
         }
@@ -129,6 +139,14 @@ impl<'a> Planner<'a> {
     /// The same planner for runs in which calls that begin alike are sent in this order.
     pub fn ordered(self, order: PrefixOrder) -> Self {
         Self { order, ..self }
+    }
+
+    /// The same planner where requests of which no server has counted any may be counted.
+    pub fn counting(self, tokenizers: Tokenizers<'a>) -> Self {
+        Self {
+            tokenizers: Some(tokenizers),
+            ..self
+        }
     }
 
     /// Returns the outlook of each node of one persona.
@@ -167,6 +185,7 @@ impl<'a> Planner<'a> {
             if !unknown.is_empty() {
                 prefixes[node] = prefix(&request);
                 self.loads[node].depends(units, cap, &unknown);
+                self.sample(node, &request, units);
                 outlooks[node] = Outlook::Depends(self.estimate(node, units, &unknown));
                 continue;
             }
@@ -183,6 +202,7 @@ impl<'a> Planner<'a> {
                 Found::Missing(reason) if self.called.insert(short(&key)) => {
                     prefixes[node] = prefix(&request);
                     self.loads[node].call(units, cap, reason.cut_off_at());
+                    self.sample(node, &request, units);
                     Outlook::Call(self.estimate(node, units, &[]), reason)
                 }
                 Found::Missing(_) => Outlook::Twin,
@@ -196,6 +216,38 @@ impl<'a> Planner<'a> {
         }
         self.remember(&outlooks);
         Ok(outlooks)
+    }
+
+    /// Keeps a request if it may have to be counted. The first of a node is counted at once, for
+    /// the figures of the personas that follow.
+    fn sample(&mut self, node: usize, request: &Request, units: u64) {
+        let Some(tokenizers) = self.tokenizers.as_ref().filter(|_| self.learns) else {
+            return;
+        };
+        let Some(encoding) = tokenizers.of(node).filter(|_| !self.history.has_server(node)) else {
+            return;
+        };
+        self.samples[node].add(request, units);
+        if !self.history.is_sampled(node)
+            && let Some(counted) = self.samples[node].count(1, encoding, tokenizers)
+        {
+            self.history.sampled(node, counted);
+        }
+    }
+
+    /// Counts what was kept of the nodes of which no server has counted any: to be done before a
+    /// forecast, when all personas have passed by.
+    pub fn count(&mut self) {
+        let Some(tokenizers) = &self.tokenizers else {
+            return;
+        };
+        for (node, sample) in self.samples.iter_mut().enumerate() {
+            let encoding = tokenizers.of(node).filter(|_| !self.history.has_server(node));
+            let counted = encoding.and_then(|encoding| sample.count(sample::COUNTED, encoding, tokenizers));
+            if let Some(counted) = counted {
+                self.history.sampled(node, counted);
+            }
+        }
     }
 
     /// Begins anew with what is known by now, to go through the same personas once more.

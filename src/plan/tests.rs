@@ -1,6 +1,8 @@
 use super::*;
 use crate::call::{Delivery, Message, Money, Price, Rejection, Role};
 use crate::graph::tests::graph;
+use crate::tokenizer::Encoding;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -148,7 +150,7 @@ fn without_history_everything_is_as_long_as_its_limit() {
     assert_eq!(forecast.most_output, Some(600));
     assert_eq!(forecast.cost.unwrap().likely, Money::from_usd(1_608e-6));
     assert_eq!(forecast.basis.unknown, [0, 1, 2]);
-    assert!(!forecast.basis.counted);
+    assert_eq!(forecast.basis.input[0], (0, Counts::Characters, 2));
 }
 
 #[test]
@@ -166,7 +168,7 @@ fn answers_that_come_late_tell_of_calls_that_came_first() {
     assert_eq!(forecast.basis.unknown, [2]);
     assert_eq!(forecast.basis.answers, 2);
     // The server counted 5 tokens where we count one.
-    assert!(forecast.basis.counted);
+    assert_eq!(forecast.basis.input[2], (2, Counts::Server, 2));
     let (rendered, answers) = (5.0 * (1.0 + 1.0 + 2.0 + 2.0), 20.0);
     assert_eq!(forecast.input.likely, rendered + answers);
     // Another time the same, and nothing is learned twice.
@@ -333,4 +335,154 @@ fn reasons_are_counted_by_their_words() {
     1 rejected last time: the model refused
     2 stored answers longer than the limit; the limit is now 500
     ");
+}
+
+/// A planner of the pipeline `a, b, c: a b` that counts the texts of `a` and `b`, and how often it
+/// did: a token for each character.
+fn counting<'a>(graph: &'a Graph, history: History, texts: &'a Cell<u64>) -> Planner<'a> {
+    let by_node = vec![Some(Encoding::O200k), Some(Encoding::Cl100k), None];
+    let count = |_: Encoding, text: &str| {
+        texts.set(texts.get() + 1);
+        text.chars().count() as u64
+    };
+    Planner::with_history(graph, history).counting(Tokenizers::new(by_node, count))
+}
+
+#[test]
+fn no_more_requests_are_counted_than_a_sample_however_many_there_are() {
+    let graph = graph(&["a", "b", "c: a b"]);
+    for personas in [1, 31, 32, 33, 63, 64, 65, 1_000, 10_000] {
+        let texts = Cell::new(0);
+        let mut planner = counting(&graph, History::new(3), &texts);
+        let names: Vec<String> = (0..personas).map(|i| format!("persona {i:06}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        plan_with(&mut planner, &names, &HashMap::new());
+        assert_eq!(texts.get(), 2, "the first of each node");
+        planner.count();
+        let counted = personas.min(32);
+        assert_eq!(texts.get(), 2 * counted);
+        let forecast = planner.forecast(&[None; 3]);
+        let basis = Counts::Tokenizer {
+            encoding: Encoding::O200k,
+            requests: counted,
+        };
+        assert_eq!(forecast.basis.input[0], (0, basis, personas));
+        assert_eq!(forecast.basis.input[2].1, Counts::Characters);
+        // Each is as long as any other: 17 characters, and what a chat has beside them.
+        let a = planner.calls()[0].input;
+        assert!((a - (17.0 + 7.0)).abs() < 1e-9, "{a}");
+        planner.count();
+        assert_eq!(texts.get(), 2 * counted, "once");
+    }
+}
+
+#[test]
+fn nothing_is_counted_where_nothing_is_called_or_a_server_counted() {
+    let graph = graph(&["a", "b", "c: a b"]);
+    let texts = Cell::new(0);
+    let stored = HashMap::from([
+        ("p 0 ".to_owned(), "A"),
+        ("p 1 ".to_owned(), "B"),
+        ("p 2 A+B".to_owned(), "C"),
+    ]);
+    let mut planner = counting(&graph, History::new(3), &texts);
+    plan_with(&mut planner, &["p"], &stored);
+    planner.count();
+    assert_eq!(texts.get(), 0, "all is there");
+    let mut history = History::new(3);
+    let answered = Answered {
+        usage: usage(10, 50),
+        estimated: Some(10),
+        latency: Duration::from_secs(1),
+    };
+    history.past(0, &answered, true);
+    let mut planner = counting(&graph, history, &texts);
+    plan_with(&mut planner, &["q"], &HashMap::new());
+    planner.count();
+    assert_eq!(texts.get(), 0, "the server counted for this model");
+}
+
+/// What stands in the profiles of people, in three languages.
+const PROFILES: [(&str, [&str; 6]); 3] = [
+    (
+        "English",
+        [
+            "She grew up by the harbour and still wakes before the tide turns.",
+            "At fifty-two he left the insurance company, without telling anybody why.",
+            "Her two brothers write once a year; the letters lie unopened in a drawer.",
+            "He is patient with children, impatient with officials, and fond of plums.",
+            "What she fears most is not being ill but being a burden to somebody.",
+            "On Thursdays they play cards, and nobody mentions the house that was sold.",
+        ],
+    ),
+    (
+        "German",
+        [
+            "Sie wuchs am Hafen auf und wacht noch heute auf, bevor die Flut kommt.",
+            "Mit zweiundfünfzig verließ er die Versicherungsgesellschaft, ohne Gründe zu nennen.",
+            "Ihre beiden Brüder schreiben einmal im Jahr; die Briefe liegen ungeöffnet in der Schublade.",
+            "Er ist geduldig mit Kindern, ungeduldig mit Behörden und liebt Zwetschgenkuchen.",
+            "Am meisten fürchtet sie nicht die Krankheit, sondern jemandem zur Last zu fallen.",
+            "Donnerstags spielen sie Karten, und niemand erwähnt das Haus, das verkauft wurde.",
+        ],
+    ),
+    (
+        "Chinese",
+        [
+            "她在港口边长大,至今仍在涨潮之前醒来。",
+            "五十二岁那年,他离开了保险公司,没有告诉任何人原因。",
+            "她的两个兄弟每年写一封信,信件一直没有拆开,放在抽屉里。",
+            "他对孩子很有耐心,对官员却没有耐心,而且喜欢吃李子。",
+            "她最害怕的不是生病,而是成为别人的负担。",
+            "每到星期四他们就打牌,谁也不提那座已经卖掉的房子。",
+        ],
+    ),
+];
+
+/// The first plan of a project, beside what OpenAI's tokenizer counts in all of its requests.
+#[test]
+fn a_first_plan_foresees_the_input_in_every_language() {
+    let graph = graph(&["a"]);
+    for (language, sentences) in PROFILES {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut profile =
+            |lines: usize| -> String { (0..lines).map(|_| sentences[rng.usize(0..6)]).collect() };
+        // From a few lines to some pages: a request in fifty has more characters than are kept.
+        let profiles: Vec<String> = (0..200)
+            .map(|i| profile(if i % 50 == 7 { 1_200 } else { 5 + i % 40 }))
+            .collect();
+        let vocabulary = tiktoken_rs::o200k_base_singleton();
+        let exact: u64 = profiles
+            .iter()
+            // OpenAI's cookbook: three a message and the role, three for the answer.
+            .map(|text| vocabulary.count_ordinary(text) as u64 + 3 + 1 + 3)
+            .sum();
+        let middle = |planner: &mut Planner<'_>| {
+            for profile in &profiles {
+                planner
+                    .persona(
+                        |_, _| Ok::<_, ()>(request(profile, Some(100))),
+                        |_, _, _| Ok(Found::Missing(Reason::New)),
+                    )
+                    .unwrap();
+            }
+            planner.count();
+            planner.forecast(&[None]).input
+        };
+        let tokenizers = Tokenizers::new(vec![Some(Encoding::O200k)], Encoding::count);
+        let counted = middle(&mut Planner::new(&graph).counting(tokenizers));
+        let exact = exact as f64;
+        assert!(
+            (counted.likely / exact - 1.0).abs() < 0.05,
+            "{language}: {} for {exact}",
+            counted.likely
+        );
+        assert!(
+            (counted.low..=counted.high).contains(&exact),
+            "{language}: {exact} is not in {counted:?}"
+        );
+        let by_characters = middle(&mut Planner::new(&graph)).likely;
+        let off = (by_characters / exact - 1.0).abs();
+        assert!(off > 0.05, "{language}: characters alone are {off} off");
+    }
 }

@@ -131,6 +131,49 @@ fn a_plan_rests_on_the_accounts_of_earlier_runs() {
     );
 }
 
+/// A project on a server that is never called.
+fn unanswered(model: &str) -> Project {
+    let project = Project::small(3);
+    let text = project.read("pipeline.toml");
+    let (before, rest) = text.split_once("[provider]").unwrap();
+    let (_, after) = rest.split_once("[model]").unwrap();
+    let provider = "[provider]\nkind = \"openai\"\nbase_url = \"http://127.0.0.1:9/v1\"\n";
+    let text = format!("{before}{provider}[model]{after}").replace("gpt-6-luna", model);
+    project.write("pipeline.toml", text);
+    project
+}
+
+#[test]
+fn a_first_plan_counts_with_the_models_tokenizer_if_it_is_public() {
+    let project = unanswered("gpt-4o-mini");
+    let plan = planned(&project, &[]);
+    assert_eq!(plan["rests_on"]["input"], "tokenizer");
+    assert_eq!(
+        plan["rests_on"]["tokenizers"],
+        serde_json::json!([{
+            "encoding": "o200k_base", "requests": 9, "of": 9, "nodes": ["chunk-1", "chunk-2", "combine"],
+        }])
+    );
+    let text = told(&project, &["plan"]);
+    assert!(
+        text.contains("input counted with o200k_base on 9 of 9 requests"),
+        "{text}"
+    );
+    let unknown = unanswered("claude-opus-5");
+    let plan = planned(&unknown, &[]);
+    assert_eq!(plan["rests_on"]["input"], "characters");
+    assert_eq!(plan["rests_on"]["tokenizers"], serde_json::json!([]));
+    assert_eq!(
+        plan["rests_on"]["nodes_by_characters"],
+        serde_json::json!(["chunk-1", "chunk-2", "combine"])
+    );
+    let text = told(&unknown, &["plan"]);
+    assert!(
+        text.contains("a token for 4 characters of input, since no tokenizer of `claude-opus-5` is public"),
+        "{text}"
+    );
+}
+
 /// What people read, without what a clock says; lines that were broken are whole again.
 fn told(project: &Project, args: &[&str]) -> String {
     let told = project.run(args).code(0).stdout;
@@ -187,7 +230,7 @@ fn what_people_read() {
     cost      about [$]; [$] to [$], at most $0.0848 (simulated)
     time      [time], bound by calls that wait for others
     ends      [ends]
-    rests on  16 earlier answers; [time] a call as before
+    rests on  16 earlier answers; input as the server counted before; [time] a call as before
 
     `septet plan -v` names the nodes, `septet run` does it
     ");
@@ -209,7 +252,7 @@ fn what_people_read() {
     cost      about [$]; [$] to [$], at most $0.0471 (simulated)
     time      [time], bound by requests per minute
     ends      [ends]
-    rests on  64 earlier answers; [time] a call as before
+    rests on  64 earlier answers; input as the server counted before; [time] a call as before
 
     `septet plan -v` names the nodes, `septet run` does it
     ");

@@ -21,7 +21,7 @@ const SAMPLE: usize = 1_024;
 pub fn read(project: &Loaded, store: &LocalStore) -> Result<History, CliError> {
     let nodes = &project.config.nodes;
     let accounts = store.history().map_err(|error| cache::refused(&error))?;
-    let mut history = History::new(nodes.len());
+    let mut history = History::new(nodes.len()).answered_by(&project.models());
     let mut from_accounts = vec![false; nodes.len()];
     for (index, node) in nodes.iter().enumerate() {
         let model = &node.model.name;

@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::call::{Money, Rejection};
-use crate::cli::plan::Foreseen;
 use crate::cli::plan::prices::ModelPrices;
-use crate::cli::plan::time::LatencyFrom;
+use crate::cli::plan::{Foreseen, basis};
 use crate::cli::print::outln;
 use crate::cli::project::Loaded;
 use crate::cli::provider;
@@ -63,7 +62,6 @@ pub fn totals(foreseen: &Foreseen<'_>) {
     let (totals, forecast, time) = (&foreseen.counted.totals, &foreseen.forecast, &foreseen.time);
     let usd = |money: Option<Money>| money.map(Money::usd);
     let cost = forecast.cost;
-    let id = |node: &usize| foreseen.project.graph.id(*node);
     let whole = |figure: f64| figure.is_finite().then(|| figure.round() as u64);
     let range = |range: Range| json!({ "low": whole(range.low), "high": whole(range.high) });
     outln!(
@@ -112,17 +110,7 @@ pub fn totals(foreseen: &Foreseen<'_>) {
                 "after_calls": over.calls,
                 "likely": over.likely,
             })),
-            "rests_on": {
-                "answers": forecast.basis.answers,
-                "nodes_without_answers": forecast.basis.unknown.iter().map(id).collect::<Vec<_>>(),
-                "nodes_of_other_models": forecast.basis.other_model.iter().map(id).collect::<Vec<_>>(),
-                "input": if forecast.basis.counted { "server_counts" } else { "characters" },
-                "latency": match time.latency {
-                    LatencyFrom::Answers => "answers",
-                    LatencyFrom::Simulator => "simulator",
-                    LatencyFrom::Nothing => "guess",
-                },
-            },
+            "rests_on": basis::json(foreseen),
             "simulated": provider::is_simulated(&foreseen.project.config.provider),
         })
     );

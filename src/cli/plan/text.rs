@@ -1,17 +1,14 @@
 //! The plan as people read it: totals first, names after them.
 
-use crate::cli::plan::time::LatencyFrom;
-use crate::cli::plan::{Foreseen, ends};
+use crate::cli::plan::{Foreseen, basis, ends};
 use crate::cli::print::outln;
 use crate::cli::project::Loaded;
 use crate::cli::provider;
-use crate::config::ProviderKind;
 use crate::events::Failure;
 use crate::names::PersonaId;
 use crate::plan::{Estimate, Outlook, Reason, Totals};
 use crate::printable::one_line;
-use crate::report::figures::{count, dollars, duration as words, number};
-use crate::tariff::Tariff;
+use crate::report::figures::{count, dollars, number};
 
 /// How wide a line may be.
 const WIDTH: usize = 80;
@@ -71,7 +68,7 @@ pub fn totals(foreseen: &Foreseen<'_>, verbose: bool) {
     for (label, text) in ends::lines(&foreseen.time) {
         line(label, &text);
     }
-    line("rests on", &basis(foreseen));
+    line("rests on", &basis::text(foreseen));
     if !verbose {
         outln!("\n`septet plan -v` names the nodes, `septet run` does it");
     }
@@ -151,57 +148,6 @@ fn unpriced(foreseen: &Foreseen<'_>) -> String {
     names.sort();
     names.dedup();
     names.join(", ")
-}
-
-/// What the figures rest on.
-fn basis(foreseen: &Foreseen<'_>) -> String {
-    let (basis, project) = (&foreseen.forecast.basis, foreseen.project);
-    let named = |nodes: &[usize]| {
-        let names: Vec<&str> = nodes
-            .iter()
-            .take(NAMED)
-            .map(|&node| project.graph.id(node).as_str())
-            .collect();
-        match nodes.len().checked_sub(NAMED).filter(|others| *others > 0) {
-            Some(others) => one_line(&format!("{} and {others} others", names.join(", "))),
-            None => one_line(&names.join(", ")),
-        }
-    };
-    let mut parts = Vec::new();
-    match basis.answers {
-        0 => parts.push("no earlier answers: each is taken to be as long as its limit allows".to_owned()),
-        answers => parts.push(count(answers, "earlier answer")),
-    }
-    if basis.answers > 0 && !basis.unknown.is_empty() {
-        let nodes = named(&basis.unknown);
-        parts.push(format!("none of {nodes}: as long as the limit allows"));
-    }
-    if !basis.other_model.is_empty() {
-        parts.push(format!("of another model for {}", named(&basis.other_model)));
-    }
-    if !basis.counted {
-        parts.push("a token for 4 characters of input".to_owned());
-    }
-    let call = words(foreseen.time.call);
-    parts.push(match foreseen.time.latency {
-        LatencyFrom::Answers => format!("{call} a call as before"),
-        LatencyFrom::Simulator => format!("{call} a call (`simulator.latency`)"),
-        LatencyFrom::Nothing => format!("{call} a call, which is a guess"),
-    });
-    if has_cache_price(foreseen) && foreseen.forecast.cached == 0.0 {
-        parts.push("nothing read from the provider's cache".to_owned());
-    }
-    parts.join("; ")
-}
-
-fn has_cache_price(foreseen: &Foreseen<'_>) -> bool {
-    let config = &foreseen.project.config;
-    !matches!(config.provider.kind, ProviderKind::Simulator(_))
-        && config
-            .prices
-            .values()
-            .map(Tariff::usual)
-            .any(|price| price.cached_input < price.input)
 }
 
 /// Nodes that fail at once, and those that need them.
