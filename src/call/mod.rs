@@ -14,5 +14,5 @@ pub use cut::Cut;
 pub use fault::{Fault, FaultKind, Scope};
 pub use key::Key;
 pub use price::{Money, Price};
-pub use prompt_cache::{CacheHint, Mark, Prefix};
-pub use request::{Delivery, Message, Request, Role};
+pub use prompt_cache::Prefix;
+pub use request::{CacheHint, Delivery, Mark, Message, Request, Role};

@@ -30,28 +30,6 @@ pub const LIFETIME: Duration = Duration::from_secs(30 * 60);
 /// The same for models before them: the lower end of "5 to 10 minutes" (the same guide).
 pub const SHORT_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
-/// How a provider is told what requests share.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CacheHint {
-    /// Not at all: it finds out by itself, or has no cache.
-    #[default]
-    Nothing,
-    /// By `prompt_cache_key`: the same for all requests with one prefix, so that they meet the
-    /// same machine.
-    Key,
-    /// By a breakpoint after each shared part, and none anywhere else.
-    Breakpoints,
-}
-
-/// The end of a part of a request that other requests begin with too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
-    /// The index of the message.
-    pub message: usize,
-    /// Bytes of its content up to the mark; on the border of a character.
-    pub bytes: usize,
-}
-
 /// The name of what requests share: equal for requests that a provider's cache can serve from one
 /// entry. 16 bytes of blake3, written as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -175,7 +153,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::call::{Delivery, Key, Message, Role};
+    use crate::call::{CacheHint, Delivery, Key, Mark, Message, Role};
 
     /// `context` and `prompt` in one message, with a mark after the context.
     fn request(system: &str, context: &str, prompt: &str) -> Request {

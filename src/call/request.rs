@@ -6,8 +6,6 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::call::prompt_cache::{CacheHint, Mark};
-
 /// One LLM call as it is asked for: rendered messages, the model and its parameters.
 ///
 /// If you add a field here that can change a finished answer, add it to the list in
@@ -42,6 +40,28 @@ pub struct Delivery {
     pub shared: Vec<Mark>,
     /// How the provider's prompt cache is told of them.
     pub cache: CacheHint,
+}
+
+/// How a provider is told what requests share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheHint {
+    /// Not at all: it finds out by itself, or has no cache.
+    #[default]
+    Nothing,
+    /// By `prompt_cache_key`: the same for all requests with one prefix, so that they meet the
+    /// same machine.
+    Key,
+    /// By a breakpoint after each shared part, and none anywhere else.
+    Breakpoints,
+}
+
+/// The end of a part of a request that other requests begin with too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The index of the message.
+    pub message: usize,
+    /// Bytes of its content up to the mark; on the border of a character.
+    pub bytes: usize,
 }
 
 /// One message of a request.

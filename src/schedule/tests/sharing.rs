@@ -1,6 +1,12 @@
 //! Calls with one prefix: who goes first, who waits, and that nothing idles meanwhile.
 
-use super::*;
+use std::time::Duration;
+
+use super::world::{Reply, SEVEN_AND_ONE, World, settings};
+use crate::call::{FaultKind, Key, Rejection};
+use crate::events::{NodeStatus, Outcome};
+use crate::names::Stop;
+use crate::schedule::Input;
 
 /// Each persona has a prefix of its own.
 fn sharing(count: usize, slots: usize) -> World {
