@@ -9,6 +9,11 @@ use crate::names::NodeId;
 
 /// What an answer is thought to need when nothing is known and no limit is set.
 const UNKNOWN_OUTPUT: f64 = 1_024.0;
+/// All answers of earlier runs count as so many where money is set aside. One: at least half the
+/// limit is set aside before this run has seen an answer of the node, so that none costs more than
+/// twice of that, however much longer answers became since (an edited prompt, a new model behind
+/// an old name).
+const EARLIER: f64 = 1.0;
 /// Weight of the newest answer in the running means.
 const NEWEST: f64 = 0.1;
 
@@ -48,7 +53,8 @@ impl Estimates {
         let pairs = || nodes.iter().zip(models);
         let ratio = pairs().find_map(|(_, model)| history.input_ratio(model));
         let output = |(node, model): (&NodeId, &Arc<str>)| Some(&history.of(node, model)?.output);
-        let longest = |known: Option<&Spread>| known.map_or((0.0, 0.0), |o| (o.max as f64, o.n as f64));
+        let longest =
+            |known: Option<&Spread>| known.map_or((0.0, 0.0), |o| (o.max as f64, (o.n as f64).min(EARLIER)));
         Self {
             input_ratio: ratio.map_or(1.0, |ratio| ratio.clamp(0.1, 10.0)),
             longest: pairs().map(output).map(longest).collect(),
@@ -74,6 +80,7 @@ impl Estimates {
     /// the node so far, and of what lies between it and the limit the share that stands for the
     /// chance of a longer one: of n answers in any order the newest is the longest with 1/n. So
     /// the first call is taken to need its limit, the second half of what lies between, and so on.
+    /// Earlier runs count as one answer: theirs may have been to other prompts.
     pub fn careful(&self, node: usize, size: Size) -> (u64, u64) {
         let input = size.input as f64 * self.input_ratio;
         let (longest, answers) = self.longest[node];
@@ -133,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_earlier_runs_saw_counts_as_if_this_one_had() {
+    fn what_earlier_runs_saw_counts_in_full_for_tokens_and_as_one_answer_for_money() {
         let mut known = NodeHistory::new("a".into(), "m");
         let size = size(Some(1_000));
         let mut seen = unknown();
@@ -154,7 +161,8 @@ mod tests {
             false,
         );
         assert_eq!(fresh.reserve(0, size), 150 + 300);
-        assert_eq!(fresh.careful(0, size).1, seen.careful(0, size).1);
+        assert_eq!(fresh.careful(0, size).1, 400 + 600 / 2);
+        assert_eq!(seen.careful(0, size).1, 400 + 600 / 4);
         assert_eq!(
             fresh.reserve(1, size),
             150 + 1_000,

@@ -47,6 +47,10 @@ struct World {
     chance: Mutex<fastrand::Rng>,
     faults: f64,
     tariff: Tariff,
+    /// How many times as long as usual its answers are.
+    stretch: u64,
+    /// The output limit of all requests.
+    cap: Option<u64>,
     outage: std::ops::Range<Duration>,
     /// What some requests always meet.
     poison: Poison,
@@ -83,6 +87,8 @@ impl World {
             chance: Mutex::new(chance),
             faults,
             tariff: price().into(),
+            stretch: 1,
+            cap: None,
             outage: if faults > 0.0 {
                 outage
             } else {
@@ -150,7 +156,7 @@ impl Provider for World {
         let usage = Usage {
             input: 900,
             // Longer answers take longer.
-            output: 100 + (latency * 25.0) as u64,
+            output: (100 + (latency * 25.0) as u64) * self.stretch,
             ..Usage::default()
         };
         let price = self.tariff.at(timestamp(wall::unix_ms())).price;
@@ -172,7 +178,8 @@ fn price() -> Price {
     Price::per_million(1.0, None, None, 2.0)
 }
 
-struct Names(PersonaId);
+/// The requests of a persona, with their output limit.
+struct Names(PersonaId, Option<u64>);
 
 impl Requests for Names {
     fn request(&self, node: usize, needs: &[(&NodeId, &str)]) -> Result<Request, Failure> {
@@ -192,6 +199,7 @@ impl Requests for Names {
                     message: 0,
                     bytes: whose.len(),
                 }],
+                max_output_tokens: self.1,
                 ..Delivery::default()
             },
         })
@@ -215,7 +223,7 @@ impl Project for World {
                 message: "unlucky".into(),
                 http_status: None,
             }),
-            false => Ok(Box::new(Names(persona.clone()))),
+            false => Ok(Box::new(Names(persona.clone(), self.cap))),
         }
     }
 
@@ -248,6 +256,7 @@ struct Night {
     seed: u64,
     budget: Vec<budget::Limit>,
     tariff: Tariff,
+    history: History,
     times: Times,
     /// Names the run.
     run: u32,
@@ -264,6 +273,7 @@ impl Default for Night {
             seed: 0,
             budget: Vec::new(),
             tariff: price().into(),
+            history: History::default(),
             times: Times::default(),
             run: 0,
         }
@@ -287,7 +297,7 @@ impl Night {
             graph,
             pipeline: None,
             models: vec!["m".into(); 8],
-            history: Default::default(),
+            history: self.history.clone(),
             personas: (0..self.personas).map(|i| format!("p{i:03}").into()).collect(),
             settings: Settings {
                 concurrency: self.concurrency,

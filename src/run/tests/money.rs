@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::budget::Limit;
+use crate::events::NodeHistory;
 use crate::store::Entry;
 
 pub fn usd(usd: f64) -> Money {
@@ -197,6 +198,51 @@ fn nights_with_one_budget(seed: u64) {
 #[test]
 fn one_budget_over_all_runs_holds_through_crashes() {
     (0..20).for_each(nights_with_one_budget);
+}
+
+/// A hundred answers of 300 tokens to each node, in earlier runs.
+fn short_so_far() -> History {
+    let known = |node: &NodeId| {
+        let mut known = NodeHistory::new(node.clone(), "m");
+        let usage = Usage {
+            input: 900,
+            output: 300,
+            ..Usage::default()
+        };
+        (0..100).for_each(|_| known.answered(&usage, Some(900), 1_000));
+        known
+    };
+    let mut history = History::default();
+    history.add_older(graph(NODES).ids().iter().map(known).collect());
+    history
+}
+
+/// As after a prompt was edited: what earlier runs saw says little of the answers of this one.
+#[test]
+fn answers_that_are_suddenly_much_longer_pass_no_budget() {
+    for seed in 0..20 {
+        paused(async {
+            let mut chance = fastrand::Rng::with_seed(seed);
+            let amount = usd(0.02 + chance.f64() * 0.5);
+            let night = Night {
+                personas: 40,
+                concurrency: [Some(4), Some(64), None][chance.usize(0..3)],
+                budget: vec![per_run(amount)],
+                history: short_so_far(),
+                seed,
+                ..Night::default()
+            };
+            let world = Arc::new(World {
+                stretch: 12,
+                cap: Some(8_000),
+                ..World::new(seed, 0.0)
+            });
+            let store = Arc::new(MemoryStore::new());
+            let told = replay(&night, &world, &store, None, vec![]).await;
+            assert_eq!(told.outcome, Some(Outcome::Budget), "seed {seed}");
+            check_budget(&told, &store, amount);
+        });
+    }
 }
 
 #[test]
