@@ -182,7 +182,7 @@ impl fmt::Display for Weekly {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let windows: Vec<String> = self.windows.iter().map(Window::to_string).collect();
         match (self.days == Days::ALL, windows.is_empty()) {
-            (true, true) => f.write_str("always"),
+            (true, true) => f.write_str("all hours"),
             (true, false) => f.write_str(&windows.join(", ")),
             (false, true) => self.days.fmt(f),
             (false, false) => write!(f, "{} {}", self.days, windows.join(", ")),

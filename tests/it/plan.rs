@@ -174,19 +174,13 @@ fn a_first_plan_counts_with_the_models_tokenizer_if_it_is_public() {
     );
 }
 
-/// What people read, without what a clock says; lines that were broken are whole again.
+/// What people read; lines that were broken are whole again.
 fn told(project: &Project, args: &[&str]) -> String {
     let told = project.run(args).code(0).stdout;
     let names = |line: &str| line.starts_with("call ") || line.starts_with("depends ");
     let fits = |line: &str| line.chars().count() <= 80 || names(line);
     assert!(told.lines().all(fits), "{told}");
-    let whole = told.replace(&format!("\n{}", " ".repeat(10)), " ");
-    let line = |line: &str| match line.split_once("  ") {
-        Some(("time", _)) => format!("time      [time], {}", line.rsplit(", ").next().unwrap()),
-        Some(("ends", _)) => "ends      [ends]".to_owned(),
-        _ => line.to_owned(),
-    };
-    whole.lines().map(line).collect::<Vec<_>>().join("\n")
+    told.replace(&format!("\n{}", " ".repeat(10)), " ")
 }
 
 #[test]
@@ -194,18 +188,24 @@ fn what_people_read() {
     // What the cache of the built-in model serves depends on what comes first.
     let mut settings = insta::Settings::clone_current();
     settings.add_filter(r"[\d.]+s a call", "[time] a call");
+    settings.add_filter(r"(?m)^time      about [^,]+,", "time      about [time],");
+    let clock = r"([A-Z][a-z]+ )?[\d:]+";
+    settings.add_filter(
+        &format!("(?m)^ends      at {clock}(, {clock} at the latest)?,"),
+        "ends      at [clock],",
+    );
     settings.add_filter(r"\([\d,]+ of it cached\)", "([n] of it cached)");
     settings.add_filter(r"about \$[\d.]+; \$[\d.]+ to \$[\d.]+", "about [$]; [$] to [$]");
     let _scope = settings.bind_to_scope();
     let project = Project::shipped().with("# latency      = \"500ms\"", "latency = \"1ms\"");
-    insta::assert_snapshot!(told(&project, &["plan"]), @r"
+    insta::assert_snapshot!(told(&project, &["plan"]), @"
     personas  8 of 8 have something to do
     nodes     0 cached, 56 to call, 8 that depend on their answers
     calls     56 to 64
     tokens    at most 315,005 input, 352,000 output
     cost      at most $0.2098 (simulated)
-    time      [time], bound by calls that wait for others
-    ends      [ends]
+    time      about [time], bound by calls that wait for others
+    ends      at [clock], if it started now
     rests on  no earlier answers: each is taken to be as long as its limit allows; a token for 4 characters of input; [time] a call (`simulator.latency`)
 
     `septet plan -v` names the nodes, `septet run` does it
@@ -221,37 +221,69 @@ fn what_people_read() {
         "The figures: what comes in",
         "The plain figures: what comes in",
     );
-    insta::assert_snapshot!(told(&project, &["plan"]), @r"
+    insta::assert_snapshot!(told(&project, &["plan"]), @"
     personas  8 of 8 have something to do
     nodes     48 cached, 8 to call, 8 that depend on their answers
     because   8 chunk-3: `vars.brief` changed
     calls     8 to 16
     tokens    about 45,497 input ([n] of it cached), 6,494 output; 13,505 to 55,662 in all
     cost      about [$]; [$] to [$], at most $0.0848 (simulated)
-    time      [time], bound by calls that wait for others
-    ends      [ends]
+    time      about [time], bound by calls that wait for others
+    ends      at [clock], if it started now
     rests on  16 earlier answers; input as the server counted before; [time] a call as before
 
     `septet plan -v` names the nodes, `septet run` does it
     ");
     let verbose = told(&project, &["plan", "-v", "--max", "2"]);
-    let names: Vec<&str> = verbose.lines().filter(|line| line.contains('/')).collect();
-    insta::assert_snapshot!(names.join("\n"), @r"
+    insta::assert_snapshot!(verbose, @"
+    personas  2 of 2 have something to do
+    nodes     12 cached, 2 to call, 2 that depend on their answers
+    because   2 chunk-3: `vars.brief` changed
+    calls     2 to 4
+    tokens    about 11,439 input ([n] of it cached), 1,624 output; 3,308 to 14,190 in all
+    cost      about [$]; [$] to [$], at most $0.0212 (simulated)
+    time      about [time], bound by calls that wait for others
+    ends      at [clock], if it started now
+    rests on  16 earlier answers; input as the server counted before; [time] a call as before
+
     call     blended_family_06_andre_sofia/chunk-3  about 1,884 tokens, `vars.brief` changed
     depends  blended_family_06_andre_sofia/combine  about 4,804 tokens
     call     early_stop_07_hannah/chunk-3  about 1,779 tokens, `vars.brief` changed
     depends  early_stop_07_hannah/combine  about 4,597 tokens
     ");
     let refreshed = told(&project, &["plan", "--max", "2", "--refresh", "*", "--rpm", "60"]);
-    insta::assert_snapshot!(refreshed, @r"
+    insta::assert_snapshot!(refreshed, @"
     personas  2 of 2 have something to do
     nodes     0 cached, 14 to call, 2 that depend on their answers
     because   14 asked for by `--refresh`
     calls     14 to 16
     tokens    about 28,284 input ([n] of it cached), 6,342 output; 22,852 to 39,255 in all
     cost      about [$]; [$] to [$], at most $0.0471 (simulated)
-    time      [time], bound by requests per minute
-    ends      [ends]
+    time      about [time], bound by requests per minute
+    ends      at [clock], if it started now
+    rests on  64 earlier answers; input as the server counted before; [time] a call as before
+
+    `septet plan -v` names the nodes, `septet run` does it
+    ");
+    let priced = project.with(
+        "[prompts]  ",
+        "[[prices.\"gpt-6-luna\".when]]\nhours = [\"00:00-12:00\", \"12:00-24:00\"]\noutput = 1.0\n\n[prompts]  ",
+    );
+    let refreshed = told(
+        &priced,
+        &["plan", "--max", "2", "--refresh", "*", "--budget", "0.01"],
+    );
+    insta::assert_snapshot!(refreshed, @"
+    personas  2 of 2 have something to do
+    nodes     0 cached, 14 to call, 2 that depend on their answers
+    because   14 asked for by `--refresh`
+    calls     14 to 16
+    tokens    about 28,284 input ([n] of it cached), 6,342 output; 22,852 to 39,255 in all
+    cost      about [$]; [$] to [$], at most $0.0911 (simulated)
+    prices    of gpt-6-luna: those of 00:00-12:00, 12:00-24:00 UTC
+    budget    might pass the budget of $0.0100 (`--budget`) at the earliest after 13 of 16 calls
+    time      about [time], bound by calls that wait for others
+    ends      at [clock], if it started now
     rests on  64 earlier answers; input as the server counted before; [time] a call as before
 
     `septet plan -v` names the nodes, `septet run` does it

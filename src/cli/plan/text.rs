@@ -69,8 +69,9 @@ pub fn totals(foreseen: &Foreseen<'_>, verbose: bool) {
         line(label, &text);
     }
     line("rests on", &basis::text(foreseen));
-    if !verbose {
-        outln!("\n`septet plan -v` names the nodes, `septet run` does it");
+    match verbose {
+        true => outln!(""),
+        false => outln!("\n`septet plan -v` names the nodes, `septet run` does it"),
     }
 }
 
