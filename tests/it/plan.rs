@@ -131,6 +131,27 @@ fn a_plan_rests_on_the_accounts_of_earlier_runs() {
     );
 }
 
+/// As in a cache from before accounts were kept.
+#[test]
+fn without_accounts_a_plan_rests_on_the_answers_themselves() {
+    let project = Project::small(2);
+    project.json(&[]).code(0);
+    project.json(&["--refresh", "*"]).code(0);
+    let exported = project.run(&["cache", "export"]).code(0).stdout;
+    let is_kept = |line: &&str| !line.contains(r#""entry":"run""#) && !line.contains(r#""entry":"start""#);
+    let kept: Vec<&str> = exported.lines().filter(is_kept).collect();
+    assert!(kept.len() < exported.lines().count());
+    std::fs::remove_dir_all(project.path("cache")).unwrap();
+    project.write("answers.jsonl", kept.join("\n") + "\n");
+    // The last line counts those that are gone too.
+    project.run(&["cache", "import", "answers.jsonl"]).code(1);
+    project.edit("prompts/persona.md", "# ", "## About ");
+    let plan = planned(&project, &[]);
+    assert_eq!(plan["rests_on"]["answers"], 2 * 3);
+    assert_eq!(plan["rests_on"]["input"], "server_counts");
+    assert_eq!(plan["rests_on"]["nodes_without_answers"], serde_json::json!([]));
+}
+
 /// A project on a server that is never called.
 fn unanswered(model: &str) -> Project {
     let project = Project::small(3);
