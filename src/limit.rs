@@ -1,5 +1,8 @@
 //! Requests and tokens a minute, on governor. It is asked before a call and told afterwards what
-//! the call really used. It waits for nobody and reads no clock: the time is handed in.
+//! the call really used, what the server says of its limits, and what it refused. It waits for
+//! nobody and reads no clock: the time is handed in.
+
+mod rate;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,6 +14,9 @@ use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
+use crate::call::{self, Cause, Change, Counted, Quotas};
+use rate::Rate;
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The limits of one run.
@@ -19,6 +25,13 @@ pub struct Limits {
     clock: HandedIn,
     requests: Option<Bucket>,
     tokens: Option<Tokens>,
+    /// What is known of the rates: of requests and of tokens.
+    rates: [Rate; 2],
+    /// What the buckets keep of them.
+    kept: [Option<u32>; 2],
+    /// Nothing of either starts before; the server said that nothing is left.
+    held: Duration,
+    changes: Vec<Change>,
 }
 
 /// Tokens a minute. governor gives nothing back, so the difference between what was reserved and
@@ -40,26 +53,20 @@ impl Limits {
     /// `max(1, requests_per_minute / 600)`, tokens with a burst of one second's worth or the
     /// largest single reservation (design, "Limits, in figures").
     pub fn new(requests_per_minute: Option<u32>, tokens_per_minute: Option<u32>) -> Self {
-        let clock = HandedIn::default();
-        let requests = requests_per_minute.and_then(NonZeroU32::new).map(|per_minute| {
-            let burst = (per_minute.get() / 600).max(1);
-            bucket(per_minute, burst, clock.clone())
-        });
-        let tokens = tokens_per_minute.and_then(NonZeroU32::new).map(|per_minute| {
-            let burst = (per_minute.get() / 60).max(1);
-            let bucket = bucket(per_minute, burst, clock.clone());
-            Tokens {
-                per_minute,
-                bucket,
-                burst,
-                owed: 0,
-            }
-        });
-        Self {
-            clock,
-            requests,
-            tokens,
-        }
+        let known = |rate: Option<u32>| rate.filter(|rate| *rate > 0);
+        let configured = [known(requests_per_minute), known(tokens_per_minute)];
+        let mut limits = Self {
+            clock: HandedIn::default(),
+            requests: None,
+            tokens: None,
+            rates: configured.map(Rate::new),
+            kept: [None, None],
+            held: Duration::ZERO,
+            changes: Vec::new(),
+        };
+        limits.keep(Counted::Requests);
+        limits.keep(Counted::Tokens);
+        limits
     }
 
     /// Takes one request and so many tokens out of the limits, for a call that starts now.
@@ -71,9 +78,20 @@ impl Limits {
     /// Not yet: the time from which it is worth asking again.
     pub fn take(&mut self, now: Duration, tokens: u64) -> Result<(), Duration> {
         self.clock.set(now);
+        for counted in [Counted::Requests, Counted::Tokens] {
+            let cause = match self.rates[counted as usize].look(now) {
+                true => Cause::Refused,
+                false => Cause::Recovered,
+            };
+            self.retune(counted, cause);
+        }
+        if now < self.held {
+            return Err(self.held);
+        }
         // Tokens first: if the request has to wait, they are a balance for the next time.
         if let Some(limit) = &mut self.tokens {
-            limit.pay(now, tokens, &self.clock)?;
+            // A limit that was found to be smaller is not to hold up for ever what was let in.
+            limit.pay(now, tokens.min(limit.per_minute.get().into()), &self.clock)?;
         }
         if let Some(limit) = &self.requests {
             take(limit, 1, now)?;
@@ -81,6 +99,8 @@ impl Limits {
         if let Some(limit) = &mut self.tokens {
             limit.owed += tokens as i64;
         }
+        self.rates[Counted::Requests as usize].started(now, 1);
+        self.rates[Counted::Tokens as usize].started(now, tokens);
         Ok(())
     }
 
@@ -95,11 +115,90 @@ impl Limits {
         }
     }
 
-    /// The most tokens that one call can have.
+    /// Says what the server told of its limits.
+    pub fn told(&mut self, now: Duration, quotas: &Quotas) {
+        self.clock.set(now);
+        let told: [(Counted, Option<call::Quota>); 2] = [
+            (Counted::Requests, quotas.requests),
+            (Counted::Tokens, quotas.tokens),
+        ];
+        for (counted, quota) in told {
+            let Some(quota) = quota else { continue };
+            if let Some(per_minute) = quota.per_minute() {
+                self.rates[counted as usize].told(per_minute);
+                self.retune(counted, Cause::Told);
+            }
+            if let Some(wait) = quota.exhausted() {
+                self.held = self.held.max(now + wait);
+            }
+        }
+    }
+
+    /// Says that a call which started then with so many tokens was refused for its rate; `limit` is
+    /// the one that it met, where the server says which.
+    pub fn refused(&mut self, started: Duration, tokens: u64, limit: Option<Counted>) {
+        match limit.unwrap_or(Counted::Requests) {
+            Counted::Requests => self.rates[0].refused(started, 1),
+            Counted::Tokens => self.rates[1].refused(started, tokens),
+        }
+    }
+
+    /// What changed since this was last asked.
+    pub fn changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Lets the bucket follow its rate, and notes the change.
+    fn retune(&mut self, counted: Counted, cause: Cause) {
+        let per_minute = self.rates[counted as usize].per_minute();
+        if per_minute != self.kept[counted as usize] {
+            self.keep(counted);
+            self.changes.push(Change {
+                counted,
+                per_minute,
+                cause,
+            });
+        }
+    }
+
+    /// A bucket for what is known of the rate: governor cannot change one. It has as much left as
+    /// the one before.
+    fn keep(&mut self, counted: Counted) {
+        let per_minute = self.rates[counted as usize].per_minute();
+        self.kept[counted as usize] = per_minute;
+        let Some(per_minute) = per_minute.and_then(NonZeroU32::new) else {
+            match counted {
+                Counted::Requests => self.requests = None,
+                Counted::Tokens => self.tokens = None,
+            }
+            return;
+        };
+        match counted {
+            Counted::Requests => {
+                let burst = (per_minute.get() / 600).max(1);
+                let left = self.requests.as_ref().map_or(burst, left);
+                self.requests = Some(partly_full(per_minute, burst, left, self.clock.clone()));
+            }
+            Counted::Tokens => {
+                let least = (per_minute.get() / 60).max(1);
+                let before = self.tokens.as_ref();
+                let burst = before.map_or(least, |before| before.burst.min(per_minute.get()).max(least));
+                let left = before.map_or(burst, |before| left(&before.bucket));
+                let owed = before.map_or(0, |before| before.owed);
+                let bucket = partly_full(per_minute, burst, left, self.clock.clone());
+                self.tokens = Some(Tokens {
+                    per_minute,
+                    bucket,
+                    burst,
+                    owed,
+                });
+            }
+        }
+    }
+
+    /// The most tokens that one call can have: what is configured, or less where the server says so.
     pub fn most_tokens(&self) -> Option<u64> {
-        self.tokens
-            .as_ref()
-            .map(|limit| u64::from(limit.per_minute.get()))
+        self.rates[Counted::Tokens as usize].firm()
     }
 }
 
@@ -147,17 +246,26 @@ impl Tokens {
         if burst <= self.burst {
             return;
         }
-        let left = match self.bucket.check() {
-            Ok(snapshot) => snapshot.remaining_burst_capacity() + 1,
-            Err(_) => 0,
-        };
-        let wider = bucket(self.per_minute, burst, clock.clone());
-        if let Some(used) = NonZeroU32::new(burst - left.min(burst)) {
-            let taken = wider.check_n(used);
-            debug_assert!(matches!(taken, Ok(Ok(_))), "BUG: a new limiter is full");
-        }
-        self.bucket = wider;
+        self.bucket = partly_full(self.per_minute, burst, left(&self.bucket), clock.clone());
         self.burst = burst;
+    }
+}
+
+/// A bucket with so much in it.
+fn partly_full(per_minute: NonZeroU32, burst: u32, left: u32, clock: HandedIn) -> Bucket {
+    let bucket = bucket(per_minute, burst, clock);
+    if let Some(used) = NonZeroU32::new(burst - left.min(burst)) {
+        let taken = bucket.check_n(used);
+        debug_assert!(matches!(taken, Ok(Ok(_))), "BUG: a new limiter is full");
+    }
+    bucket
+}
+
+/// How much is in a bucket that is about to be replaced: one is taken to see it.
+fn left(bucket: &Bucket) -> u32 {
+    match bucket.check() {
+        Ok(snapshot) => snapshot.remaining_burst_capacity() + 1,
+        Err(_) => 0,
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::call::quota::Counted;
+
 /// A call that brought no usable answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
@@ -19,6 +21,8 @@ pub struct Fault {
     pub http_status: Option<u16>,
     /// How long the server asked to wait, at least.
     pub retry_after: Option<Duration>,
+    /// Of which limit it speaks, where it is a refusal for one.
+    pub limit: Option<Counted>,
     /// The server's name for the request, for its support.
     pub request_id: Option<String>,
 }
@@ -127,6 +131,7 @@ impl Fault {
             message: message.into(),
             http_status: None,
             retry_after: None,
+            limit: None,
             request_id: None,
         }
     }

@@ -7,6 +7,7 @@ pub mod fault;
 pub mod key;
 pub mod price;
 pub mod prompt_cache;
+pub mod quota;
 pub mod request;
 
 pub use answer::{Answer, Finish, Rejection, Usage};
@@ -15,4 +16,5 @@ pub use fault::{Fault, FaultKind, Scope};
 pub use key::Key;
 pub use price::{Money, Price};
 pub use prompt_cache::Prefix;
+pub use quota::{Cause, Change, Counted, Quota, Quotas};
 pub use request::{CacheHint, Delivery, Mark, Message, Request, Role};

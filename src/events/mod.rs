@@ -20,7 +20,7 @@ pub use summary::{CallCounts, NodeCounts, PersonaCounts, PromptCache, RunSummary
 pub use tally::{Cause, FailureGroup, Tally};
 
 use crate::budget::Used;
-use crate::call::{Fault, FaultKind, Money, Rejection, Usage};
+use crate::call::{Change, Fault, FaultKind, Money, Rejection, Usage};
 use crate::hours::Moment;
 use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
 
@@ -89,6 +89,9 @@ pub enum Event {
         /// The new number.
         concurrency: usize,
     },
+    /// Calls or tokens a minute that are asked for from now on: the server said how many it allows,
+    /// or refused some, or has not for a while.
+    RateChanged(Change),
     /// A node of a persona has reached its end.
     NodeFinished(Box<NodeFinished>),
     /// A persona has reached its end. The ends of its nodes were told before.

@@ -161,6 +161,7 @@ impl Tally {
                 self.pace.outage_ended(at);
             }
             Event::ConcurrencyChanged { concurrency } => self.concurrency = Some(*concurrency),
+            Event::RateChanged(_) => {}
             Event::NodeFinished(node) => self.node_finished(node, at),
             Event::PersonaFinished {
                 persona,

@@ -299,3 +299,142 @@ proptest! {
         prop_assert!(*starts.last().unwrap() <= ideal + Duration::from_micros(10));
     }
 }
+
+/// A server whose bucket of calls nobody knows of: what it takes, and what it refuses.
+fn against_a_bucket(limits: &mut Limits, per_minute: f64, burst: f64, until: Duration) -> (u64, u64) {
+    let (mut level, mut at) = (burst, Duration::ZERO);
+    let (mut taken, mut refused) = (0, 0);
+    let mut now = Duration::ZERO;
+    while now < until {
+        if let Err(later) = limits.take(now, 0) {
+            now = later;
+            continue;
+        }
+        level = (level + (now - at).as_secs_f64() * per_minute / 60.0).min(burst);
+        at = now;
+        if level >= 1.0 {
+            level -= 1.0;
+            taken += 1;
+        } else {
+            refused += 1;
+            limits.refused(now, 0, None);
+            // What the server asks everybody to wait.
+            now += Duration::from_secs(1);
+        }
+        // No more than forty calls a second are there to be made.
+        now += Duration::from_millis(25);
+    }
+    (taken, refused)
+}
+
+#[test]
+fn a_limit_that_nobody_knows_is_found_and_used() {
+    let hour = Duration::from_secs(3_600);
+    for (configured, per_minute) in [
+        (None, 600.0),
+        (Some(2_000), 600.0),
+        (Some(600), 200.0),
+        (None, 60.0),
+    ] {
+        let mut limits = Limits::new(configured, None);
+        let (taken, refused) = against_a_bucket(&mut limits, per_minute, 10.0, hour);
+        let share = taken as f64 / (per_minute * 60.0);
+        println!("{configured:?} {per_minute} {share} {refused}");
+        assert!(share >= 0.93, "{configured:?} at {per_minute}: {share} used");
+        let lost = refused as f64 / (taken + refused) as f64;
+        assert!(lost <= 0.02, "{configured:?} at {per_minute}: {lost} refused");
+    }
+}
+
+#[test]
+fn what_the_server_tells_is_kept_and_told_once() {
+    let mut limits = Limits::new(None, None);
+    let quota = |limit, remaining| call::Quota {
+        limit,
+        remaining: Some(remaining),
+        reset: Some(Duration::from_secs(1)),
+        window: Some(MINUTE),
+    };
+    let told = Quotas {
+        requests: Some(quota(1_200, 1_100)),
+        tokens: Some(quota(60_000, 50_000)),
+    };
+    limits.told(Duration::ZERO, &told);
+    limits.told(Duration::ZERO, &told);
+    let change = |counted, per_minute| Change {
+        counted,
+        per_minute: Some(per_minute),
+        cause: Cause::Told,
+    };
+    assert_eq!(
+        limits.changes(),
+        [change(Counted::Requests, 1_200), change(Counted::Tokens, 60_000)]
+    );
+    assert_eq!(limits.most_tokens(), Some(60_000));
+    let paced = starts(&mut limits, Duration::ZERO, &[0; 5]);
+    let millis: Vec<u128> = paced.iter().map(Duration::as_millis).collect();
+    assert_eq!(millis, [0, 0, 50, 100, 150]);
+    assert_eq!(limits.changes(), []);
+}
+
+#[test]
+fn a_limit_that_is_used_up_is_waited_for_before_it_refuses() {
+    let mut limits = Limits::new(None, None);
+    let requests = Some(call::Quota {
+        limit: 1_000,
+        remaining: Some(0),
+        reset: Some(Duration::from_secs(86_400)),
+        window: Some(Duration::from_secs(86_400)),
+    });
+    limits.told(
+        Duration::from_secs(1),
+        &Quotas {
+            requests,
+            tokens: None,
+        },
+    );
+    assert_eq!(
+        limits.take(Duration::from_secs(1), 0),
+        Err(Duration::from_millis(87_400))
+    );
+    assert_eq!(limits.most_tokens(), None);
+    assert_eq!(limits.changes(), [], "a day's limit is no pace");
+}
+
+proptest! {
+    /// Whatever is told and refused, what is configured is never exceeded.
+    #[test]
+    fn nothing_learned_raises_what_is_configured(
+        steps in prop::collection::vec((0u8..4, 0u64..3_000, 1u64..5_000), 1..300),
+    ) {
+        let (per_minute, tokens_per_minute) = (600, 60_000);
+        let mut limits = Limits::new(Some(per_minute), Some(tokens_per_minute));
+        let mut now = Duration::ZERO;
+        let (mut started, mut reserved) = (Vec::new(), Vec::new());
+        for (what, wait, amount) in steps {
+            now += Duration::from_millis(wait);
+            match what {
+                0 | 1 => {
+                    while let Err(later) = limits.take(now, amount) {
+                        prop_assert!(later > now);
+                        now = later;
+                    }
+                    started.push(now);
+                    reserved.push(amount);
+                }
+                2 => {
+                    let quota = call::Quota { limit: amount * 10, remaining: None, reset: None, window: None };
+                    limits.told(now, &Quotas { requests: Some(quota), tokens: Some(quota) });
+                }
+                _ => if let (Some(at), Some(tokens)) = (started.last(), reserved.last()) {
+                    let limit = [None, Some(Counted::Requests), Some(Counted::Tokens)][(amount % 3) as usize];
+                    limits.refused(*at, *tokens, limit);
+                }
+            }
+        }
+        let ones = vec![1; started.len()];
+        prop_assert!(most_in_a_minute(&started, &ones) <= u64::from(per_minute) + 1);
+        let burst = 5_000;
+        prop_assert!(most_in_a_minute(&started, &reserved) <= u64::from(tokens_per_minute) + burst);
+    }
+}

@@ -7,7 +7,7 @@ pub mod simulator;
 
 use async_trait::async_trait;
 
-use crate::call::{Answer, Fault, Request};
+use crate::call::{Answer, Fault, Quotas, Request};
 
 pub use openai::{OpenAi, ProviderError};
 pub use simulator::Simulator;
@@ -24,4 +24,9 @@ pub trait Provider: Send + Sync {
     /// A [`Fault`] for everything but an answer. A bad answer (cut off, filtered, empty) is an
     /// answer here: it was paid, so it is stored before it is judged.
     async fn call(&self, request: &Request, attempt: u32) -> Result<Answer, Fault>;
+
+    /// What the server has said of its limits since this was last asked.
+    fn told(&self) -> Quotas {
+        Quotas::default()
+    }
 }

@@ -11,6 +11,7 @@ mod lanes;
 mod receive;
 mod reply;
 mod request;
+mod told;
 mod transport;
 mod usage;
 mod wait;
@@ -20,16 +21,17 @@ mod words;
 mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::SecretString;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::call::{Answer, CacheHint, Fault, FaultKind, Request, Scope};
+use crate::call::{Answer, CacheHint, Fault, FaultKind, Quotas, Request, Scope};
 use crate::config;
 use crate::provider::Provider;
 use crate::provider::openai::lanes::Lanes;
@@ -53,6 +55,8 @@ pub struct OpenAi {
     idle_timeout: Duration,
     /// Set once the server has refused to be told of shared prefixes: a hint is no reason to fail.
     unhinted: AtomicBool,
+    /// What was told last, until somebody asks.
+    told: Mutex<Quotas>,
     words: Words,
 }
 
@@ -82,6 +86,7 @@ impl OpenAi {
             timeout: config.timeout,
             idle_timeout: config.idle_timeout,
             unhinted: AtomicBool::new(false),
+            told: Mutex::default(),
             words: Words::hiding(key),
             url,
         })
@@ -118,6 +123,14 @@ impl OpenAi {
                 ),
             )),
         }
+    }
+
+    /// Keeps what a response says of the server's limits.
+    fn hear(&self, headers: &HeaderMap) {
+        let said = told::quotas(headers, Timestamp::now());
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.requests = said.requests.or(told.requests);
+        told.tokens = said.tokens.or(told.tokens);
     }
 
     /// What is sent for the provider's prompt cache: what is configured, until it is refused.
@@ -161,6 +174,7 @@ impl Provider for OpenAi {
             timeout: self.timeout,
             idle_timeout: self.idle_timeout,
         };
+        self.hear(response.headers());
         let reply = receive::whole(response, &self.url, patience).await;
         let read = reply::read(reply, request, &self.words, Timestamp::now());
         read.map_err(|fault| {
@@ -170,5 +184,9 @@ impl Provider for OpenAi {
                 fault
             }
         })
+    }
+
+    fn told(&self) -> Quotas {
+        std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

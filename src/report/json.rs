@@ -168,6 +168,12 @@ enum Object<'a> {
         concurrency: usize,
         at_s: f64,
     },
+    RateChanged {
+        counted: &'static str,
+        per_minute: Option<u32>,
+        cause: &'static str,
+        at_s: f64,
+    },
     Warning {
         message: &'a str,
         at_s: f64,
@@ -278,6 +284,12 @@ fn object(stamped: &Stamped) -> Option<Object<'_>> {
         Event::OutageBegan { cause } => Object::OutageBegan { cause, at_s },
         Event::OutageEnded { lasted } => Object::OutageEnded {
             lasted_s: seconds(*lasted),
+            at_s,
+        },
+        Event::RateChanged(change) => Object::RateChanged {
+            counted: change.counted.as_str(),
+            per_minute: change.per_minute,
+            cause: change.cause.as_str(),
             at_s,
         },
         Event::ConcurrencyChanged { concurrency } => Object::ConcurrencyChanged {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::budget::Used;
+use crate::call::{Cause, Change};
 use crate::events::{Event, Failure, PersonaFigures, PersonaStatus, RunStarted, Tally};
 use crate::hours::Moment;
 use crate::names::{PersonaId, Stop};
@@ -64,6 +65,14 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
         Event::OutageEnded { lasted } => {
             let text = format!("the provider answers again after {}", duration(*lasted));
             (Weight::Notice, notice(&text, palette))
+        }
+        Event::RateChanged(change) if change.cause != Cause::Recovered => {
+            let weight = match change.cause {
+                Cause::Told => Weight::Routine,
+                // Every so often all night where the limit is not known.
+                Cause::Refused | Cause::Recovered => Weight::Passing,
+            };
+            (weight, notice(&rate(*change), palette))
         }
         Event::Warning { message } => {
             let text = format!("{} {}", palette.warn("warning:"), one_line(message));
@@ -153,6 +162,19 @@ fn run_started(started: &RunStarted, tally: &Tally) -> String {
         one_line(&started.provider),
         if started.simulated { " (simulated)" } else { "" },
     )
+}
+
+fn rate(change: Change) -> String {
+    let what = change.counted.as_str();
+    let rate = match change.per_minute {
+        Some(per_minute) => format!("{} {what} a minute", number(per_minute.into())),
+        None => format!("any number of {what} a minute"),
+    };
+    match change.cause {
+        Cause::Told => format!("the provider allows {rate}: keeping to that"),
+        Cause::Refused => format!("the provider refused calls: {rate} from now on"),
+        Cause::Recovered => format!("no more refused calls: {rate} from now on"),
+    }
 }
 
 fn outage_began(cause: &str, palette: Palette) -> String {

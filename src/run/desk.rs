@@ -3,6 +3,7 @@
 //! number of personas.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::call::{Key, Money, Request, Usage};
 use crate::events::{Failure, NodeFinished, NodeStatus};
@@ -37,6 +38,8 @@ pub struct Work {
     pub attempts: u32,
     /// Tokens taken out of the limits for its call.
     pub reserved: u64,
+    /// When its call was let start.
+    pub started: Duration,
     /// Money set aside for its call; `None`: no price.
     pub set_aside: Option<Money>,
     /// What this run paid for it, bad answers included; the cost is `None` once a call had no
@@ -171,6 +174,7 @@ impl Work {
             text: None,
             attempts: 0,
             reserved: 0,
+            started: Duration::ZERO,
             set_aside: None,
             spent: Usage::default(),
             cost: Some(Money::ZERO),

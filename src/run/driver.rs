@@ -94,6 +94,9 @@ impl Driver {
                 true => self.send_candidates(),
                 false => None,
             };
+            for change in self.limits.changes() {
+                self.teller.tell(Event::RateChanged(change));
+            }
             let wake = wake.into_iter().chain(self.look_again()).min();
             self.note_sends();
             if let Some(halt) = self.end.take() {
@@ -133,7 +136,8 @@ impl Driver {
             if let Err(later) = self.limits.take(now, tokens) {
                 return Some(later);
             }
-            self.desk.work_mut(handle).set_aside = cost;
+            let work = self.desk.work_mut(handle);
+            (work.set_aside, work.started) = (cost, now);
             self.budget.reserve(cost.unwrap_or_default());
             self.turn([Input::Granted { handle }]);
         }

@@ -70,6 +70,35 @@ fn faults_that_pass_cost_attempts_and_no_persona() {
 }
 
 #[test]
+fn a_rate_that_only_the_server_knows_is_learned_from_its_first_answers() {
+    let server = Server::start(&["--rpm", "1200", "--tpm", "3000000"]);
+    let project = Project::small(40).at(&server.url);
+    let run = project.json(&[]).code(0);
+    assert_eq!(run.figure("nodes.called"), 120);
+    let told: Vec<_> = run
+        .named("rate_changed")
+        .into_iter()
+        .map(|event| {
+            (
+                event["counted"].clone(),
+                event["per_minute"].clone(),
+                event["cause"].clone(),
+            )
+        })
+        .take(2)
+        .collect();
+    let expected = [("requests", 1_200, "told"), ("tokens", 3_000_000, "told")];
+    assert_eq!(
+        told,
+        expected.map(|(counted, rate, cause)| (counted.into(), rate.into(), cause.into()))
+    );
+    // Those that were sent before the first answer came; 16 are in flight at the most.
+    let stats = server.stats();
+    assert!(stat(&stats, "outcomes.over_requests_limit") <= 16, "{stats}");
+    assert_eq!(stat(&stats, "bodies.paid_twice"), 0);
+}
+
+#[test]
 fn a_rate_that_the_server_enforces_is_kept() {
     let server = Server::start(&["--rpm", "3000", "--tpm", "3000000"]);
     let project = Project::small(30).at(&server.url);
@@ -83,8 +112,8 @@ fn a_rate_that_the_server_enforces_is_kept() {
 }
 
 #[test]
-fn without_limits_of_its_own_it_waits_as_the_server_says() {
-    let server = Server::start(&["--rpm", "1200"]);
+fn a_refusal_makes_everybody_wait_as_the_server_says() {
+    let server = Server::start(&["--fault", "rate_limited=0.3"]);
     let project = Project::small(15).at(&server.url);
     let run = project.json(&[]).code(0);
     assert_eq!(run.figure("nodes.called"), 45);

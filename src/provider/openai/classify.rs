@@ -1,7 +1,7 @@
 //! Tells apart what errors mean: the names that vendors give them first, then their messages,
 //! then the HTTP status. Does not read HTTP or JSON.
 
-use crate::call::{FaultKind, Scope};
+use crate::call::{Counted, FaultKind, Scope};
 use crate::provider::openai::envelope::Envelope;
 
 /// How much of a message is searched, in characters: what a server says of an error stands at
@@ -17,13 +17,8 @@ pub(super) fn classify(status: u16, error: Option<&Envelope>) -> (FaultKind, Sco
     } else {
         Some(status)
     };
-    if let Some(error) = error {
-        if is_daily_quota(status, error) {
-            return (FaultKind::RateLimited, Scope::Run);
-        }
-        if let Some(kind) = by_words(status, error) {
-            return (kind, kind.scope());
-        }
+    if let Some(kind) = error.and_then(|error| by_words(status, error)) {
+        return (kind, kind.scope());
     }
     let kind = status.map_or(FaultKind::BadResponse, by_status);
     (kind, kind.scope())
@@ -229,8 +224,33 @@ fn by_server_name(name: &str) -> Option<FaultKind> {
 
 /// Gemini's quota of a day: it lasts until midnight in California, whatever its `retryDelay`
 /// says, so that going on means thousands of refused calls.
-fn is_daily_quota(status: Option<u16>, error: &Envelope) -> bool {
-    status == Some(429) && error.quotas.iter().any(|quota| quota.contains("PerDay"))
+pub(super) fn is_daily_quota(error: &Envelope) -> bool {
+    error.quotas.iter().any(|quota| quota.contains("PerDay"))
+}
+
+/// Which limit a 429 is about: OpenAI's and Groq's `type`, else the words of OpenAI ("tokens per
+/// min (TPM)"), Anthropic ("input tokens per minute") and Gemini's names of quotas.
+pub(super) fn limit(error: &Envelope) -> Option<Counted> {
+    let named = |name: &String| match name.as_str() {
+        "tokens" => Some(Counted::Tokens),
+        "requests" => Some(Counted::Requests),
+        _ => None,
+    };
+    let message = telling(&error.message);
+    let says = |words: &[&str]| {
+        let quotas = error.quotas.iter().map(|quota| quota.to_lowercase());
+        let mut texts = quotas.chain([message.clone()]);
+        texts.any(|text| words.iter().any(|word| text.contains(word)))
+    };
+    error.names.iter().find_map(named).or_else(|| {
+        if says(&["tokens per min", "token_count", "(tpm)"]) {
+            Some(Counted::Tokens)
+        } else if says(&["requests per min", "requestsper", "(rpm)"]) {
+            Some(Counted::Requests)
+        } else {
+            None
+        }
+    })
 }
 
 fn by_status(status: u16) -> FaultKind {

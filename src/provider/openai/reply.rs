@@ -8,7 +8,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, LOC
 use serde_json::Value;
 
 use crate::call::{Answer, Fault, FaultKind, Request, Scope};
-use crate::provider::openai::classify::classify;
+use crate::provider::openai::classify::{classify, is_daily_quota, limit};
 use crate::provider::openai::envelope::Envelope;
 use crate::provider::openai::receive::{ANSWER_CAP, End, Reply};
 use crate::provider::openai::words::{EXCERPT, MESSAGE, Words};
@@ -139,13 +139,20 @@ impl Reading<'_> {
             scope: self.overridden(fault.scope),
             http_status: Some(self.status),
             retry_after: self.hint(error),
+            limit: match fault.kind {
+                FaultKind::RateLimited => error.and_then(limit),
+                _ => None,
+            },
             request_id: request_id.or_else(|| error?.request_id.clone()),
             ..fault
         })
     }
 
     fn hint(&self, error: Option<&Envelope>) -> Option<Duration> {
-        wait::hint(self.headers, error, self.now)
+        match error {
+            Some(error) if is_daily_quota(error) => Some(wait::until_midnight_in_california(self.now)),
+            _ => wait::hint(self.headers, error, self.now),
+        }
     }
 
     /// `x-should-retry` (OpenAI, Anthropic) knows better whether this call can succeed; that

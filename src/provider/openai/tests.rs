@@ -28,7 +28,7 @@ use crate::provider::openai::words::Words;
 const KEY: &str = "sk-canary-0123456789abcdef";
 
 /// 2026-11-23 12:00:00 UTC.
-const NOW: Timestamp = Timestamp::constant(1_795_435_200, 0);
+pub(super) const NOW: Timestamp = Timestamp::constant(1_795_435_200, 0);
 
 /// A request whose input is estimated at 5 tokens.
 fn request() -> Request {
@@ -51,7 +51,7 @@ fn request() -> Request {
     }
 }
 
-fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+pub(super) fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     let parsed = |(name, value): &(&str, &str)| {
         (
             name.parse::<HeaderName>().unwrap(),

@@ -36,6 +36,14 @@ fn sane(seconds: f64) -> Option<Duration> {
         .filter(|wait| !wait.is_zero())
 }
 
+/// When a quota of a day at Gemini is there again. Eight hours behind UTC all year: in summer that
+/// is an hour late, and no time zone has to be looked up.
+pub(super) fn until_midnight_in_california(now: Timestamp) -> Duration {
+    const DAY: i64 = 24 * 60 * 60;
+    let there = now.as_second() - 8 * 60 * 60;
+    Duration::from_secs((DAY - there.rem_euclid(DAY)).unsigned_abs())
+}
+
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
@@ -75,7 +83,7 @@ fn told(message: &str) -> Option<Duration> {
 
 /// Adds up numbers with units (`1h0m0.5s`, `6ms`, `1 minute 30 seconds`) as far as they go;
 /// in seconds. `None` where there is none.
-fn duration(mut text: &str) -> Option<f64> {
+pub(super) fn duration(mut text: &str) -> Option<f64> {
     let mut sum = None;
     while let Some((seconds, rest)) = number_with_unit(text.trim_start_matches(' ')) {
         sum = Some(sum.unwrap_or(0.0) + seconds);

@@ -103,11 +103,12 @@ fn a_rate_is_waited_for() {
 }
 
 #[test]
-fn a_quota_of_a_day_stops_the_run() {
+fn a_quota_of_a_day_is_waited_for_until_the_next_one() {
     case(429, "Gemini: PerDay, however short its retryDelay")
         .body(r#"[{"error":{"code":429,"message":"You exceeded your current quota","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]},{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"37s"}]}}]"#)
-        .waits(37_000)
-        .is(Kind::RateLimited, Scope::Run, "You exceeded");
+        // From noon in UTC to midnight eight hours behind it.
+        .waits(20 * 60 * 60 * 1_000)
+        .is(Kind::RateLimited, Scope::Attempt, "You exceeded");
 }
 
 #[test]

@@ -1,0 +1,251 @@
+//! A rate of which not everything is known beforehand: what is configured, what the server says,
+//! and what its refusals show. Values only: the time is handed in, and nobody is held up here.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::limit::MINUTE;
+
+/// Of what a server took in the time before it refused, so much is asked for afterwards.
+const AFTER_A_REFUSAL: f64 = 0.95;
+/// Where the server took nothing at all, so much of the rate is left.
+const AFTER_NOTHING: f64 = 0.7;
+/// Without refusals for so long it is tried with more. The time doubles with each episode, up to
+/// [`LONGEST`], and is halved with each step that was not refused.
+const SHORTEST: Duration = Duration::from_secs(15);
+const LONGEST: Duration = Duration::from_secs(4 * 60);
+/// The first step up; each one after it is twice as large, up to all of the rate.
+const STEP: f64 = 0.05;
+/// Less time than this says nothing of a rate.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// One rate, in units a minute.
+#[derive(Debug)]
+pub(super) struct Rate {
+    configured: Option<f64>,
+    told: Option<f64>,
+    found: Option<Found>,
+    /// What started in the last minute and was not refused, where anybody wants to know.
+    started: VecDeque<(Duration, u64)>,
+    /// A refusal has not been dealt with yet.
+    refused: bool,
+    /// Calls that started until then belong to an episode that has been dealt with.
+    cut_at: Option<Duration>,
+}
+
+/// What refusals have shown.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    per_minute: f64,
+    /// The share by which it is raised next.
+    step: f64,
+    /// After so long without a refusal.
+    patience: Duration,
+    /// Counted from here.
+    since: Duration,
+}
+
+impl Rate {
+    pub(super) fn new(configured: Option<u32>) -> Self {
+        Self {
+            configured: configured.map(f64::from),
+            told: None,
+            found: None,
+            started: VecDeque::new(),
+            refused: false,
+            cut_at: None,
+        }
+    }
+
+    /// What holds now; `None`: nothing is known.
+    pub(super) fn per_minute(&self) -> Option<u32> {
+        let found = self.found.map(|found| found.per_minute);
+        let rates = [self.configured, self.told, found];
+        let least = rates.into_iter().flatten().min_by(f64::total_cmp)?;
+        Some((least as u32).max(1))
+    }
+
+    /// What is configured or told, whatever refusals have shown.
+    pub(super) fn firm(&self) -> Option<u64> {
+        let rates = [self.configured, self.told];
+        let least = rates.into_iter().flatten().min_by(f64::total_cmp)?;
+        Some(least as u64)
+    }
+
+    /// A call with so much of it starts.
+    pub(super) fn started(&mut self, now: Duration, amount: u64) {
+        let out = |(at, _): &(Duration, u64)| *at + MINUTE <= now;
+        while self.started.front().is_some_and(out) {
+            self.started.pop_front();
+        }
+        self.started.push_back((now, amount));
+    }
+
+    /// The server says so.
+    pub(super) fn told(&mut self, per_minute: u64) {
+        self.told = Some(per_minute as f64);
+    }
+
+    /// A call that started then with so much of it was refused. One cut for one episode: it is made
+    /// when the next call wants to start, since by then most of its refusals are known.
+    pub(super) fn refused(&mut self, started: Duration, amount: u64) {
+        if let Some(at) = self.started.iter().rposition(|call| *call == (started, amount)) {
+            self.started.remove(at);
+        }
+        if self.cut_at.is_none_or(|cut| started > cut) {
+            self.refused = true;
+        }
+    }
+
+    /// Deals with what happened up to now. True if something was refused.
+    pub(super) fn look(&mut self, now: Duration) -> bool {
+        if std::mem::take(&mut self.refused) {
+            self.cut_at = Some(now);
+            self.cut(now);
+            return true;
+        }
+        self.recover(now);
+        false
+    }
+
+    fn cut(&mut self, now: Duration) {
+        let from = now.saturating_sub(MINUTE);
+        let taken = self.started.iter().filter(|(start, _)| *start >= from);
+        let (first, last, sum) = taken.fold((now, from, 0), |(first, last, sum), (start, amount)| {
+            (first.min(*start), last.max(*start), sum + amount)
+        });
+        let seconds = last.saturating_sub(first).max(LEAST).as_secs_f64();
+        let seen = sum as f64 * 60.0 / seconds * AFTER_A_REFUSAL;
+        let current = self.per_minute().map(f64::from);
+        let per_minute = match (sum, current) {
+            // The first calls of all were refused: somebody else uses the rate up, and the pause
+            // that the refusal asks for is all that can be known.
+            (0, None) => return,
+            (0, Some(current)) => current * AFTER_NOTHING,
+            (_, current) => seen.min(current.unwrap_or(f64::INFINITY)),
+        };
+        let patience = self.found.map_or(SHORTEST, |found| found.patience * 2);
+        self.found = Some(Found {
+            per_minute: per_minute.max(1.0),
+            step: STEP,
+            patience: patience.min(LONGEST),
+            since: now,
+        });
+    }
+
+    fn recover(&mut self, now: Duration) {
+        let firm = self.firm();
+        let Some(found) = &mut self.found else { return };
+        if now.saturating_sub(found.since) < found.patience {
+            return;
+        }
+        *found = Found {
+            per_minute: found.per_minute * (1.0 + found.step),
+            step: (found.step * 2.0).min(1.0),
+            patience: (found.patience / 2).max(SHORTEST),
+            since: now,
+        };
+        if firm.is_some_and(|firm| found.per_minute >= firm as f64) {
+            self.found = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn the_least_of_what_is_known_holds() {
+        let mut rate = Rate::new(Some(1_000));
+        assert_eq!(rate.per_minute(), Some(1_000));
+        rate.told(5_000);
+        assert_eq!(rate.per_minute(), Some(1_000), "somebody else may use the rest");
+        rate.told(500);
+        assert_eq!(rate.per_minute(), Some(500));
+        let mut unknown = Rate::new(None);
+        assert_eq!(unknown.per_minute(), None);
+        unknown.told(500);
+        assert_eq!(unknown.per_minute(), Some(500));
+    }
+
+    #[test]
+    fn an_unknown_rate_is_what_the_server_took() {
+        let mut rate = Rate::new(None);
+        (0..64).for_each(|_| rate.started(seconds(0.0), 1));
+        // Ten are taken, the others refused within a moment: one episode.
+        (0..54).for_each(|_| rate.refused(seconds(0.0), 1));
+        assert!(rate.look(seconds(1.0)));
+        assert_eq!(rate.per_minute(), Some(570), "ten in a second, and a little less");
+        rate.refused(seconds(0.0), 1);
+        assert!(!rate.look(seconds(1.2)), "late, and of the same episode");
+        assert_eq!(rate.per_minute(), Some(570));
+    }
+
+    #[test]
+    fn a_rate_that_is_too_high_comes_down_and_goes_back_near_it() {
+        let mut rate = Rate::new(Some(600));
+        // The server takes 300 a minute: each second one that is refused.
+        let mut now = 0.0;
+        for call in 0..60 {
+            now = f64::from(call) / 10.0;
+            rate.started(seconds(now), 1);
+            if call % 2 == 1 {
+                rate.refused(seconds(now), 1);
+            }
+        }
+        assert!(rate.look(seconds(now)));
+        let cut = rate.per_minute().unwrap();
+        assert!((260..=330).contains(&cut), "{cut}");
+        let mut before = cut;
+        for minute in 1..100 {
+            rate.look(seconds(now + 60.0 * f64::from(minute)));
+            let rate = rate.per_minute().unwrap();
+            assert!(rate >= before);
+            before = rate;
+        }
+        assert_eq!(before, 600, "what is configured is the end of it");
+    }
+
+    #[test]
+    fn where_nothing_was_taken_the_pause_has_to_do() {
+        let mut rate = Rate::new(None);
+        rate.started(seconds(0.0), 1);
+        rate.refused(seconds(0.0), 1);
+        assert!(rate.look(seconds(0.2)));
+        assert_eq!(rate.per_minute(), None);
+        let mut known = Rate::new(Some(100));
+        known.started(seconds(0.0), 1);
+        known.refused(seconds(0.0), 1);
+        assert!(known.look(seconds(0.2)));
+        assert_eq!(known.per_minute(), Some(70));
+    }
+
+    #[test]
+    fn each_step_up_is_larger_and_each_episode_makes_it_more_patient() {
+        let mut rate = Rate::new(None);
+        let refuse = |rate: &mut Rate, at: f64| {
+            (0..10).for_each(|_| rate.started(seconds(at), 1));
+            rate.started(seconds(at), 5);
+            rate.refused(seconds(at), 5);
+            assert!(rate.look(seconds(at)));
+        };
+        refuse(&mut rate, 1_000.0);
+        let steps: Vec<u32> = (1..=4)
+            .map(|step| {
+                rate.look(seconds(1_000.0 + 15.0 * f64::from(step)));
+                rate.per_minute().unwrap()
+            })
+            .collect();
+        assert_eq!(steps, [598, 658, 790, 1_106], "5, 10, 20 and 40 % more");
+        refuse(&mut rate, 2_000.0);
+        rate.look(seconds(2_029.0));
+        assert_eq!(rate.per_minute(), Some(570));
+        rate.look(seconds(2_030.0));
+        assert_eq!(rate.per_minute(), Some(598));
+    }
+}
