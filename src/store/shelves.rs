@@ -11,6 +11,8 @@ use std::ops::{Bound, Deref};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sled::{Db, IVec, Tree};
 
@@ -29,6 +31,9 @@ pub(super) const PART_BYTES: usize = 56_000;
 
 /// What sled may use for its cache, in bytes. It takes this as a hint.
 const CACHE_BYTES: u64 = 64 << 20;
+
+/// How long sled's own lock may be held by what is left of an earlier use.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The parts of long frames, by sequence number and number of the part. A part is never removed
 /// or replaced, so whoever reads needs no lock.
@@ -100,12 +105,12 @@ impl Shelves {
     /// # Errors
     /// [`Closed`].
     pub(super) fn open(folder: &Path, expected: Option<&Checkpoint>) -> Result<(Self, Seal), Closed> {
-        let db = sled::Config::default()
+        let config = sled::Config::default()
             .path(folder)
             .cache_capacity(CACHE_BYTES)
             .segment_size(SEGMENT_BYTES)
-            .flush_every_ms(None)
-            .open()?;
+            .flush_every_ms(None);
+        let db = open_unlocked(&config)?;
         let open = |shelf: Shelf| Counted::open(&db, shelf.tree(), expected);
         let [answers, rejected, notes, marks, runs, sources, calls, replaced] = Shelf::ALL.map(open);
         let shelves = Self {
@@ -357,6 +362,25 @@ impl Seal {
     }
 }
 
+/// Opens sled, and waits a moment for its lock. No other process has it (the cache's own lock is
+/// held), but this one may: sled closes behind the back of whoever drops it, and a child process that
+/// is being started holds what its parent held until it runs.
+fn open_unlocked(config: &sled::Config) -> sled::Result<Db> {
+    let begun = Instant::now();
+    loop {
+        match config.open() {
+            // sled gives the lock's error in words only.
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock")
+                    && begun.elapsed() < LOCK_PATIENCE =>
+            {
+                thread::sleep(Duration::from_millis(20));
+            }
+            opened => return opened,
+        }
+    }
+}
+
 fn part_key(seq: u64, part: u32) -> [u8; 12] {
     let mut key = [0; 12];
     key[..8].copy_from_slice(&seq.to_be_bytes());
@@ -414,6 +438,21 @@ mod tests {
         assert_eq!(whole(), Ok(7));
         shelves.parts.tree.remove(part_key(7, 1)).unwrap();
         assert_eq!(whole(), Err("checksum does not match".to_owned()));
+    }
+
+    #[test]
+    fn a_lock_that_is_let_go_in_a_moment_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Shelves::open(folder.path(), None).unwrap());
+        let file = fs::File::open(folder.path().join("db")).unwrap();
+        file.lock().unwrap();
+        thread::scope(|scope| {
+            let opened = scope.spawn(|| Shelves::open(folder.path(), None).is_ok());
+            thread::sleep(Duration::from_millis(100));
+            assert!(!opened.is_finished());
+            drop(file);
+            assert!(opened.join().unwrap());
+        });
     }
 
     #[test]
