@@ -19,7 +19,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use septet::call::{Answer, Finish, Key, Usage};
+use septet::call::{Answer, Delivery, Finish, Key, Usage};
 use septet::names::Instance;
 use septet::store::{Entry, LocalStore, Looked, Notice, Record, Sent, Settings, Store, StoreError};
 
@@ -94,7 +94,7 @@ fn attempt(n: u64) -> Entry {
 }
 
 fn look(store: &LocalStore, n: u64) -> Result<Looked, StoreError> {
-    store.look(&instance(n), &key(n), None)
+    store.look(&instance(n), &key(n), &Delivery::default())
 }
 
 #[track_caller]

@@ -98,6 +98,16 @@ pub enum Rejection {
     Empty,
     /// A tool call instead of an answer.
     ToolCall,
+    /// Shorter than the node's `min_chars`.
+    MinChars,
+    /// Longer than its `max_chars`.
+    MaxChars,
+    /// Without a match for its `must_match`.
+    MustMatch,
+    /// With a match for its `must_not_match`.
+    MustNotMatch,
+    /// No JSON, or none that fits its `json_schema`.
+    JsonSchema,
 }
 
 impl Answer {
@@ -124,6 +134,16 @@ impl Answer {
 }
 
 impl Rejection {
+    /// True where the answer came whole and only a check of its node refused it: another day's check
+    /// may accept it.
+    pub const fn is_by_check(self) -> bool {
+        use Rejection::*;
+        match self {
+            MinChars | MaxChars | MustMatch | MustNotMatch | JsonSchema => true,
+            Truncated | Filtered | Refused | Empty | ToolCall => false,
+        }
+    }
+
     /// The word for it in `--json` and in the store.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -132,6 +152,11 @@ impl Rejection {
             Rejection::Refused => "refused",
             Rejection::Empty => "empty",
             Rejection::ToolCall => "tool_call",
+            Rejection::MinChars => "min_chars",
+            Rejection::MaxChars => "max_chars",
+            Rejection::MustMatch => "must_match",
+            Rejection::MustNotMatch => "must_not_match",
+            Rejection::JsonSchema => "json_schema",
         }
     }
 }
@@ -144,6 +169,11 @@ impl fmt::Display for Rejection {
             Rejection::Refused => "the model refused",
             Rejection::Empty => "answer without text",
             Rejection::ToolCall => "a tool call instead of an answer",
+            Rejection::MinChars => "answer shorter than `min_chars`",
+            Rejection::MaxChars => "answer longer than `max_chars`",
+            Rejection::MustMatch => "answer without a match for `must_match`",
+            Rejection::MustNotMatch => "answer with a match for `must_not_match`",
+            Rejection::JsonSchema => "answer that does not fit `json_schema`",
         })
     }
 }

@@ -2,6 +2,7 @@
 //! what it costs. Nothing here knows how a call is made.
 
 pub mod answer;
+pub mod checks;
 pub mod cut;
 pub mod fault;
 pub mod key;
@@ -9,8 +10,10 @@ pub mod price;
 pub mod prompt_cache;
 pub mod quota;
 pub mod request;
+pub mod schema;
 
 pub use answer::{Answer, Finish, Rejection, Usage};
+pub use checks::{Checks, Misfit};
 pub use cut::Cut;
 pub use fault::{Fault, FaultKind, Scope};
 pub use key::Key;
@@ -18,3 +21,4 @@ pub use price::{Money, Price};
 pub use prompt_cache::Prefix;
 pub use quota::{Cause, Change, Counted, Quota, Quotas};
 pub use request::{CacheHint, Delivery, Mark, Message, Request, Role};
+pub use schema::Schema;

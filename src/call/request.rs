@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::call::checks::Checks;
+
 /// One LLM call as it is asked for: rendered messages, the model and its parameters.
 ///
 /// If you add a field here that can change a finished answer, add it to the list in
@@ -40,6 +42,8 @@ pub struct Delivery {
     pub shared: Vec<Mark>,
     /// How the provider's prompt cache is told of them.
     pub cache: CacheHint,
+    /// What the node asks of its answer.
+    pub checks: Arc<Checks>,
 }
 
 /// How a provider is told what requests share.

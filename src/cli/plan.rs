@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::call::Money;
+use crate::call::{Delivery, Money};
 use crate::cli::args::Plan;
 use crate::cli::budget::{self, Passed};
 use crate::cli::failure::{CliError, Complaint};
@@ -197,18 +197,18 @@ impl Lookup<'_> {
         let mut broken = None;
         let outlooks = planner.persona(
             |node, needs| requests.request(node, needs),
-            |node, key, limit| {
+            |node, key, bounds| {
                 let instance = Instance::new(persona.clone(), self.project.graph.id(node).clone());
                 seen.keys[node] = Some(*key);
                 if self.refresh.wants(&instance) {
                     return Ok(Found::Missing(Reason::Refreshed));
                 }
-                match self.store.look(&instance, key, limit) {
+                match self.store.look(&instance, key, bounds) {
                     Ok(looked) => {
                         if let Looked::Hit(record) = &looked {
                             seen.answers[node] = Some(record.answer.text.clone());
                         }
-                        Ok(found(looked, limit))
+                        Ok(found(looked, bounds))
                     }
                     Err(error) => {
                         broken = Some(with_causes(&error));
@@ -224,8 +224,9 @@ impl Lookup<'_> {
     }
 }
 
-/// A look-up as the planner takes it; `limit` is the output limit that was asked with.
-pub fn found(looked: Looked, limit: Option<u64>) -> Found {
+/// A look-up as the planner takes it; `bounds` is what it was asked with.
+pub fn found(looked: Looked, bounds: &Delivery) -> Found {
+    let limit = bounds.max_output_tokens;
     let reason = match looked {
         Looked::Hit(record) => {
             return Found::Stored(Stored {
@@ -239,6 +240,7 @@ pub fn found(looked: Looked, limit: Option<u64>) -> Found {
         Looked::Miss(Miss::Refreshed) => Reason::Refreshed,
         Looked::Miss(Miss::Damaged(reason)) => Reason::Damaged(reason),
         Looked::Miss(Miss::TooLong { output }) => Reason::TooLong { output, limit },
+        Looked::Miss(Miss::Unfit(misfit)) => Reason::Unfit(misfit),
         Looked::Miss(Miss::CutOff(rejected)) => Reason::CutOff {
             cut: rejected.cut,
             limit,

@@ -40,8 +40,11 @@ impl Loaded {
         }
         let files = files::Project::open(&root).map_err(|error| about_file(&error))?;
         let text = files.text(PIPELINE).map_err(|error| about_file(&error))?;
-        let config = config::load(&text, PIPELINE)
+        let mut config = config::load(&text, PIPELINE)
             .map_err(|errors| CliError::refused(errors.iter().map(about_config)))?;
+        files
+            .schemas(&mut config)
+            .map_err(|errors| CliError::refused(errors.iter().map(about_file)))?;
         let templates = files
             .templates(&config)
             .map_err(|errors| CliError::refused(errors.iter().map(about_file)))?;

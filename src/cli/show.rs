@@ -168,15 +168,15 @@ fn present(project: &Loaded, store: &LocalStore, persona: &PersonaId) -> Result<
             requests[node] = request.as_ref().ok().cloned();
             request.map_err(|error| about_prompt(&error))
         },
-        |node, key, limit| {
+        |node, key, bounds| {
             let instance = Instance::new(persona.clone(), graph.id(node).clone());
             looked_up[node] = true;
-            Ok(match store.look(&instance, key, limit) {
+            Ok(match store.look(&instance, key, bounds) {
                 Ok(looked) => {
                     if let Looked::Hit(record) = &looked {
                         now[node].hit = Some(Record::clone(record));
                     }
-                    found(looked, limit)
+                    found(looked, bounds)
                 }
                 Err(error) => {
                     broken = Some(error);

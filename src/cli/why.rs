@@ -87,13 +87,13 @@ fn explain(project: &Loaded, store: &LocalStore, persona: &PersonaId) -> Result<
             requests[node] = request.as_ref().ok().cloned();
             request.map_err(|error| about_prompt(&error))
         },
-        |node, key, limit| {
-            Ok(match store.look(&instance(node), key, limit) {
+        |node, key, bounds| {
+            Ok(match store.look(&instance(node), key, bounds) {
                 Ok(looked) => {
                     if let Looked::Hit(record) = &looked {
                         answers[node] = Some(record.clone());
                     }
-                    found(looked, limit)
+                    found(looked, bounds)
                 }
                 Err(error) => {
                     broken = Some(error);

@@ -63,6 +63,8 @@ pub(super) fn check(source: &Source<'_>, file: File<'_>) -> Option<Config> {
                 vars: node.vars.clone(),
                 model: model?,
                 variant: node.variant.as_deref().map(Arc::from),
+                checks: Arc::new(node.checks.0.clone()),
+                schema_file: node.checks.1.clone(),
                 line: source.line(node.section.at),
             })
         });

@@ -11,8 +11,8 @@ use toml::de::DeTable;
 use super::prices;
 use super::read::Section;
 use super::source::Source;
-use super::{Limits, SimulatorFaults};
-use crate::call::Money;
+use super::{Limits, SchemaFile, SimulatorFaults, checks};
+use crate::call::{Checks, Money};
 use crate::hours::{Hours, Window};
 use crate::tariff::Tariff;
 
@@ -108,6 +108,7 @@ pub(super) struct Node<'a> {
     pub(super) vars: BTreeMap<String, Value>,
     pub(super) model: Model,
     pub(super) variant: Option<String>,
+    pub(super) checks: (Checks, Option<SchemaFile>),
     pub(super) section: Section<'a>,
 }
 
@@ -369,7 +370,19 @@ fn node(section: Section<'_>) -> Option<Node<'_>> {
     }
     let id = section.text("id")?;
     let section = section.of(&format!("node `{}`", id.get_ref())).only(&[
-        "id", "needs", "system", "context", "prompt", "vars", "model", "variant",
+        "id",
+        "needs",
+        "system",
+        "context",
+        "prompt",
+        "vars",
+        "model",
+        "variant",
+        "min_chars",
+        "max_chars",
+        "must_match",
+        "must_not_match",
+        "json_schema",
     ]);
     let variant = section.text("variant").map(Spanned::into_inner);
     Some(Node {
@@ -383,6 +396,7 @@ fn node(section: Section<'_>) -> Option<Node<'_>> {
         vars: section.table("vars").map(plain).unwrap_or_default(),
         model: section.table("model").map(model).unwrap_or_default(),
         variant: variant.filter(|variant| !variant.is_empty()),
+        checks: checks::read(&section),
         id,
         section,
     })

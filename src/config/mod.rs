@@ -3,6 +3,7 @@
 
 mod cache;
 mod check;
+mod checks;
 mod error;
 mod file;
 mod needs;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use serde_json::Value;
 use toml::de::DeTable;
 
-use crate::call::{CacheHint, Money, Request, prompt_cache};
+use crate::call::{CacheHint, Checks, Money, Request, Schema, prompt_cache};
 use crate::hours::Hours;
 use crate::names::{NodeId, PersonaId};
 use crate::tariff::Tariff;
@@ -75,7 +76,20 @@ pub struct Node {
     pub model: Model,
     /// Another sample of the same request.
     pub variant: Option<Arc<str>>,
+    /// What it asks of its answer.
+    pub checks: Arc<Checks>,
+    /// Where the `json_schema` stands that is not among `checks` yet: see [`Config::set_schema`].
+    pub schema_file: Option<SchemaFile>,
     /// The line of its `[[node]]` in `pipeline.toml`, from 1: for errors found later.
+    pub line: usize,
+}
+
+/// A JSON Schema in a file of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaFile {
+    /// The file, relative to the folder of `pipeline.toml`.
+    pub path: String,
+    /// The line of `pipeline.toml` that names it, from 1.
     pub line: usize,
 }
 
@@ -227,6 +241,14 @@ impl Config {
     /// Returns the path of a persona's transcript, relative to the folder of `pipeline.toml`.
     pub fn transcript(&self, persona: &PersonaId) -> String {
         self.output.replace(paths::PERSONA, persona.as_str())
+    }
+
+    /// Adds the schema that was read from the file that a node names.
+    ///
+    /// # Panics
+    /// If `node` is no index of the nodes.
+    pub fn set_schema(&mut self, node: usize, schema: Schema) {
+        Arc::make_mut(&mut self.nodes[node].checks).json_schema = Some(schema);
     }
 
     /// Returns the index of a node.

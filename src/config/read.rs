@@ -74,6 +74,16 @@ impl<'a> Section<'a> {
         self.table.contains_key(key)
     }
 
+    /// True where the value of a key is a text.
+    pub(super) fn is_text(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|value| value.get_ref().is_str())
+    }
+
+    /// Where the value of a key stands; the table where there is none.
+    pub(super) fn place(&self, key: &str) -> usize {
+        self.get(key).map_or(self.at, |value| value.span().start)
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = &'a Spanned<toml::de::DeString<'a>>> + use<'a> {
         self.table.keys()
     }

@@ -45,5 +45,6 @@ macro_rules! reads {
 }
 
 mod accepted;
+mod checks;
 mod mutated;
 mod rejected;

@@ -1,5 +1,5 @@
-//! The templates that a pipeline names, and those that they include. It does not know what is in
-//! a template but which others it names.
+//! The templates that a pipeline names, and those that they include; the JSON Schemas that it names.
+//! It does not know what is in a template but which others it names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{FileError, LARGEST_TEXT, Project, Refusal, stays_inside};
+use crate::call::Schema;
 use crate::config::{Config, Node};
 use crate::prompt::{clean, references};
 use crate::wording::nearest;
@@ -27,9 +28,9 @@ impl Project {
             if !tried.insert(name.clone()) {
                 continue;
             }
-            match self.named_template(&name) {
+            match self.named(&name) {
                 Ok(text) => drop(read.insert(name, text)),
-                Err(error) => errors.push(error.of(config, path)),
+                Err(error) => errors.push(error.of(config, "template", config.template_lines.get(path))),
             }
         }
         if !errors.is_empty() {
@@ -39,7 +40,28 @@ impl Project {
         Ok(read)
     }
 
-    fn named_template(&self, name: &str) -> Result<String, Unreadable> {
+    /// Reads the JSON Schemas that nodes name by their files, and adds each to the checks of its
+    /// node.
+    ///
+    /// # Errors
+    /// All that cannot be read, or are none.
+    pub fn schemas(&self, config: &mut Config) -> Result<(), Vec<FileError>> {
+        let mut errors = Vec::new();
+        for node in 0..config.nodes.len() {
+            let Some(file) = config.nodes[node].schema_file.clone() else {
+                continue;
+            };
+            let read = self.named(&clean(&file.path));
+            match read.and_then(|text| schema(&text, &file.path)) {
+                Ok(schema) => config.set_schema(node, schema),
+                Err(error) => errors.push(error.of(config, "JSON Schema", Some(&file.line))),
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// A file that the pipeline names.
+    fn named(&self, name: &str) -> Result<String, Unreadable> {
         let path = Path::new(name);
         let within = match stays_inside(path) {
             true => self.real.clone(),
@@ -120,18 +142,29 @@ impl Project {
     }
 }
 
-/// A template that cannot be read, before it is known who names it.
+fn schema(text: &str, path: &str) -> Result<Schema, Unreadable> {
+    let value = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| Unreadable {
+        words: format!("`{path}` is no JSON: {error}"),
+        hint: None,
+    })?;
+    Schema::compile(value).map_err(|wrong| Unreadable {
+        words: format!("`{path}` cannot be used: {wrong}"),
+        hint: None,
+    })
+}
+
+/// A file that cannot be used, before it is known who names it.
 struct Unreadable {
     words: String,
     hint: Option<String>,
 }
 
 impl Unreadable {
-    /// `path` is the template as it stands in the pipeline.
-    fn of(self, config: &Config, path: &str) -> FileError {
-        let message = format!("the template {}", self.words);
+    /// `line` is the one of the pipeline that names it as its `what`.
+    fn of(self, config: &Config, what: &str, line: Option<&usize>) -> FileError {
+        let message = format!("the {what} {}", self.words);
         FileError {
-            line: config.template_lines.get(path).copied(),
+            line: line.copied(),
             ..FileError::new(&config.file, message).with_hint(self.hint)
         }
     }

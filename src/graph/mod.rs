@@ -176,6 +176,8 @@ pub(crate) mod tests {
                 cache: Default::default(),
             },
             variant: None,
+            checks: Arc::default(),
+            schema_file: None,
             line: 1,
         }
     }

@@ -14,7 +14,7 @@ mod windows;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use crate::call::{Cut, Key, Prefix, Request, Usage};
+use crate::call::{Cut, Delivery, Key, Prefix, Request, Usage};
 use crate::config::PrefixOrder;
 use crate::graph::Graph;
 use crate::names::NodeId;
@@ -157,7 +157,7 @@ impl<'a> Planner<'a> {
     pub fn persona<E>(
         &mut self,
         mut request: impl FnMut(usize, &[(&NodeId, &str)]) -> Result<Request, E>,
-        mut look: impl FnMut(usize, &Key, Option<u64>) -> Result<Found, E>,
+        mut look: impl FnMut(usize, &Key, &Delivery) -> Result<Found, E>,
     ) -> Result<Vec<Outlook>, E> {
         let graph = self.graph;
         let mut texts: Vec<Option<String>> = vec![None; graph.len()];
@@ -190,7 +190,7 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let key = Key::of(&request);
-            outlooks[node] = match look(node, &key, cap)? {
+            outlooks[node] = match look(node, &key, &request.delivery)? {
                 Found::Stored(stored) => {
                     if self.learns {
                         self.history.present(node, &stored.answered(units));

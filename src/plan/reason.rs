@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::call::{Cut, Rejection};
+use crate::call::{Cut, Misfit, Rejection};
 
 /// Why there is no answer that serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Reason {
         /// The limit now.
         limit: Option<u64>,
     },
+    /// The stored answer does not pass the checks that the node has now.
+    Unfit(Misfit),
     /// The answer was cut off, and the limit is larger now.
     CutOff {
         /// Where.
@@ -52,6 +54,7 @@ impl Reason {
             Reason::Damaged(_) => "damaged",
             Reason::Rejected(_) => "rejected",
             Reason::TooLong { .. } => "too_long",
+            Reason::Unfit(_) => "unfit",
             Reason::CutOff { .. } => "cut_off",
         }
     }
@@ -70,6 +73,7 @@ impl Reason {
             Reason::Damaged(_) => "damaged records".to_owned(),
             Reason::Unanswered(_) => "sent before, no answer came".to_owned(),
             Reason::TooLong { limit, .. } => format!("stored answers longer than the limit; {}", now(*limit)),
+            Reason::Unfit(misfit) => format!("stored: {}", misfit.rejection),
             other => other.to_string(),
         }
     }
@@ -89,6 +93,7 @@ impl fmt::Display for Reason {
             Reason::TooLong { output, limit } => {
                 write!(f, "stored answer has {output} tokens; {}", now(*limit))
             }
+            Reason::Unfit(misfit) => f.write_str(&misfit.of_stored()),
             Reason::CutOff { cut, limit } => {
                 let at = cut.limit.unwrap_or(cut.usage.output);
                 write!(f, "cut off at {at} tokens; {}", now(*limit))

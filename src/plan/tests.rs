@@ -66,8 +66,8 @@ fn plan_with(
             texts.borrow_mut().insert(Key::of(&request), text);
             Ok::<_, ()>(request)
         };
-        let look = |_: usize, key: &Key, limit: Option<u64>| {
-            assert_eq!(limit, Some(100));
+        let look = |_: usize, key: &Key, bounds: &Delivery| {
+            assert_eq!(bounds.max_output_tokens, Some(100));
             let text = texts.borrow()[key].clone();
             Ok(match store.get(&text) {
                 Some(&CUT_OFF) => Found::CutOff(cut()),
@@ -212,7 +212,7 @@ fn what_was_cut_off_is_longer_than_where_it_was_cut() {
         history.past(0, &answered, true);
         let mut planner = Planner::with_history(&graph, history);
         let request = |node: usize, _: &[(&NodeId, &str)]| Ok::<_, ()>(request(&node.to_string(), Some(200)));
-        let look = |node: usize, _: &Key, _: Option<u64>| match node {
+        let look = |node: usize, _: &Key, _: &Delivery| match node {
             0 => Ok(Found::Missing(reason.clone())),
             _ => Ok(Found::CutOff(cut())),
         };

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use minijinja::machinery::ast::Stmt;
 use minijinja::{Environment, ErrorKind, Value};
 
-use crate::call::{Delivery, Mark, Message, Request, Role};
+use crate::call::{Checks, Delivery, Mark, Message, Request, Role};
 use crate::config::{Config, Model};
 use crate::names::NodeId;
 use crate::persona::Persona;
@@ -61,6 +61,7 @@ struct Node {
     needs: Vec<NodeId>,
     model: Model,
     variant: Option<Arc<str>>,
+    checks: Arc<Checks>,
     /// Which of its parts other requests begin with too.
     shared: shared::Shared,
 }
@@ -197,6 +198,7 @@ impl Prompts {
                 service_tier: node.model.service_tier.clone(),
                 shared,
                 cache: node.model.cache,
+                checks: node.checks.clone(),
             },
         })
     }
@@ -284,6 +286,7 @@ impl Node {
             needs: node.needs.clone(),
             model: node.model.clone(),
             variant: node.variant.clone(),
+            checks: node.checks.clone(),
             shared: shared::Shared::default(),
         }
     }

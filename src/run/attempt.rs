@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::call::{Answer, Cut, Fault, Key, Money, Price, Rejection, Request, Usage};
+use crate::call::{Answer, Cut, Fault, Key, Misfit, Money, Price, Rejection, Request, Usage};
 use crate::events::{Asked, CallOutcome, Event};
 use crate::hours::timestamp;
 use crate::names::{Instance, RunId};
@@ -49,7 +49,7 @@ pub struct Inputs {
 #[derive(Debug)]
 pub enum Ended {
     Answered(Paid, Arc<str>),
-    Rejected(Paid, Rejection, Option<Cut>),
+    Rejected(Paid, Misfit, Option<Cut>),
     Faulted(Fault),
     Abandoned,
     /// The store cannot be written, or septet has a bug: the run must end.
@@ -169,7 +169,7 @@ impl Attempt {
             .map(|rate| rate.price.saved_by_provider_cache(&usage));
         let hours = rate.and_then(|rate| rate.hours);
         let paid = Paid { usage, cost };
-        let judgement = answer.judge();
+        let judgement = self.request.delivery.checks.judge(&answer);
         let text = Arc::from(answer.text.as_str());
         let record = Record {
             key: self.key,
@@ -182,7 +182,6 @@ impl Attempt {
             cost,
             answer,
         };
-        let cut = (judgement == Err(Rejection::Truncated)).then(|| record.cut());
         let (entry, ended, outcome) = match judgement {
             Ok(()) => (
                 Entry::Answer(record),
@@ -194,17 +193,21 @@ impl Attempt {
                     hours,
                 },
             ),
-            Err(rejection) => (
-                Entry::Rejected { record, rejection },
-                Ended::Rejected(paid, rejection, cut),
-                CallOutcome::Rejected {
-                    rejection,
-                    usage,
-                    cost,
-                    saved,
-                    hours,
-                },
-            ),
+            Err(misfit) => {
+                let rejection = misfit.rejection;
+                let cut = (rejection == Rejection::Truncated).then(|| record.cut());
+                (
+                    Entry::Rejected { record, rejection },
+                    Ended::Rejected(paid, misfit, cut),
+                    CallOutcome::Rejected {
+                        rejection,
+                        usage,
+                        cost,
+                        saved,
+                        hours,
+                    },
+                )
+            }
         };
         (entry, Safety::Durable, ended, outcome)
     }

@@ -192,13 +192,10 @@ impl Work {
         self.key.expect("BUG: the key of what is not rendered")
     }
 
-    /// The `max_output_tokens` of its request.
-    pub fn limit(&self) -> Option<u64> {
+    /// What is sent for it.
+    pub fn request(&self) -> Arc<Request> {
         let rendered = self.rendered.as_ref();
-        rendered
-            .expect("BUG: asked for the request of what is not rendered")
-            .request
-            .delivery
-            .max_output_tokens
+        let rendered = rendered.expect("BUG: asked for the request of what is not rendered");
+        rendered.request.clone()
     }
 }

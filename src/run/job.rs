@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::call::{Key, Money};
+use crate::call::{Delivery, Key, Money};
 use crate::events::Failure;
 use crate::graph::Graph;
 use crate::names::{Instance, PersonaId};
@@ -87,9 +87,9 @@ pub fn render(
     requests.request(node, &needs).map(Rendered::new)
 }
 
-/// Looks one node up, under the limit that its request has.
-pub fn look(store: &dyn Store, instance: &Instance, key: &Key, limit: Option<u64>) -> Found {
-    match store.look(instance, key, limit) {
+/// Looks one node up, within what bounds its answer.
+pub fn look(store: &dyn Store, instance: &Instance, key: &Key, bounds: &Delivery) -> Found {
+    match store.look(instance, key, bounds) {
         Ok(Looked::Hit(record)) => Found::Hit {
             cost: record.cost,
             text: record.answer.text.into(),

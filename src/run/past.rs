@@ -116,7 +116,10 @@ impl<'a> Past<'a> {
         let mut needs = Vec::new();
         let mut versions = Vec::new();
         for (i, key) in sent.needs.iter().enumerate() {
-            let answers = self.store.answers(key)?;
+            let mut answers = self.store.answers(key)?;
+            // One that a check of another day refused may have been served since.
+            answers.extend(self.store.refused(key)?);
+            answers.sort_by_key(|answer| answer.seq);
             needs.push(PastNeed {
                 node: names.and_then(|names| names.get(i)).cloned(),
                 key: *key,

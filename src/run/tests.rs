@@ -540,7 +540,9 @@ fn night(seed: u64) {
         for (key, paid) in world.paid.lock().unwrap().iter() {
             let excuse = lost.get(key).copied().unwrap_or(0);
             assert!(*paid <= 1 + excuse, "{} was paid {paid} times", key.short());
-            let looked = store.look(&Instance::new("any", "any"), key, None).unwrap();
+            let looked = store
+                .look(&Instance::new("any", "any"), key, &Delivery::default())
+                .unwrap();
             assert!(
                 matches!(looked, Looked::Hit(_)),
                 "{} was paid and is lost",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::call::{Cut, Fault, Key, Rejection};
+use crate::call::{Cut, Fault, Key, Misfit};
 use crate::config::Retry;
 use crate::events::{Failure, NodeStatus, Outcome};
 use crate::names::{PersonaId, Stop};
@@ -48,7 +48,7 @@ pub enum Input {
     /// A bad answer came and is durable.
     Rejected {
         handle: Handle,
-        rejection: Rejection,
+        misfit: Misfit,
         /// Where, if it was cut off.
         cut: Option<Cut>,
         jitter: f64,

@@ -37,6 +37,23 @@ impl Schedule {
     pub(super) fn fail(&mut self, handle: Handle, failure: Failure, actions: &mut Vec<Action>) {
         let mut failed = vec![handle];
         failed.extend(self.release(handle));
+        self.fail_all(failed, &failure, actions);
+    }
+
+    /// Ends a node whose answers its checks refused. Another node that waits for the same answer may
+    /// have other checks: it looks for itself.
+    pub(super) fn refuse(&mut self, handle: Handle, failure: Failure, actions: &mut Vec<Action>) {
+        let twins = self.release(handle).into_iter();
+        let (mut failed, others): (Vec<_>, Vec<_>) = twins.partition(|twin| twin.node == handle.node);
+        failed.push(handle);
+        self.fail_all(failed, &failure, actions);
+        for twin in others {
+            let key = self.states.node(twin).key.expect("BUG: a twin without a key");
+            self.claim(twin, key, actions);
+        }
+    }
+
+    fn fail_all(&mut self, failed: Vec<Handle>, failure: &Failure, actions: &mut Vec<Action>) {
         for handle in failed {
             self.end_node(handle, State::Failed, Some(failure.clone()), actions);
             for node in self.graph.downstream(handle.node) {

@@ -145,10 +145,10 @@ impl Schedule {
             Input::Answered { handle } => self.answered(now, handle, actions),
             Input::Rejected {
                 handle,
-                rejection,
+                misfit,
                 cut,
                 jitter,
-            } => self.rejected(now, handle, rejection, cut, jitter, actions),
+            } => self.rejected(now, handle, &misfit, cut, jitter, actions),
             Input::Faulted {
                 handle,
                 fault,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::call::{Cut, Fault, FaultKind, Rejection, Scope};
+use crate::call::{Cut, Fault, FaultKind, Misfit, Scope};
 use crate::config::Retry;
 use crate::events::{Failure, NodeStatus, Outcome};
 use crate::schedule::halt::{Change, in_words};
@@ -34,22 +34,25 @@ impl Schedule {
         &mut self,
         now: Duration,
         handle: Handle,
-        rejection: Rejection,
+        misfit: &Misfit,
         cut: Option<Cut>,
         jitter: f64,
         actions: &mut Vec<Action>,
     ) {
         self.server_works(now, actions);
-        let cause = cut.map_or_else(|| rejection.to_string(), |cut| cut.to_string());
+        let cause = cut.map_or_else(|| misfit.to_string(), |cut| cut.to_string());
         let advice = cut.map_or_else(String::new, |cut| format!("; {}", cut.advice()));
         // A bad answer is one: its prompt was read.
         self.states.keeps_prefix(now, handle);
         let node = self.states.node_mut(handle);
         node.rejected += 1;
         if node.rejected > self.retry.rejected {
-            let mut failure = Failure::from(rejection);
+            let mut failure = Failure::from(misfit.rejection);
             failure.message = times(cause, node.rejected) + &advice;
-            self.fail(handle, failure, actions);
+            match misfit.rejection.is_by_check() {
+                true => self.refuse(handle, failure, actions),
+                false => self.fail(handle, failure, actions),
+            }
         } else {
             let pause = self.retry.base.mul_f64(jitter);
             self.pause(now, handle, cause, pause, actions);

@@ -22,7 +22,9 @@ fn check(cache: &Path) {
         .iter()
         .filter(|notice| !matches!(notice, crate::store::Notice::Rebuilt { .. }));
     assert_eq!(torn_or_damaged.count(), 0, "{notices:?}");
-    let found = store.look(&samples::instance(1), &samples::key(1), None).unwrap();
+    let found = store
+        .look(&samples::instance(1), &samples::key(1), &samples::bounds(None))
+        .unwrap();
     let Entry::Answer(record) = samples::answer(1) else {
         panic!("an answer");
     };

@@ -11,14 +11,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::tz::TimeZone;
 
-use crate::call::{Key, Rejection};
+use crate::call::{Delivery, Key, Rejection};
 use crate::events::History;
 use crate::names::{Instance, PersonaId, RunId};
 use crate::store::backlog::Backlog;
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::filler::Filler;
 use crate::store::lock::Lock;
-use crate::store::looked::{self, Numbered, Rejected};
+use crate::store::looked::{self, Numbered, Older};
 use crate::store::mend::{Mended, Search};
 use crate::store::notice::{Notice, Progress};
 use crate::store::open::{self, JOURNAL, STORE};
@@ -384,7 +384,7 @@ impl LocalStore {
 
 #[async_trait]
 impl Store for LocalStore {
-    fn look(&self, instance: &Instance, key: &Key, limit: Option<u64>) -> Result<Looked, StoreError> {
+    fn look(&self, instance: &Instance, key: &Key, bounds: &Delivery) -> Result<Looked, StoreError> {
         // The mark first: it ends only after its new answer can be seen.
         let mark = self.view.mark(instance)?;
         let found = match self.view.get(Shelf::Answers, key.as_bytes())? {
@@ -398,7 +398,7 @@ impl Store for LocalStore {
             Ok(answer) => answer,
             Err(miss) => return Ok(Looked::Miss(miss)),
         };
-        looked::decide(answer, mark, limit, || self.view.rejected(key))
+        looked::decide(answer, mark, bounds, &OlderOf { store: self, key })
     }
 
     fn transcript(&self, persona: &PersonaId) -> Result<Option<TranscriptNote>, StoreError> {
@@ -454,6 +454,12 @@ impl Store for LocalStore {
         Ok(placed.collect())
     }
 
+    fn refused(&self, key: &Key) -> Result<Vec<Placed<Record>>, StoreError> {
+        let rejected = self.view.rejected(key)?.into_iter();
+        let refused = rejected.filter(|(_, (_, rejection))| rejection.is_by_check());
+        Ok(refused.map(|(seq, (what, _))| Placed { seq, what }).collect())
+    }
+
     fn append(&self, entries: &[Entry], safety: Safety, done: Done) {
         match entries.iter().map(|entry| self.piece(entry)).collect() {
             Ok(pieces) => self.writer.append(pieces, safety, done),
@@ -504,13 +510,13 @@ impl View {
 
     /// The bad answers to a request. A record of the trees that cannot be read is passed over: it
     /// is evidence and no answer, and the next open builds it again.
-    fn rejected(&self, key: &Key) -> Result<Vec<Numbered<Rejected>>, StoreError> {
+    fn rejected(&self, key: &Key) -> Result<Vec<Numbered<(Record, Rejection)>>, StoreError> {
         let mut all = Vec::new();
         for value in self.with_prefix(Shelf::Rejected, key.as_bytes())?.values() {
             let read = frame::parse_whole(value).and_then(|frame| Ok((frame.seq, frame.entry()?)));
             match read {
                 Ok((seq, Entry::Rejected { record, rejection })) => {
-                    all.push((seq, Rejected::new(&record, rejection)));
+                    all.push((seq, (record, rejection)));
                 }
                 Ok(_) | Err(_) => self.trees.distrust(),
             }
@@ -535,6 +541,23 @@ impl View {
         self.trees.give_up(format!(
             "a record is damaged ({reason}): start again to rebuild it"
         ))
+    }
+}
+
+/// What lies in a store beside the newest answer to a request.
+struct OlderOf<'a> {
+    store: &'a LocalStore,
+    key: &'a Key,
+}
+
+impl Older<StoreError> for OlderOf<'_> {
+    fn rejected(&self) -> Result<Vec<Numbered<(Record, Rejection)>>, StoreError> {
+        self.store.view.rejected(self.key)
+    }
+
+    fn replaced(&self) -> Result<Vec<Numbered<Record>>, StoreError> {
+        let answers = self.store.answers(self.key)?.into_iter();
+        Ok(answers.map(|answer| (answer.seq, answer.what)).collect())
     }
 }
 

@@ -1,11 +1,9 @@
 //! What a look-up finds, and the rule by which that is decided (design, rules 1 and 4): values in,
 //! a value out. It does not know how a store keeps them.
 
-use std::collections::HashMap;
-
-use crate::call::{Cut, Key, Rejection};
+use crate::call::{Cut, Delivery, Misfit, Rejection};
 use crate::names::{Instance, RunId};
-use crate::store::record::{Entry, Record};
+use crate::store::record::Record;
 
 /// The result of a look-up.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +30,8 @@ pub enum Miss {
         /// Its output tokens.
         output: u64,
     },
+    /// The stored answer does not pass the checks that the node has now.
+    Unfit(Misfit),
     /// An answer was cut off, at a smaller limit.
     CutOff(Rejected),
     /// The newest answer was bad in another way.
@@ -52,40 +52,82 @@ pub struct Rejected {
 /// Something and its place in the book: a later one has a larger number.
 pub(super) type Numbered<T> = (u64, T);
 
-/// Decides what a look-up finds under `limit`: `answer` is the newest that was stored under the
-/// key, `mark` the refresh of the instance that has not ended. The bad answers (`rejected`) are
-/// asked for only if there is none to serve.
+/// What lies in a store beside the newest answer to a request: asked for only if that one does not
+/// serve.
+pub(super) trait Older<E> {
+    /// The bad answers, oldest first.
+    fn rejected(&self) -> Result<Vec<Numbered<(Record, Rejection)>>, E>;
+
+    /// The good answers in whose place the newest one stands, oldest first; the newest may be among
+    /// them.
+    fn replaced(&self) -> Result<Vec<Numbered<Record>>, E>;
+}
+
+/// Decides what a look-up finds within what `bounds` an answer: `answer` is the newest that was
+/// stored under the key, `mark` the refresh of the instance that has not ended.
+///
+/// The checks of a node are no part of a key, so an answer is judged by those of today: one that
+/// was accepted may not serve any more, and one that only a check refused may.
 pub(super) fn decide<E>(
     answer: Option<Numbered<Record>>,
     mark: Option<u64>,
-    limit: Option<u64>,
-    rejected: impl FnOnce() -> Result<Vec<Numbered<Rejected>>, E>,
+    bounds: &Delivery,
+    older: &impl Older<E>,
 ) -> Result<Looked, E> {
     let counts = |seq: u64| mark.is_none_or(|mark| seq > mark);
     let mut outdated = false;
-    let mut too_long = None;
+    let mut instead = None;
     match answer {
         Some((seq, _)) if !counts(seq) => outdated = true,
-        Some((_, record)) if is_served(&record, limit) => return Ok(Looked::Hit(Box::new(record))),
-        Some((_, record)) => too_long = Some(record.answer.usage.output),
+        Some((_, record)) => match unserved(&record, bounds) {
+            None => return Ok(Looked::Hit(Box::new(record))),
+            Some(miss) => instead = Some(miss),
+        },
         None => {}
     }
-    let (newer, older): (Vec<_>, Vec<_>) = rejected()?.into_iter().partition(|(seq, _)| counts(*seq));
-    outdated |= !older.is_empty();
+    let (newer, past): (Vec<_>, Vec<_>) = older.rejected()?.into_iter().partition(|(seq, _)| counts(*seq));
+    outdated |= !past.is_empty();
+    // Whatever came whole is the answer to this request: paid for, and judged by today's checks.
+    let mut whole: Vec<Numbered<Record>> = Vec::new();
+    if let Some(Miss::Unfit(_)) = &instead {
+        let replaced = older.replaced()?.into_iter();
+        whole.extend(replaced.filter(|(seq, _)| counts(*seq)));
+    }
+    let refused_by_check = newer.iter().filter(|(_, (_, rejection))| rejection.is_by_check());
+    whole.extend(refused_by_check.map(|(seq, (record, _))| (*seq, record.clone())));
+    let serving = whole
+        .into_iter()
+        .filter(|(_, record)| unserved(record, bounds).is_none());
+    if let Some((_, record)) = serving.max_by_key(|(seq, _)| *seq) {
+        return Ok(Looked::Hit(Box::new(record)));
+    }
+    let rejected: Vec<Numbered<Rejected>> = newer
+        .iter()
+        .map(|(seq, (record, rejection))| (*seq, Rejected::new(record, *rejection)))
+        .collect();
     // The newest of those with the largest limit.
-    let cut_off = newer
+    let cut_off = rejected
         .iter()
         .filter(|(_, rejected)| rejected.rejection == Rejection::Truncated)
         .max_by_key(|(seq, rejected)| (rejected.cut.limit.unwrap_or(u64::MAX), *seq));
-    let newest = newer.iter().max_by_key(|(seq, _)| *seq);
-    Ok(match (cut_off, too_long, newest) {
-        (Some((_, it)), ..) if it.cut.holds_at(limit) => Looked::CutOff(it.clone()),
-        (_, Some(output), _) => Looked::Miss(Miss::TooLong { output }),
+    let newest = rejected.iter().max_by_key(|(seq, _)| *seq);
+    Ok(match (cut_off, instead, newest) {
+        (Some((_, it)), ..) if it.cut.holds_at(bounds.max_output_tokens) => Looked::CutOff(it.clone()),
+        (_, Some(miss), _) => Looked::Miss(miss),
         (Some((_, it)), ..) => Looked::Miss(Miss::CutOff(it.clone())),
         (.., Some((_, it))) => Looked::Miss(Miss::Rejected(it.clone())),
         _ if outdated => Looked::Miss(Miss::Refreshed),
         _ => Looked::Miss(Miss::Absent),
     })
+}
+
+/// Why an answer that ended by itself does not serve within `bounds`; `None`: it does.
+fn unserved(record: &Record, bounds: &Delivery) -> Option<Miss> {
+    if !is_served(record, bounds.max_output_tokens) {
+        let output = record.answer.usage.output;
+        return Some(Miss::TooLong { output });
+    }
+    bounds.checks.judge(&record.answer).err().map(Miss::Unfit)
 }
 
 /// True if an answer that ended by itself ends so under `limit` too: it fits, or it was asked for
@@ -110,25 +152,6 @@ impl Rejected {
         let Self { cut, run, .. } = self;
         let advice = cut.advice();
         format!("not called: {cut} in run {run}; {advice}, or ask again with `--refresh {instance}`")
-    }
-}
-
-/// Bad answers by key, for a store that has them in memory.
-#[derive(Debug, Default)]
-pub(super) struct AllRejected(HashMap<Key, Vec<Numbered<Rejected>>>);
-
-impl AllRejected {
-    /// Takes the next entry into account.
-    pub(super) fn follow(&mut self, seq: u64, entry: &Entry) {
-        if let Entry::Rejected { record, rejection } = entry {
-            let rejected = Rejected::new(record, *rejection);
-            self.0.entry(record.key).or_default().push((seq, rejected));
-        }
-    }
-
-    /// Those of one request, oldest first.
-    pub(super) fn of(&self, key: &Key) -> Vec<Numbered<Rejected>> {
-        self.0.get(key).cloned().unwrap_or_default()
     }
 }
 

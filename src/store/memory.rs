@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use jiff::tz::TimeZone;
 
-use crate::call::{Key, Rejection};
+use crate::call::{Delivery, Key, Rejection};
 use crate::names::{Instance, PersonaId};
 use crate::store::attempts::Attempts;
-use crate::store::looked::{self, AllRejected, Numbered};
+use crate::store::looked::{self, Numbered, Older};
 use crate::store::put::Gist;
 use crate::store::record::{Entry, Record, Sent, TranscriptNote};
 use crate::store::segment::Position;
@@ -32,7 +32,6 @@ struct State {
     synced: usize,
     answers: HashMap<Key, Numbered<Record>>,
     marks: HashMap<Instance, u64>,
-    rejected: AllRejected,
     notes: HashMap<PersonaId, TranscriptNote>,
     /// How many more entries find room.
     room: Option<usize>,
@@ -77,12 +76,8 @@ impl MemoryStore {
 
     /// Rejected answers to a request, oldest first.
     pub fn rejected(&self, key: &Key) -> Vec<(Record, Rejection)> {
-        let state = self.state();
-        let rejected = state.entries.iter().filter_map(|entry| match entry {
-            Entry::Rejected { record, rejection } if record.key == *key => Some((record.clone(), *rejection)),
-            _ => None,
-        });
-        rejected.collect()
+        let rejected = self.state().rejected(key).into_iter();
+        rejected.map(|placed| placed.what).collect()
     }
 
     fn take(&self, entries: &[Entry], safety: Safety) -> Result<(), StoreError> {
@@ -124,6 +119,20 @@ impl State {
         placed.collect()
     }
 
+    fn answers(&self, key: &Key) -> Vec<Placed<Record>> {
+        self.find(|entry| match entry {
+            Entry::Answer(record) if record.key == *key => Some(record.clone()),
+            _ => None,
+        })
+    }
+
+    fn rejected(&self, key: &Key) -> Vec<Placed<(Record, Rejection)>> {
+        self.find(|entry| match entry {
+            Entry::Rejected { record, rejection } if record.key == *key => Some((record.clone(), *rejection)),
+            _ => None,
+        })
+    }
+
     fn make_room(&mut self) -> Result<(), StoreError> {
         match &mut self.room {
             None => Ok(()),
@@ -141,7 +150,6 @@ impl State {
 
     fn take(&mut self, entry: Entry) {
         let number = self.entries.len() as u64;
-        self.rejected.follow(number, &entry);
         match &entry {
             Entry::Answer(record) => {
                 self.answers.insert(record.key, (number, record.clone()));
@@ -167,13 +175,33 @@ impl State {
     }
 }
 
+/// What lies in a store beside the newest answer to a request.
+struct OlderOf<'a>(&'a State, &'a Key);
+
+impl Older<StoreError> for OlderOf<'_> {
+    fn rejected(&self) -> Result<Vec<Numbered<(Record, Rejection)>>, StoreError> {
+        Ok(numbered(self.0.rejected(self.1)))
+    }
+
+    fn replaced(&self) -> Result<Vec<Numbered<Record>>, StoreError> {
+        Ok(numbered(self.0.answers(self.1)))
+    }
+}
+
+fn numbered<T>(placed: Vec<Placed<T>>) -> Vec<Numbered<T>> {
+    placed
+        .into_iter()
+        .map(|placed| (placed.seq, placed.what))
+        .collect()
+}
+
 #[async_trait]
 impl Store for MemoryStore {
-    fn look(&self, instance: &Instance, key: &Key, limit: Option<u64>) -> Result<Looked, StoreError> {
+    fn look(&self, instance: &Instance, key: &Key, bounds: &Delivery) -> Result<Looked, StoreError> {
         let state = self.state();
         let answer = state.answers.get(key).cloned();
         let mark = state.marks.get(instance).copied();
-        looked::decide(answer, mark, limit, || Ok(state.rejected.of(key)))
+        looked::decide(answer, mark, bounds, &OlderOf(&state, key))
     }
 
     fn transcript(&self, persona: &PersonaId) -> Result<Option<TranscriptNote>, StoreError> {
@@ -204,10 +232,17 @@ impl Store for MemoryStore {
     }
 
     fn answers(&self, key: &Key) -> Result<Vec<Placed<Record>>, StoreError> {
-        Ok(self.state().find(|entry| match entry {
-            Entry::Answer(record) if record.key == *key => Some(record.clone()),
-            _ => None,
-        }))
+        Ok(self.state().answers(key))
+    }
+
+    fn refused(&self, key: &Key) -> Result<Vec<Placed<Record>>, StoreError> {
+        let rejected = self.state().rejected(key).into_iter();
+        let refused = rejected.filter(|placed| placed.what.1.is_by_check());
+        let record = |placed: Placed<(Record, Rejection)>| Placed {
+            seq: placed.seq,
+            what: placed.what.0,
+        };
+        Ok(refused.map(record).collect())
     }
 
     fn append(&self, entries: &[Entry], safety: Safety, done: Done) {

@@ -49,7 +49,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-use crate::call::Key;
+use crate::call::{Delivery, Key};
 use crate::names::{Instance, PersonaId};
 
 pub use died::{DIED, Died};
@@ -73,12 +73,12 @@ pub use spending::{Spending, Spent};
 /// one in memory, and a shared one over PostgreSQL has the same face.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Looks for the answer that serves `key` for `instance` under the `max_output_tokens` that
-    /// is asked for now (`limit`; `None`: none). Blocking, some ten microseconds.
+    /// Looks for the answer that serves `key` for `instance` within what bounds an answer now: its
+    /// `max_output_tokens`, the checks of its node. Blocking, some ten microseconds.
     ///
     /// # Errors
     /// Only if the store as a whole does not work; one unreadable record is a [`Miss::Damaged`].
-    fn look(&self, instance: &Instance, key: &Key, limit: Option<u64>) -> Result<Looked, StoreError>;
+    fn look(&self, instance: &Instance, key: &Key, bounds: &Delivery) -> Result<Looked, StoreError>;
 
     /// What septet last wrote as the transcript of a persona.
     ///
@@ -111,6 +111,13 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// If the store does not work.
     fn answers(&self, key: &Key) -> Result<Vec<Placed<Record>>, StoreError>;
+
+    /// The answers to a request that only a check of the node refused, oldest first: they came
+    /// whole, and one that passes the checks of another day is served.
+    ///
+    /// # Errors
+    /// If the store does not work.
+    fn refused(&self, key: &Key) -> Result<Vec<Placed<Record>>, StoreError>;
 
     /// Appends entries in their order, and calls `done` once they are as safe as `safety` says:
     /// whoever looks after that finds them. `done` is called on a thread of the store, which waits

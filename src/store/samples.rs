@@ -1,12 +1,20 @@
 //! Entries for the tests of the store. Number `n` always gives the same ones.
 
-use crate::call::{Answer, FaultKind, Finish, Key, Rejection, Usage};
+use crate::call::{Answer, Delivery, FaultKind, Finish, Key, Rejection, Usage};
 use crate::names::Instance;
 use crate::store::record::{Entry, Record, Retirement, Sent, TranscriptNote};
 use crate::store::source::{Source, SourceId};
 
 pub(super) fn key(n: u64) -> Key {
     Key::from(*blake3::hash(&n.to_le_bytes()).as_bytes())
+}
+
+/// What bounds an answer: a limit.
+pub(super) fn bounds(max_output_tokens: Option<u64>) -> Delivery {
+    Delivery {
+        max_output_tokens,
+        ..Delivery::default()
+    }
 }
 
 pub(super) fn instance(n: u64) -> Instance {

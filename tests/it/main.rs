@@ -8,6 +8,7 @@
 
 mod budget;
 mod cache;
+mod checks;
 mod cut_off;
 mod faults;
 mod graph;

@@ -47,12 +47,12 @@ fn an_unknown_key() {
 
     hint: did you mean `limits`?
     ");
-    insta::assert_snapshot!(pipeline("id = \"chunk-1\"", "id = \"chunk-1\"\ncolour = 3"), @r"
+    insta::assert_snapshot!(pipeline("id = \"chunk-1\"", "id = \"chunk-1\"\ncolour = 3"), @r#"
     error: unknown key `colour` of node `chunk-1`
       --> pipeline.toml:34
 
-    hint: known keys are `id`, `needs`, `system`, `context`, `prompt`, `vars`, `model`, `variant`
-    ");
+    hint: known keys are `id`, `needs`, `system`, `context`, `prompt`, `vars`, `model`, `variant`, `min_chars`, `max_chars`, `must_match`, `must_not_match` and 1 more
+    "#);
 }
 
 #[test]

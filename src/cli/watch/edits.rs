@@ -89,6 +89,12 @@ impl<'a> Edits<'a> {
     fn names(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::from([PIPELINE.to_owned()]);
         names.extend(self.templates.iter().cloned());
+        let schemas = self
+            .config
+            .nodes
+            .iter()
+            .filter_map(|node| node.schema_file.as_ref());
+        names.extend(schemas.map(|file| file.path.clone()));
         if self.broken {
             names.extend(self.named_now());
             let folder = |name: &String| name.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
@@ -115,7 +121,10 @@ impl<'a> Edits<'a> {
         };
         let nodes = config.nodes.into_iter();
         nodes
-            .flat_map(|node| [node.system, node.context, Some(node.prompt)])
+            .flat_map(|node| {
+                let schema = node.schema_file.map(|file| file.path);
+                [node.system, node.context, Some(node.prompt), schema]
+            })
             .flatten()
             .collect()
     }

@@ -296,6 +296,22 @@ const NOT_IN_THE_KEY: &[Row] = &[
         ],
     ),
     Row(
+        "`node.min_chars`, `node.max_chars`, `node.must_match`, `node.must_not_match`, `node.json_schema`",
+        Effect::None,
+        &[
+            &[(P, "id = \"one\"", "id = \"one\"\nmin_chars = 3")],
+            &[(P, "id = \"one\"", "id = \"one\"\nmax_chars = 3")],
+            &[(P, "id = \"one\"", "id = \"one\"\nmust_match = \"a\"")],
+            &[(P, "id = \"one\"", "id = \"one\"\nmust_not_match = [\"a\", \"b\"]")],
+            &[(
+                P,
+                "id = \"one\"",
+                "id = \"one\"\njson_schema = { type = \"object\" }",
+            )],
+            &[(P, "id = \"one\"", "id = \"one\"\njson_schema = \"s.json\"")],
+        ],
+    ),
+    Row(
         "`limits`",
         Effect::None,
         &[
@@ -544,6 +560,7 @@ fn a_request_has_no_field_for_the_run_the_time_or_the_attempt() {
                 service_tier: _,
                 shared: _,
                 cache: _,
+                checks: _,
             },
     } = request;
 }

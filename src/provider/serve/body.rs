@@ -44,6 +44,7 @@ pub fn read(body: &[u8]) -> Result<Request, Refusal> {
             service_tier,
             shared,
             cache,
+            ..Delivery::default()
         },
     })
 }

@@ -1,6 +1,7 @@
 //! Begins what the scheduler decides: jobs and calls, each of which reports back once.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::Driver;
 use crate::call::{Prefix, Request, prompt_cache};
@@ -75,14 +76,15 @@ impl Driver {
     pub(super) fn look(&mut self, handles: Vec<Handle>) {
         let what = |&handle: &Handle| {
             let work = self.desk.work(handle);
-            (handle, self.desk.instance(handle), work.key(), work.limit())
+            (handle, self.desk.instance(handle), work.key(), work.request())
         };
         let wanted: Vec<_> = handles.iter().map(what).collect();
         let store = self.services.store.clone();
         self.reporter.work(
             move || {
-                let look =
-                    |(handle, instance, key, limit)| (handle, job::look(&*store, &instance, &key, limit));
+                let look = |(handle, instance, key, request): (_, _, _, Arc<Request>)| {
+                    (handle, job::look(&*store, &instance, &key, &request.delivery))
+                };
                 Report::Looked {
                     looked: wanted.into_iter().map(look).collect(),
                 }

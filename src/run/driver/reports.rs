@@ -126,11 +126,11 @@ impl Driver {
                 self.desk.work_mut(handle).text = Some(text);
                 Input::Answered { handle }
             }
-            Ended::Rejected(paid, rejection, cut) => {
+            Ended::Rejected(paid, misfit, cut) => {
                 self.paid(handle, &paid);
                 Input::Rejected {
                     handle,
-                    rejection,
+                    misfit,
                     cut,
                     jitter,
                 }

@@ -258,7 +258,7 @@ impl World {
             }
             Reply::Bad(rejection) => Input::Rejected {
                 handle,
-                rejection,
+                misfit: rejection.into(),
                 cut: None,
                 jitter: 0.5,
             },

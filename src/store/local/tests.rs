@@ -29,7 +29,9 @@ fn open_on(cache: &Path, disk: &FaultyDisk) -> LocalStore {
 }
 
 fn look(store: &impl Store, n: u64) -> Looked {
-    store.look(&samples::instance(n), &samples::key(n), None).unwrap()
+    store
+        .look(&samples::instance(n), &samples::key(n), &samples::bounds(None))
+        .unwrap()
 }
 
 /// All good answers to request `n`, replaced ones too.
@@ -65,7 +67,7 @@ fn cut_off(n: u64, limit: Option<u64>) -> Entry {
 
 /// What is found where only [`samples::rejected`] is stored, under a larger limit.
 fn was_cut_off(n: u64) -> Looked {
-    let rejected = Rejected::new(&samples::record(n, ""), Rejection::Truncated);
+    let rejected = crate::store::Rejected::new(&samples::record(n, ""), Rejection::Truncated);
     Looked::Miss(Miss::CutOff(rejected))
 }
 
@@ -88,7 +90,7 @@ fn journaled(store: &LocalStore) -> Vec<Entry> {
 fn all(store: &impl Store) -> Vec<([Looked; 4], Option<TranscriptNote>)> {
     let one = |n| {
         let (instance, key) = (samples::instance(n), samples::key(n));
-        let look = |limit| store.look(&instance, &key, limit).unwrap();
+        let look = |limit| store.look(&instance, &key, &samples::bounds(limit)).unwrap();
         (
             [None, Some(4000), Some(701), Some(400)].map(look),
             store.transcript(&samples::instance(n).persona).unwrap(),
@@ -105,7 +107,7 @@ async fn an_answer_is_found_at_once_and_after_a_restart() {
     store.keep(samples::answer(1)).await.unwrap();
     assert_eq!(look(&store, 1), hit(samples::answer(1)));
     let other = store
-        .look(&samples::instance(99), &samples::key(1), None)
+        .look(&samples::instance(99), &samples::key(1), &samples::bounds(None))
         .unwrap();
     assert_eq!(other, hit(samples::answer(1)), "a twin is served too");
     store.close().unwrap();
@@ -135,7 +137,9 @@ async fn a_refresh_lasts_until_its_new_answer() {
             store = open(cache.path());
         }
         assert_eq!(look(&store, 1), REFRESHED);
-        let other = store.look(&samples::instance(2), &samples::key(1), None).unwrap();
+        let other = store
+            .look(&samples::instance(2), &samples::key(1), &samples::bounds(None))
+            .unwrap();
         assert_eq!(other, hit(samples::answer(1)), "nobody asked for that one again");
     }
     store.keep(samples::fault(1)).await.unwrap();
@@ -150,7 +154,11 @@ async fn a_refresh_lasts_until_its_new_answer() {
 async fn twins_that_are_refreshed_together_pay_once() {
     let cache = tempfile::tempdir().unwrap();
     let store = open(cache.path());
-    let look = |n| store.look(&samples::instance(n), &samples::key(1), None).unwrap();
+    let look = |n| {
+        store
+            .look(&samples::instance(n), &samples::key(1), &samples::bounds(None))
+            .unwrap()
+    };
     store.keep(answer_for(1, 1, "old")).await.unwrap();
     store.keep(samples::refresh(1)).await.unwrap();
     store.keep(samples::refresh(2)).await.unwrap();
@@ -202,20 +210,24 @@ async fn what_was_cut_off_is_known_at_once_and_after_a_restart() {
         }
         let look = |limit| {
             store
-                .look(&samples::instance(1), &samples::key(1), limit)
+                .look(&samples::instance(1), &samples::key(1), &samples::bounds(limit))
                 .unwrap()
         };
         assert!(matches!(look(Some(4000)), Looked::CutOff(_)));
         assert_eq!(look(Some(4001)), was_cut_off(1));
         let other = store
-            .look(&samples::instance(2), &samples::key(2), Some(4000))
+            .look(
+                &samples::instance(2),
+                &samples::key(2),
+                &samples::bounds(Some(4000)),
+            )
             .unwrap();
         assert_eq!(other, ABSENT, "another request");
     }
     store.keep(samples::refresh(1)).await.unwrap();
     let look = |limit| {
         store
-            .look(&samples::instance(1), &samples::key(1), limit)
+            .look(&samples::instance(1), &samples::key(1), &samples::bounds(limit))
             .unwrap()
     };
     assert_eq!(look(Some(4000)), REFRESHED);
@@ -715,7 +727,7 @@ async fn too_many_damaged_answers_are_left_to_the_next_open() {
     for n in 0..count - 1 {
         assert_eq!(look(&store, n), hit(samples::answer(n)));
     }
-    let look_up = |n| store.look(&samples::instance(n), &samples::key(n), None);
+    let look_up = |n| store.look(&samples::instance(n), &samples::key(n), &samples::bounds(None));
     assert!(matches!(look_up(count - 1), Err(StoreError::Tree { .. })));
     assert!(
         matches!(look_up(0), Err(StoreError::Tree { .. })),
@@ -736,7 +748,7 @@ async fn when_the_trees_fail_the_journal_goes_on() {
     drop(store.view.trees.give_up("page 7 is gone".to_owned()));
     store.keep(samples::answer(2)).await.unwrap();
     let error = store
-        .look(&samples::instance(2), &samples::key(2), None)
+        .look(&samples::instance(2), &samples::key(2), &samples::bounds(None))
         .unwrap_err();
     assert!(matches!(error, StoreError::Tree { .. }), "{error:?}");
     for n in 3..600 {

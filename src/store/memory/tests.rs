@@ -2,7 +2,9 @@ use super::*;
 use crate::store::{Miss, samples};
 
 fn look(store: &MemoryStore, n: u64) -> Looked {
-    store.look(&samples::instance(n), &samples::key(n), None).unwrap()
+    store
+        .look(&samples::instance(n), &samples::key(n), &samples::bounds(None))
+        .unwrap()
 }
 
 #[tokio::test]
@@ -42,7 +44,7 @@ async fn rejected_answers_are_kept_and_never_served() {
     assert!(matches!(look(&store, 1), Looked::Miss(Miss::CutOff(_))));
     let look = |limit| {
         store
-            .look(&samples::instance(1), &samples::key(1), limit)
+            .look(&samples::instance(1), &samples::key(1), &samples::bounds(limit))
             .unwrap()
     };
     assert!(matches!(look(Some(4000)), Looked::CutOff(_)));

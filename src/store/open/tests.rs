@@ -48,7 +48,10 @@ fn segments(cache: &Path) -> Vec<Segment> {
 }
 
 fn is_there(store: &LocalStore, n: u64) -> bool {
-    match store.look(&samples::instance(n), &samples::key(n), None).unwrap() {
+    match store
+        .look(&samples::instance(n), &samples::key(n), &samples::bounds(None))
+        .unwrap()
+    {
         Looked::Hit(record) => {
             assert_eq!(Entry::Answer(*record), samples::answer(n));
             true

@@ -64,7 +64,9 @@ fn odd(cache: &Path) -> HashSet<u64> {
 }
 
 fn look(store: &LocalStore, n: u64) -> Looked {
-    store.look(&samples::instance(n), &samples::key(n), None).unwrap()
+    store
+        .look(&samples::instance(n), &samples::key(n), &samples::bounds(None))
+        .unwrap()
 }
 
 fn is_served(store: &LocalStore, n: u64) -> bool {

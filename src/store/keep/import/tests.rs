@@ -49,7 +49,7 @@ fn all(store: &LocalStore) -> Vec<(Looked, Option<TranscriptNote>)> {
     let one = |n| {
         let (instance, key) = (samples::instance(n), samples::key(n));
         (
-            store.look(&instance, &key, None).unwrap(),
+            store.look(&instance, &key, &samples::bounds(None)).unwrap(),
             store.transcript(&instance.persona).unwrap(),
         )
     };
@@ -64,7 +64,10 @@ fn answer(n: u64, text: &str, at_ms: u64) -> Entry {
 }
 
 fn served(store: &LocalStore, n: u64) -> Option<String> {
-    match store.look(&samples::instance(n), &samples::key(n), None).unwrap() {
+    match store
+        .look(&samples::instance(n), &samples::key(n), &samples::bounds(None))
+        .unwrap()
+    {
         Looked::Hit(record) => Some(record.answer.text),
         _ => None,
     }
@@ -189,7 +192,9 @@ fn a_refresh_that_comes_with_an_answer_ends_with_it() {
     assert_eq!(imported.known, 1, "it was there, and has ended");
     let two = lines_of(&[samples::refresh(1), samples::refresh(1)]);
     import(&store, &two, Conflict::Newest);
-    let looked = store.look(&samples::instance(1), &samples::key(1), None).unwrap();
+    let looked = store
+        .look(&samples::instance(1), &samples::key(1), &samples::bounds(None))
+        .unwrap();
     assert_eq!(looked, Looked::Miss(Miss::Refreshed));
 }
 
