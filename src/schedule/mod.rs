@@ -11,6 +11,7 @@
 //! What comes back ends the node or sends it to a pause. When all nodes of a persona have ended,
 //! its transcript is written and its slot is free.
 
+mod alike;
 mod exchange;
 mod finish;
 mod halt;
@@ -33,6 +34,7 @@ pub use halt::Halt;
 pub use prefixes::SharedPrefix;
 pub use states::Handle;
 
+use alike::Alike;
 use halt::Gate;
 use slots::Slots;
 use states::{Flights, State, States};
@@ -49,6 +51,7 @@ pub struct Schedule {
     flights: Flights,
     slots: Slots,
     gate: Gate,
+    alike: Alike,
     sent: u64,
     failed_personas: usize,
     ended: bool,
@@ -63,6 +66,7 @@ impl Schedule {
             states: States::new(graph.clone()),
             graph,
             gate: Gate::new(settings.retry.base, slots.allowed()),
+            alike: Alike::default(),
             retry: settings.retry,
             fail_fast: settings.fail_fast,
             waiting: personas,

@@ -23,6 +23,7 @@ const PATIENCE_WITH_THE_LAST: Duration = Duration::from_secs(3 * 60 * 60);
 impl Schedule {
     pub(super) fn answered(&mut self, now: Duration, handle: Handle, actions: &mut Vec<Action>) {
         self.server_works(now, actions);
+        self.alike.accepted();
         let before = self.slots.allowed();
         self.slots.answered(self.states.in_flight());
         self.tell_concurrency(before, actions);
@@ -49,6 +50,7 @@ impl Schedule {
         if node.rejected > self.retry.rejected {
             let mut failure = Failure::from(misfit.rejection);
             failure.message = times(cause, node.rejected) + &advice;
+            self.end_if_all_fail_alike(handle, &failure);
             match misfit.rejection.is_by_check() {
                 true => self.refuse(handle, failure, actions),
                 false => self.fail(handle, failure, actions),
@@ -75,9 +77,22 @@ impl Schedule {
             }
             Scope::Node => {
                 self.server_works(now, actions);
-                self.fail(handle, Failure::from(fault), actions);
+                let failure = Failure::from(fault);
+                self.end_if_all_fail_alike(handle, &failure);
+                self.fail(handle, failure, actions);
             }
             Scope::Attempt => self.attempt_failed(now, handle, fault, jitter, actions),
+        }
+    }
+
+    /// Where everything fails the same way the rest would too: it is left, unpaid.
+    fn end_if_all_fail_alike(&mut self, handle: Handle, failure: &Failure) {
+        let persona = self.states.at(handle.slot).admitted;
+        let left = !self.waiting.is_empty() || self.states.sendable() > 0;
+        if let Some(cause) = self.alike.given_up(persona, failure)
+            && left
+        {
+            self.gate.end(Outcome::Fatal, Some(cause));
         }
     }
 

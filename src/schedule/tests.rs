@@ -187,6 +187,35 @@ fn bad_answers_have_a_bound_of_their_own() {
 }
 
 #[test]
+fn a_run_in_which_everything_fails_alike_ends_early_and_leaves_the_rest() {
+    for (reply, calls) in [
+        (Reply::Fault(FaultKind::BadRequest, None), 1),
+        (Reply::Bad(Rejection::MinChars), 3),
+    ] {
+        let mut world = World::new(SEVEN_AND_ONE, 10_000, settings(8));
+        world.answer = Box::new(move |_, _, _| reply.clone());
+        assert_eq!(world.run(), Outcome::Fatal);
+        let failed = world.count(NodeStatus::Failed);
+        assert!((16..=40).contains(&failed), "{failed}");
+        assert!(world.sent.len() <= 60 * calls, "{} calls", world.sent.len());
+    }
+}
+
+#[test]
+fn one_good_answer_or_a_run_that_is_over_fails_its_nodes_only() {
+    let mut world = World::new(&["a"], 200, settings(4));
+    world.answer = Box::new(|persona, _, _| match persona {
+        "p003" => Reply::Good,
+        _ => Reply::Fault(FaultKind::BadRequest, None),
+    });
+    assert_eq!(world.run(), Outcome::Partial);
+    assert_eq!(world.count(NodeStatus::Failed), 199);
+    let mut world = World::new(&["a"], 16, settings(64));
+    world.answer = Box::new(|_, _, _| Reply::Fault(FaultKind::BadRequest, None));
+    assert_eq!(world.run(), Outcome::Partial, "nothing was left to stop");
+}
+
+#[test]
 fn a_rate_limit_uses_up_no_attempt_and_pauses_everybody_once() {
     let mut world = World::new(&["a"], 40, settings(4));
     world.answer = Box::new(|_, _, sent| match sent {

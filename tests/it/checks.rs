@@ -155,3 +155,26 @@ fn a_schema_has_a_file_of_its_own_or_is_an_error_with_its_line() {
     assert!(errors.contains("did you mean `schemas/part.json`?"), "{errors}");
     assert_eq!(server.calls(), calls, "nothing was called");
 }
+
+#[test]
+fn a_run_in_which_everything_fails_alike_ends_early_and_says_what_it_is() {
+    let project = Project::small(40).with(CHUNK, &format!("{CHUNK}\nmust_match = 'never this'"));
+    let project = project.with(
+        "title = \"Leaving\" }",
+        "title = \"Leaving\" }\nmust_match = 'never this'",
+    );
+    let run = project.json(&[]).code(3);
+    assert_eq!(run.summary()["outcome"], "fatal");
+    assert!(run.figure("nodes.failed") < 40 && run.figure("personas.pending") > 10);
+    let told = project.run(&["run"]).code(3);
+    assert!(
+        told.stderr
+            .contains("failed the same way, and no answer was accepted: the answer has no match")
+            || told
+                .stdout
+                .contains("failed the same way, and no answer was accepted: the answer has no match"),
+        "{}{}",
+        told.stdout,
+        told.stderr
+    );
+}
