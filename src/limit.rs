@@ -29,8 +29,10 @@ pub struct Limits {
     rates: [Rate; 2],
     /// What the buckets keep of them.
     kept: [Option<u32>; 2],
-    /// Nothing of either starts before; the server said that nothing is left.
-    held: Duration,
+    /// Until when nothing is left, as the server said with its newest answer.
+    held: [Duration; 2],
+    /// Calls that started before took nothing out of the bucket of tokens: there was none.
+    tokens_since: Duration,
     changes: Vec<Change>,
 }
 
@@ -61,7 +63,8 @@ impl Limits {
             tokens: None,
             rates: configured.map(Rate::new),
             kept: [None, None],
-            held: Duration::ZERO,
+            held: [Duration::ZERO; 2],
+            tokens_since: Duration::ZERO,
             changes: Vec::new(),
         };
         limits.keep(Counted::Requests);
@@ -83,10 +86,11 @@ impl Limits {
                 true => Cause::Refused,
                 false => Cause::Recovered,
             };
-            self.retune(counted, cause);
+            self.retune(now, counted, cause);
         }
-        if now < self.held {
-            return Err(self.held);
+        let held = self.held_until();
+        if now < held {
+            return Err(held);
         }
         // Tokens first: if the request has to wait, they are a balance for the next time.
         if let Some(limit) = &mut self.tokens {
@@ -104,10 +108,13 @@ impl Limits {
         Ok(())
     }
 
-    /// Says what a call that has ended now really used of the tokens that were reserved for it.
-    pub fn settle(&mut self, now: Duration, reserved: u64, used: u64) {
+    /// Says what a call that has ended now really used of the tokens that were reserved for it when
+    /// it started.
+    pub fn settle(&mut self, now: Duration, started: Duration, reserved: u64, used: u64) {
         self.clock.set(now);
-        if let Some(limit) = &mut self.tokens {
+        if let Some(limit) = &mut self.tokens
+            && started >= self.tokens_since
+        {
             // Before it as well: what there was no room for until now pays no debt.
             limit.forget();
             limit.owed += used as i64 - reserved as i64;
@@ -126,11 +133,9 @@ impl Limits {
             let Some(quota) = quota else { continue };
             if let Some(per_minute) = quota.per_minute() {
                 self.rates[counted as usize].told(per_minute);
-                self.retune(counted, Cause::Told);
+                self.retune(now, counted, Cause::Told);
             }
-            if let Some(wait) = quota.exhausted() {
-                self.held = self.held.max(now + wait);
-            }
+            self.held[counted as usize] = quota.exhausted().map_or(Duration::ZERO, |wait| now + wait);
         }
     }
 
@@ -143,15 +148,23 @@ impl Limits {
         }
     }
 
+    /// Until when nothing is left of a limit, by what the server said last.
+    pub fn held_until(&self) -> Duration {
+        self.held[0].max(self.held[1])
+    }
+
     /// What changed since this was last asked.
     pub fn changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
     }
 
     /// Lets the bucket follow its rate, and notes the change.
-    fn retune(&mut self, counted: Counted, cause: Cause) {
+    fn retune(&mut self, now: Duration, counted: Counted, cause: Cause) {
         let per_minute = self.rates[counted as usize].per_minute();
         if per_minute != self.kept[counted as usize] {
+            if counted == Counted::Tokens && self.tokens.is_none() {
+                self.tokens_since = now;
+            }
             self.keep(counted);
             self.changes.push(Change {
                 counted,
@@ -196,9 +209,10 @@ impl Limits {
         }
     }
 
-    /// The most tokens that one call can have: what is configured, or less where the server says so.
+    /// The most tokens that one call can have. Only what is configured says so: a server that tells
+    /// its limit may count other tokens than we set aside, and refuses what is too large by itself.
     pub fn most_tokens(&self) -> Option<u64> {
-        self.rates[Counted::Tokens as usize].firm()
+        self.rates[Counted::Tokens as usize].configured()
     }
 }
 

@@ -153,10 +153,11 @@ impl Price {
             + times(self.output, usage.output)
     }
 
-    /// What a call of so many tokens costs at the most: nothing of its input is taken to be
-    /// cached, and where writing to the cache is dearer than plain input, all of it to be written.
+    /// What a call of so many tokens costs at the most: all of its input at the dearest of the prices
+    /// that input can have.
     pub fn at_most(&self, input: u64, output: u64) -> Money {
-        times(self.input.max(self.cache_write), input) + times(self.output, output)
+        let dearest = self.input.max(self.cache_write).max(self.cached_input);
+        times(dearest, input) + times(self.output, output)
     }
 
     /// What the provider's cache saved: cached × (input − cached price) − written × (write price

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use boon::{CompileError, Compiler, ErrorKind, SchemaIndex, Schemas, UrlLoader, ValidationError};
@@ -63,10 +64,15 @@ impl Schema {
             format!("is no JSON, which `json_schema` asks for: {error}{fence}")
         })?;
         let (schemas, index) = &*self.compiled;
-        schemas.validate(&value, *index).map_err(|error| {
-            let (place, what) = first(&error);
-            format!("does not fit `json_schema`{place}: {what}")
-        })
+        let validate = || {
+            schemas.validate(&value, *index).map_err(|error| {
+                let (place, what) = first(&error);
+                format!("does not fit `json_schema`{place}: {what}")
+            })
+        };
+        // The text was paid for and is not stored yet: a flaw in the library must not lose it.
+        catch_unwind(AssertUnwindSafe(validate))
+            .unwrap_or_else(|_| Err("could not be held against `json_schema`: that panicked".to_owned()))
     }
 }
 

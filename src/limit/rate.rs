@@ -27,8 +27,8 @@ pub(super) struct Rate {
     found: Option<Found>,
     /// What started in the last minute and was not refused, where anybody wants to know.
     started: VecDeque<(Duration, u64)>,
-    /// A refusal has not been dealt with yet.
-    refused: bool,
+    /// When the newest call started that was refused, until that is dealt with.
+    refused: Option<Duration>,
     /// Calls that started until then belong to an episode that has been dealt with.
     cut_at: Option<Duration>,
 }
@@ -41,6 +41,8 @@ struct Found {
     step: f64,
     /// After so long without a refusal.
     patience: Duration,
+    /// Nothing was taken between the cut before and this one.
+    blind: bool,
     /// Counted from here.
     since: Duration,
 }
@@ -52,7 +54,7 @@ impl Rate {
             told: None,
             found: None,
             started: VecDeque::new(),
-            refused: false,
+            refused: None,
             cut_at: None,
         }
     }
@@ -65,8 +67,12 @@ impl Rate {
         Some((least as u32).max(1))
     }
 
+    pub(super) fn configured(&self) -> Option<u64> {
+        self.configured.map(|rate| rate as u64)
+    }
+
     /// What is configured or told, whatever refusals have shown.
-    pub(super) fn firm(&self) -> Option<u64> {
+    fn firm(&self) -> Option<u64> {
         let rates = [self.configured, self.told];
         let least = rates.into_iter().flatten().min_by(f64::total_cmp)?;
         Some(least as u64)
@@ -92,28 +98,31 @@ impl Rate {
         if let Some(at) = self.started.iter().rposition(|call| *call == (started, amount)) {
             self.started.remove(at);
         }
-        if self.cut_at.is_none_or(|cut| started > cut) {
-            self.refused = true;
+        if self.cut_at.is_none_or(|cut| started >= cut) {
+            self.refused = self.refused.max(Some(started));
         }
     }
 
     /// Deals with what happened up to now. True if something was refused.
     pub(super) fn look(&mut self, now: Duration) -> bool {
-        if std::mem::take(&mut self.refused) {
+        if let Some(refused) = self.refused.take() {
             self.cut_at = Some(now);
-            self.cut(now);
+            self.cut(refused, now);
             return true;
         }
         self.recover(now);
         false
     }
 
-    fn cut(&mut self, now: Duration) {
-        let from = now.saturating_sub(MINUTE);
+    /// Comes down to what the server took in the minute before it refused. The pause that it asked
+    /// for came after that, and says nothing.
+    fn cut(&mut self, refused: Duration, now: Duration) {
+        let from = refused.saturating_sub(MINUTE);
         let taken = self.started.iter().filter(|(start, _)| *start >= from);
-        let (first, last, sum) = taken.fold((now, from, 0), |(first, last, sum), (start, amount)| {
+        let (first, last, sum) = taken.fold((refused, from, 0), |(first, last, sum), (start, amount)| {
             (first.min(*start), last.max(*start), sum + amount)
         });
+        let blind = sum == 0;
         let seconds = last.saturating_sub(first).max(LEAST).as_secs_f64();
         let seen = sum as f64 * 60.0 / seconds * AFTER_A_REFUSAL;
         let current = self.per_minute().map(f64::from);
@@ -121,6 +130,8 @@ impl Rate {
             // The first calls of all were refused: somebody else uses the rate up, and the pause
             // that the refusal asks for is all that can be known.
             (0, None) => return,
+            // Once: the next refusals without anything in between show nothing new.
+            (0, Some(_)) if self.found.is_some_and(|found| found.blind) => return,
             (0, Some(current)) => current * AFTER_NOTHING,
             (_, current) => seen.min(current.unwrap_or(f64::INFINITY)),
         };
@@ -129,6 +140,7 @@ impl Rate {
             per_minute: per_minute.max(1.0),
             step: STEP,
             patience: patience.min(LONGEST),
+            blind,
             since: now,
         });
     }
@@ -143,6 +155,7 @@ impl Rate {
             per_minute: found.per_minute * (1.0 + found.step),
             step: (found.step * 2.0).min(1.0),
             patience: (found.patience / 2).max(SHORTEST),
+            blind: false,
             since: now,
         };
         if firm.is_some_and(|firm| found.per_minute >= firm as f64) {

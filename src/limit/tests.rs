@@ -58,7 +58,7 @@ fn a_call_larger_than_a_second_widens_the_burst_and_no_more() {
 fn what_was_not_used_is_there_for_the_next_call() {
     let mut limits = Limits::new(None, Some(60_000));
     assert_eq!(limits.take(Duration::ZERO, 1_000), Ok(()));
-    limits.settle(Duration::ZERO, 1_000, 400);
+    limits.settle(Duration::ZERO, Duration::MAX, 1_000, 400);
     assert_eq!(limits.take(Duration::ZERO, 600), Ok(()));
     assert!(limits.take(Duration::ZERO, 1).is_err());
 }
@@ -67,7 +67,7 @@ fn what_was_not_used_is_there_for_the_next_call() {
 fn what_was_used_beyond_the_reservation_is_paid_before_the_next_call() {
     let mut limits = Limits::new(None, Some(60_000));
     assert_eq!(limits.take(Duration::ZERO, 1_000), Ok(()));
-    limits.settle(Duration::ZERO, 1_000, 6_000);
+    limits.settle(Duration::ZERO, Duration::MAX, 1_000, 6_000);
     let starts = starts(&mut limits, Duration::ZERO, &[1_000]);
     assert_eq!(starts[0].as_secs(), 6);
 }
@@ -91,7 +91,7 @@ fn what_was_not_used_for_a_long_time_is_gone() {
             now = later;
         }
         now += Duration::from_secs(10);
-        limits.settle(now, 5_000, 500);
+        limits.settle(now, Duration::MAX, 5_000, 500);
     }
     let starts = starts(&mut limits, now, &[1_000; 60]);
     let at_once = starts.iter().filter(|at| **at == now).count();
@@ -179,7 +179,7 @@ fn play(
         while let Some(&(at, ended)) = running.first().filter(|(at, _)| *at <= now) {
             running.remove(&(at, ended));
             let call = &calls[ended];
-            limits.settle(now, call.reserved, call.used);
+            limits.settle(now, Duration::MAX, call.reserved, call.used);
             seen(now, call, Seen::Ended);
         }
     }
@@ -339,11 +339,79 @@ fn a_limit_that_nobody_knows_is_found_and_used() {
         let mut limits = Limits::new(configured, None);
         let (taken, refused) = against_a_bucket(&mut limits, per_minute, 10.0, hour);
         let share = taken as f64 / (per_minute * 60.0);
-        println!("{configured:?} {per_minute} {share} {refused}");
         assert!(share >= 0.93, "{configured:?} at {per_minute}: {share} used");
         let lost = refused as f64 / (taken + refused) as f64;
         assert!(lost <= 0.02, "{configured:?} at {per_minute}: {lost} refused");
     }
+}
+
+/// A window of a minute that begins anew, and refusals that ask to wait for its end.
+#[test]
+fn a_limit_in_fixed_windows_is_found_though_each_pause_is_long() {
+    let mut limits = Limits::new(None, None);
+    let (mut now, mut window, mut level) = (Duration::ZERO, Duration::ZERO, 300);
+    let (mut taken, mut refused) = (0_u32, 0_u32);
+    while now < Duration::from_secs(3_600) {
+        if let Err(later) = limits.take(now, 0) {
+            now = later;
+            continue;
+        }
+        if now >= window + MINUTE {
+            window = Duration::from_secs(now.as_secs() / 60 * 60);
+            level = 300;
+        }
+        if level > 0 {
+            (level, taken) = (level - 1, taken + 1);
+            now += Duration::from_millis(25);
+        } else {
+            refused += 1;
+            limits.refused(now, 0, None);
+            now = window + MINUTE;
+        }
+    }
+    assert!(taken >= 300 * 60 * 9 / 10, "{taken} of 18,000");
+    assert!(refused <= 60, "{refused} refused: at most one a minute");
+}
+
+#[test]
+fn refusals_and_nothing_else_bring_a_known_rate_down_once() {
+    let mut limits = Limits::new(Some(600), None);
+    for minute in 0..30 {
+        let mut now = Duration::from_secs(100 + 61 * minute);
+        while let Err(later) = limits.take(now, 0) {
+            now = later;
+        }
+        limits.refused(now, 0, None);
+    }
+    let least = limits
+        .changes()
+        .iter()
+        .filter_map(|change| change.per_minute)
+        .min();
+    assert_eq!(least, Some(420));
+}
+
+#[test]
+fn a_call_that_took_nothing_from_the_bucket_gives_nothing_back() {
+    let mut limits = Limits::new(None, None);
+    assert_eq!(limits.take(Duration::ZERO, 50_000), Ok(()));
+    let now = Duration::from_secs(5);
+    let tokens = Some(call::Quota {
+        limit: 60_000,
+        remaining: None,
+        reset: None,
+        window: None,
+    });
+    limits.told(
+        now,
+        &Quotas {
+            requests: None,
+            tokens,
+        },
+    );
+    assert_eq!(limits.take(now, 1_000), Ok(()), "a second's worth is there");
+    limits.settle(now, Duration::ZERO, 50_000, 100);
+    assert!(limits.take(now, 1_000).is_err());
 }
 
 #[test]
@@ -370,7 +438,7 @@ fn what_the_server_tells_is_kept_and_told_once() {
         limits.changes(),
         [change(Counted::Requests, 1_200), change(Counted::Tokens, 60_000)]
     );
-    assert_eq!(limits.most_tokens(), Some(60_000));
+    assert_eq!(limits.most_tokens(), None, "a call that the server takes is not refused by us");
     let paced = starts(&mut limits, Duration::ZERO, &[0; 5]);
     let millis: Vec<u128> = paced.iter().map(Duration::as_millis).collect();
     assert_eq!(millis, [0, 0, 50, 100, 150]);

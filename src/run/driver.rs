@@ -24,6 +24,9 @@ use crate::run::job::{Report, Reporter};
 use crate::run::{Services, Task, Teller};
 use crate::schedule::{Action, Halt, Handle, Input, Schedule};
 
+/// A shorter wait for a provider's quota is not worth a word.
+const LONG_WAIT: Duration = Duration::from_secs(10);
+
 pub struct Driver {
     task: Task,
     services: Services,
@@ -41,6 +44,11 @@ pub struct Driver {
     looks: Vec<Handle>,
     /// Attempts to be noted and sent, gathered likewise.
     sends: Vec<(Handle, Attempt)>,
+    /// All nodes ask one model: providers limit each by itself, so what one of several is told says
+    /// nothing of the others.
+    one_model: bool,
+    /// Until when the provider's quota is used up, as it was told last.
+    held_told: Duration,
     /// A hint was refused, and that was told.
     unhinted: bool,
     /// The hours are closed, and that has been told.
@@ -73,6 +81,8 @@ impl Driver {
             abort: watch::Sender::new(false),
             looks: Vec::new(),
             sends: Vec::new(),
+            one_model: task.models.windows(2).all(|pair| pair[0] == pair[1]),
+            held_told: Duration::ZERO,
             unhinted: false,
             waiting: false,
             over: false,
@@ -134,12 +144,23 @@ impl Driver {
                 }
             }
             if let Err(later) = self.limits.take(now, tokens) {
+                self.tell_of_a_long_wait(now, later);
                 return Some(later);
             }
             let work = self.desk.work_mut(handle);
             (work.set_aside, work.started) = (cost, now);
             self.budget.reserve(cost.unwrap_or_default());
             self.turn([Input::Granted { handle }]);
+        }
+    }
+
+    /// A wait that the server's quota asks for is told as a pause that it asks for.
+    fn tell_of_a_long_wait(&mut self, now: Duration, later: Duration) {
+        let pause = later.saturating_sub(now);
+        if pause >= LONG_WAIT && self.limits.held_until() == later && later > self.held_told {
+            self.held_told = later;
+            let cause = "the provider says that nothing is left of its limit".to_owned();
+            self.teller.tell(Event::Paused { pause, cause });
         }
     }
 

@@ -235,7 +235,7 @@ impl Stage<'_> {
             } else {
                 used
             };
-            self.limits.settle(self.now, reserved, used);
+            self.limits.settle(self.now, self.now, reserved, used);
             self.answered[handle.node] = true;
             self.turn(Input::Answered { handle });
         }

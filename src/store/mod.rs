@@ -135,7 +135,8 @@ pub trait Store: Send + Sync {
         told.await
     }
 
-    /// Appends an entry and returns when it is written. Its order with other entries is kept.
+    /// Appends an entry and returns when it is written. It comes after every entry whose end was
+    /// waited for, and may come before others.
     ///
     /// # Errors
     /// As for [`Store::keep`].

@@ -11,14 +11,14 @@ use crate::store::{Done, Safety};
 /// two milliseconds share one; whoever comes alone is not kept waiting.
 const PACE: Duration = Duration::from_millis(2);
 
-/// The most entries that wait for a sync, and those that one batch takes.
+/// So many entries are enough for a batch.
 pub(super) const BATCH_ENTRIES: usize = 256;
 
 /// So many bytes are enough for a batch.
 pub(super) const BATCH_BYTES: usize = 4 << 20;
 
-/// The queue before the writer. Nothing bounds it: whoever hands something in waits for it before the
-/// next, so there are as many as calls in flight.
+/// The queue before the writer. Nothing bounds it but those who hand something in: each waits for it
+/// before the next, or has a bound of its own (an import has 256 under way).
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
     changed: Condvar,
@@ -102,14 +102,16 @@ impl<T> Queue<T> {
         loop {
             let now = Instant::now();
             state.paced_until = state.paced_until.filter(|until| *until > now);
+            // First: a write is short, and where each sync takes longer than the pace there is
+            // always one due. The notes of calls to be sent would wait for all of them.
+            if !state.written.is_empty() {
+                return Next::Write(std::mem::take(&mut state.written));
+            }
             let due = state.paced_until.is_none() || state.is_enough() || state.closed;
             if due && !state.durable.is_empty() {
                 state.paced_until = Some(now + PACE);
                 (state.entries, state.bytes) = (0, 0);
                 return Next::Sync(std::mem::take(&mut state.durable));
-            }
-            if !state.written.is_empty() {
-                return Next::Write(std::mem::take(&mut state.written));
             }
             if state.closed {
                 return Next::End;
@@ -191,7 +193,23 @@ mod tests {
         queue.push(job(2), Safety::Written);
         queue.push(job(3), Safety::Durable);
         queue.push(job(4), Safety::Written);
-        assert_eq!(taken(&queue), [("sync", vec![1, 3]), ("write", vec![2, 4])]);
+        assert_eq!(taken(&queue), [("write", vec![2, 4]), ("sync", vec![1, 3])]);
+    }
+
+    /// A disk whose syncs take longer than the pace: there is one due whenever the writer asks.
+    #[test]
+    fn what_is_only_written_waits_for_one_sync_at_most() {
+        let queue = Queue::new();
+        for round in 0..10 {
+            queue.push(job(2 * round), Safety::Durable);
+            queue.lock().paced_until = None;
+            assert!(matches!(queue.next(None), Next::Sync(_)));
+            // During that sync.
+            queue.push(job(2 * round + 1), Safety::Durable);
+            queue.push(job(100 + round), Safety::Written);
+            queue.lock().paced_until = None;
+            assert!(matches!(queue.next(None), Next::Write(_)));
+        }
     }
 
     #[test]

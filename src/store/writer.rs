@@ -1,6 +1,6 @@
-//! The one thread that writes the journal: many wait, one sync. It takes what is pending, appends
-//! it at once, syncs if any of it has to be durable, and only then tells those who wait. It does
-//! not know what entries mean.
+//! The one thread that writes the journal: many wait, one sync. It takes what the queue hands out,
+//! appends it, syncs what has to be durable, and only then tells those who wait. It does not know
+//! what entries mean.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -221,10 +221,11 @@ impl Work {
             end: Some((self.journal.end(), self.next_seq)),
         };
         if let Err(Stuck) = self.backlog.hand_over(batch, PATIENCE) {
-            self.backlog.end(End::Abandon);
             let seconds = PATIENCE.as_secs();
-            // Look-ups report it; the journal goes on, so that what is in flight is kept.
+            // Look-ups report it; the journal goes on, so that what is in flight is kept. Before the
+            // backlog is emptied: what is found in neither would be paid again.
             let _ = self.trees.give_up(format!("takes nothing in for {seconds} s"));
+            self.backlog.end(End::Abandon);
         }
     }
 

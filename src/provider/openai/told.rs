@@ -30,7 +30,7 @@ const REQUESTS: &[Form] = &[
     ("x-ratelimit-", "-req-minute", MINUTE),
     ("x-ratelimit-", "-requests", None),
     ("x-ratelimit-", "-requests-day", DAY),
-    // Together; OpenRouter's has the same name and a reset in milliseconds of the epoch.
+    // Together, whose window is a second; others have the same name for other windows.
     ("x-ratelimit-", "", SECOND),
 ];
 
@@ -43,8 +43,14 @@ const TOKENS: &[Form] = &[
     ("x-tokenlimit-", "", SECOND),
 ];
 
-/// What these headers say. `now` is for points in time.
+/// What these headers say. `now` is for points in time, where the server does not say what time it
+/// has.
 pub(super) fn quotas(headers: &HeaderMap, now: Timestamp) -> Quotas {
+    // Most servers say nothing, and every response asks.
+    if !headers.keys().any(|name| name.as_str().contains("limit-")) {
+        return Quotas::default();
+    }
+    let now = wait::server_time(headers).unwrap_or(now);
     let first = |forms: &[Form]| forms.iter().find_map(|form| quota(headers, *form, now));
     Quotas {
         requests: first(REQUESTS),
@@ -65,32 +71,34 @@ fn quota(headers: &HeaderMap, (before, behind, window): Form, now: Timestamp) ->
     };
     let limit = number("limit").filter(|limit| *limit >= 1.0)? as u64;
     let reset = text("reset").and_then(|text| until(text, now));
-    // OpenRouter's reset is a point in time, and its window no second.
-    let at_a_point = number("reset").is_some_and(|reset| reset >= EPOCH);
+    let fits =
+        |window: &Duration| *window > Duration::from_secs(1) || reset.is_some_and(|reset| reset <= *window);
     Some(Quota {
         limit,
         // LiteLLM's can be below nothing.
         remaining: number("remaining").map(|left| (left.max(0.0) as u64).min(limit)),
         reset,
-        window: window.filter(|_| !at_a_point),
+        window: window.filter(fits),
     })
 }
 
 /// A time to wait: `1m30.5s`, seconds, a point in time (RFC 3339, Unix seconds or milliseconds).
 fn until(text: &str, now: Timestamp) -> Option<Duration> {
-    let since = |point: Timestamp| Duration::try_from(point.duration_since(now)).unwrap_or_default();
+    let since = |point: Timestamp| wait::sane(point.duration_since(now).as_secs_f64());
     if let Ok(number) = text.parse::<f64>() {
         let milliseconds = match number {
             EPOCH_MS.. => number,
             EPOCH.. => number * 1e3,
-            _ => return Duration::try_from_secs_f64(number).ok(),
+            _ => return wait::sane(number),
         };
-        return Timestamp::from_millisecond(milliseconds as i64).ok().map(since);
+        return Timestamp::from_millisecond(milliseconds as i64)
+            .ok()
+            .and_then(since);
     }
     if let Ok(point) = text.parse::<Timestamp>() {
-        return Some(since(point));
+        return since(point);
     }
-    wait::duration(text).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    wait::duration(text).and_then(wait::sane)
 }
 
 #[cfg(test)]
@@ -187,7 +195,7 @@ mod tests {
                 "{value}"
             );
         }
-        for reset in ["", "soon", "-5", "NaN", "1e300"] {
+        for reset in ["", "soon", "-5", "NaN", "1e300", "5000000000000000h"] {
             let pairs = [
                 ("x-ratelimit-limit-requests", "60"),
                 ("x-ratelimit-reset-requests", reset),

@@ -28,7 +28,7 @@ pub(super) fn hint(headers: &HeaderMap, error: Option<&Envelope>, now: Timestamp
 }
 
 /// A wait that makes sense: more than nothing, at most [`LONGEST`].
-fn sane(seconds: f64) -> Option<Duration> {
+pub(super) fn sane(seconds: f64) -> Option<Duration> {
     // NaN is in no range.
     let sensible = (f64::MIN_POSITIVE..=SILLY).contains(&seconds);
     sensible
@@ -58,10 +58,15 @@ fn seconds_or_date(headers: &HeaderMap, name: &str, now: Timestamp) -> Option<Du
         Ok(seconds) => sane(seconds),
         Err(_) => {
             // Against the server's own clock, since ours may be wrong.
-            let now = header(headers, DATE.as_str()).and_then(date).unwrap_or(now);
+            let now = server_time(headers).unwrap_or(now);
             sane(date(value)?.duration_since(now).as_secs_f64())
         }
     }
+}
+
+/// What time the server has.
+pub(super) fn server_time(headers: &HeaderMap) -> Option<Timestamp> {
+    header(headers, DATE.as_str()).and_then(date)
 }
 
 /// An HTTP-date as RFC 9110 has it written today: `Sun, 06 Nov 1994 08:49:37 GMT`.

@@ -65,7 +65,8 @@ impl Driver {
         let work = self.desk.work_mut(handle);
         work.paid(paid);
         let used = self.estimates.used(work.reserved, usage);
-        self.limits.settle(self.teller.now(), work.reserved, used);
+        self.limits
+            .settle(self.teller.now(), work.started, work.reserved, used);
         if let Some(rendered) = &work.rendered {
             self.estimates.learn(handle.node, rendered.size, usage);
         }

@@ -118,8 +118,10 @@ impl Driver {
     pub(super) fn ended(&mut self, handle: Handle, ended: Ended, inputs: &mut Vec<Input>) {
         let jitter = self.chance.f64();
         self.settle(handle, &ended);
-        let quotas = self.services.provider.told();
-        self.limits.told(self.teller.now(), &quotas);
+        if self.one_model {
+            let quotas = self.services.provider.told();
+            self.limits.told(self.teller.now(), &quotas);
+        }
         let input = match ended {
             Ended::Answered(paid, text) => {
                 self.paid(handle, &paid);
@@ -137,7 +139,7 @@ impl Driver {
             }
             Ended::Faulted(fault) => {
                 self.warn_of_a_refused_hint(&fault);
-                if fault.kind == FaultKind::RateLimited {
+                if self.one_model && fault.kind == FaultKind::RateLimited {
                     let work = self.desk.work(handle);
                     let (started, tokens) = (work.started, work.reserved);
                     self.limits.refused(started, tokens, fault.limit);
