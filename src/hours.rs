@@ -69,7 +69,10 @@ impl Window {
         });
         match times {
             None => Err("hours like `23:00-07:00`".to_owned()),
-            Some((from, to)) if from == to => Err("hours that begin and end at different times".to_owned()),
+            // `00:00-24:00` too: no hours at all say the same.
+            Some((from, to)) if from == to => {
+                Err("hours that begin and end at different times (leave them out for all day)".to_owned())
+            }
             Some((from, to)) => Ok(Self { from, to }),
         }
     }

@@ -11,7 +11,7 @@ use crate::call::Price;
 use crate::hours::{Weekly, timestamp};
 
 /// Prices repeat after so long, so nothing is learned from looking farther.
-const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub(crate) const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The prices of a model.
 #[derive(Clone, Debug, PartialEq)]

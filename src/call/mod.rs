@@ -20,5 +20,5 @@ pub use key::Key;
 pub use price::{Money, Price};
 pub use prompt_cache::Prefix;
 pub use quota::{Cause, Change, Counted, Quota, Quotas};
-pub use request::{CacheHint, Delivery, Mark, Message, Request, Role};
+pub use request::{CacheHint, Delivery, Mark, Message, Request, Role, UNKNOWN_OUTPUT};
 pub use schema::Schema;

@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use crate::call::checks::Checks;
 
+/// What an answer is thought to need where nothing is known and no limit is set, in tokens.
+pub const UNKNOWN_OUTPUT: f64 = 1_024.0;
+
 /// One LLM call as it is asked for: rendered messages, the model and its parameters.
 ///
 /// If you add a field here that can change a finished answer, add it to the list in

@@ -438,7 +438,11 @@ fn what_the_server_tells_is_kept_and_told_once() {
         limits.changes(),
         [change(Counted::Requests, 1_200), change(Counted::Tokens, 60_000)]
     );
-    assert_eq!(limits.most_tokens(), None, "a call that the server takes is not refused by us");
+    assert_eq!(
+        limits.most_tokens(),
+        None,
+        "a call that the server takes is not refused by us"
+    );
     let paced = starts(&mut limits, Duration::ZERO, &[0; 5]);
     let millis: Vec<u128> = paced.iter().map(Duration::as_millis).collect();
     assert_eq!(millis, [0, 0, 50, 100, 150]);

@@ -4,13 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::Usage;
+use crate::call::{UNKNOWN_OUTPUT, Usage};
 use crate::events::{self, NodeHistory};
 use crate::plan::sample;
 use crate::tokenizer::Encoding;
-
-/// What an answer is thought to need when nothing is known and no limit is set.
-pub(super) const UNKNOWN_OUTPUT: f64 = 1_024.0;
 
 /// Answers to present requests that outweigh what other requests of the node got.
 const ENOUGH: f64 = 8.0;

@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use crate::call::{Request, Usage};
+use crate::call::{Request, UNKNOWN_OUTPUT, Usage};
 use crate::events::{History, Spread};
 use crate::names::NodeId;
 
-/// What an answer is thought to need when nothing is known and no limit is set.
-const UNKNOWN_OUTPUT: f64 = 1_024.0;
 /// All answers of earlier runs count as so many where money is set aside. One: at least half the
 /// limit is set aside before this run has seen an answer of the node, so that none costs more than
 /// twice of that, however much longer answers became since (an edited prompt, a new model behind

@@ -79,5 +79,10 @@ fn estimated(store: &LocalStore, record: &Record) -> Result<Option<u64>, StoreEr
 
 /// True if the model that answered is the node's: servers name the dated snapshot.
 fn is_of_model(record: &Record, node: &Node) -> bool {
-    record.answer.model.starts_with(&*node.model.name)
+    let rest = record.answer.model.strip_prefix(&*node.model.name);
+    // `gpt-4o-2024-08-06`, and not `gpt-4o-mini`.
+    rest.is_some_and(|rest| {
+        rest.chars()
+            .all(|letter| letter.is_ascii_digit() || "-:@.".contains(letter))
+    })
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::cli::plan::time::Timing;
 use crate::cli::project::Loaded;
 use crate::printable::one_line;
-use crate::tariff::{PriceRange, Rate};
+use crate::tariff::{PriceRange, Rate, WEEK};
 
 /// The prices of a run.
 pub struct Prices {
@@ -23,9 +23,6 @@ pub struct ModelPrices {
     pub parts: Vec<(Rate, f64)>,
 }
 
-/// Prices and hours repeat after so long.
-const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-
 /// The prices that hold while a run goes on that is started as it is planned.
 pub fn during(project: &Loaded, time: &Timing) -> Prices {
     let (windows, start) = (&time.windows, time.windows.starts());
@@ -34,7 +31,11 @@ pub fn during(project: &Loaded, time: &Timing) -> Prices {
         Some(hours) => hours.stretches(start, length.clamp(Duration::from_secs(1), WEEK), &windows.zone),
         None => vec![(start, start.checked_add(length).unwrap_or(Timestamp::MAX))],
     };
-    let (likely, longest) = (stretches(time.likely), stretches(time.high));
+    // Nothing is sent after the deadline, and what is in flight then ends soon.
+    let left = windows.until.map_or(Duration::MAX, |until| {
+        Duration::try_from(until.duration_since(start)).unwrap_or_default()
+    });
+    let (likely, longest) = (stretches(time.likely.min(left)), stretches(time.high.min(left)));
     let ranges = project.tariffs().into_iter().map(|tariff| {
         let tariff = tariff?;
         let (mean, ends) = (tariff.over(&likely), tariff.over(&longest));

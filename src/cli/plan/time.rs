@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::call::prompt_cache;
+use crate::call::{UNKNOWN_OUTPUT, prompt_cache};
 use crate::cli::args::Selection;
 use crate::cli::project::Loaded;
 use crate::cli::provider;
@@ -21,9 +21,6 @@ const UNKNOWN_SECONDS: Range = Range {
     likely: 10.0,
     high: 40.0,
 };
-
-/// What an answer is taken to need where nothing bounds it.
-const UNKNOWN_OUTPUT: f64 = 1_024.0;
 
 /// From the start of a run to its end.
 pub struct Timing {

@@ -738,7 +738,7 @@ fn hours_and_budgets() {
     hint: write the times of a 24-hour clock, or a list of such hours
     ");
     reads!(with_node("[limits]\nhours = [\"20:00-24:00\", \"07:00-07:00\"]"), @r"
-    `limits.hours` must be hours that begin and end at different times, not `07:00-07:00`
+    `limits.hours` must be hours that begin and end at different times (leave them out for all day), not `07:00-07:00`
       --> pipeline.toml:2
 
     hint: write the times of a 24-hour clock, or a list of such hours
