@@ -67,7 +67,7 @@ impl Encoding {
     }
 
     /// The tokens of a text, of which nothing is taken for a command. In a text without gaps each
-    /// [`PIECE`] may count one too many.
+    /// `PIECE` may count one too many.
     pub fn count(self, text: &str) -> u64 {
         let vocabulary = self.vocabulary();
         let counts = pieces(text).map(|piece| vocabulary.count_ordinary(piece));
