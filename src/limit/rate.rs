@@ -8,6 +8,10 @@ use crate::limit::MINUTE;
 
 /// Of what a server took in the time before it refused, so much is asked for afterwards.
 const AFTER_A_REFUSAL: f64 = 0.95;
+/// Fewer refusals in a minute, or a smaller share of its calls, are no limit: any server refuses a call
+/// now and then, and each refusal has its own pause.
+const LEAST_REFUSALS: usize = 3;
+const LEAST_SHARE: f64 = 0.03;
 /// Where the server took nothing at all, so much of the rate is left.
 const AFTER_NOTHING: f64 = 0.7;
 /// Without refusals for so long it is tried with more. The time doubles with each episode, up to
@@ -27,8 +31,10 @@ pub(super) struct Rate {
     found: Option<Found>,
     /// What started in the last minute and was not refused, where anybody wants to know.
     started: VecDeque<(Duration, u64)>,
-    /// When the newest call started that was refused, until that is dealt with.
-    refused: Option<Duration>,
+    /// When the calls started that were refused since the last cut, those of the last minute.
+    refused: VecDeque<Duration>,
+    /// One of them has not been looked at yet.
+    news: bool,
     /// Calls that started until then belong to an episode that has been dealt with.
     cut_at: Option<Duration>,
 }
@@ -54,7 +60,8 @@ impl Rate {
             told: None,
             found: None,
             started: VecDeque::new(),
-            refused: None,
+            refused: VecDeque::new(),
+            news: false,
             cut_at: None,
         }
     }
@@ -92,23 +99,33 @@ impl Rate {
         self.told = Some(per_minute as f64);
     }
 
-    /// A call that started then with so much of it was refused. One cut for one episode: it is made
-    /// when the next call wants to start, since by then most of its refusals are known.
+    /// A call that started then with so much of it was refused. One cut for one episode of many
+    /// refusals: it is made when the next call wants to start, since by then most of them are known.
     pub(super) fn refused(&mut self, started: Duration, amount: u64) {
         if let Some(at) = self.started.iter().rposition(|call| *call == (started, amount)) {
             self.started.remove(at);
         }
         if self.cut_at.is_none_or(|cut| started >= cut) {
-            self.refused = self.refused.max(Some(started));
+            self.refused.push_back(started);
+            self.news = true;
         }
     }
 
     /// Deals with what happened up to now. True if something was refused.
     pub(super) fn look(&mut self, now: Duration) -> bool {
-        if let Some(refused) = self.refused.take() {
-            self.cut_at = Some(now);
-            self.cut(refused, now);
-            return true;
+        if std::mem::take(&mut self.news)
+            && let Some(newest) = self.refused.iter().copied().max()
+        {
+            self.refused.retain(|started| *started + MINUTE > newest);
+            let before = newest.saturating_sub(MINUTE);
+            let taken = self.started.iter().filter(|(start, _)| *start > before).count();
+            let refused = self.refused.len();
+            if refused >= LEAST_REFUSALS && refused as f64 >= (refused + taken) as f64 * LEAST_SHARE {
+                self.refused.clear();
+                self.cut_at = Some(now);
+                self.cut(newest, now);
+                return true;
+            }
         }
         self.recover(now);
         false
@@ -155,7 +172,7 @@ impl Rate {
             per_minute: found.per_minute * (1.0 + found.step),
             step: (found.step * 2.0).min(1.0),
             patience: (found.patience / 2).max(SHORTEST),
-            blind: false,
+            blind: found.blind,
             since: now,
         };
         if firm.is_some_and(|firm| found.per_minute >= firm as f64) {
@@ -224,16 +241,33 @@ mod tests {
         assert_eq!(before, 600, "what is configured is the end of it");
     }
 
+    /// A server that refuses one in a hundred, whatever the rate.
+    #[test]
+    fn a_refusal_now_and_then_is_no_limit() {
+        let mut rate = Rate::new(Some(1_200));
+        for call in 0..20_000 {
+            let now = seconds(f64::from(call) / 20.0);
+            rate.started(now, 1);
+            if call % 100 == 99 {
+                rate.refused(now, 1);
+            }
+            assert!(!rate.look(now));
+        }
+        assert_eq!(rate.per_minute(), Some(1_200));
+    }
+
     #[test]
     fn where_nothing_was_taken_the_pause_has_to_do() {
+        let refuse = |rate: &mut Rate| {
+            (0..5).for_each(|_| rate.started(seconds(0.0), 1));
+            (0..5).for_each(|_| rate.refused(seconds(0.0), 1));
+        };
         let mut rate = Rate::new(None);
-        rate.started(seconds(0.0), 1);
-        rate.refused(seconds(0.0), 1);
+        refuse(&mut rate);
         assert!(rate.look(seconds(0.2)));
         assert_eq!(rate.per_minute(), None);
         let mut known = Rate::new(Some(100));
-        known.started(seconds(0.0), 1);
-        known.refused(seconds(0.0), 1);
+        refuse(&mut known);
         assert!(known.look(seconds(0.2)));
         assert_eq!(known.per_minute(), Some(70));
     }
@@ -243,8 +277,8 @@ mod tests {
         let mut rate = Rate::new(None);
         let refuse = |rate: &mut Rate, at: f64| {
             (0..10).for_each(|_| rate.started(seconds(at), 1));
-            rate.started(seconds(at), 5);
-            rate.refused(seconds(at), 5);
+            (0..5).for_each(|_| rate.started(seconds(at), 5));
+            (0..5).for_each(|_| rate.refused(seconds(at), 5));
             assert!(rate.look(seconds(at)));
         };
         refuse(&mut rate, 1_000.0);

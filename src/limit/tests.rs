@@ -341,7 +341,7 @@ fn a_limit_that_nobody_knows_is_found_and_used() {
         let share = taken as f64 / (per_minute * 60.0);
         assert!(share >= 0.93, "{configured:?} at {per_minute}: {share} used");
         let lost = refused as f64 / (taken + refused) as f64;
-        assert!(lost <= 0.02, "{configured:?} at {per_minute}: {lost} refused");
+        assert!(lost <= 0.05, "{configured:?} at {per_minute}: {lost} refused");
     }
 }
 
@@ -376,12 +376,15 @@ fn a_limit_in_fixed_windows_is_found_though_each_pause_is_long() {
 #[test]
 fn refusals_and_nothing_else_bring_a_known_rate_down_once() {
     let mut limits = Limits::new(Some(600), None);
+    let mut now = Duration::ZERO;
     for minute in 0..30 {
-        let mut now = Duration::from_secs(100 + 61 * minute);
-        while let Err(later) = limits.take(now, 0) {
-            now = later;
+        now = now.max(Duration::from_secs(100 + 120 * minute));
+        for _ in 0..5 {
+            while let Err(later) = limits.take(now, 0) {
+                now = later;
+            }
+            limits.refused(now, 0, None);
         }
-        limits.refused(now, 0, None);
     }
     let least = limits
         .changes()

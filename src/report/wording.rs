@@ -172,8 +172,8 @@ fn rate(change: Change) -> String {
     };
     match change.cause {
         Cause::Told => format!("the provider allows {rate}: keeping to that"),
-        Cause::Refused => format!("the provider refused calls: {rate} from now on"),
-        Cause::Recovered => format!("no more refused calls: {rate} from now on"),
+        Cause::Refused => format!("the provider refuses calls: {rate}, until it takes more again"),
+        Cause::Recovered => format!("the provider takes calls again: {rate}"),
     }
 }
 
