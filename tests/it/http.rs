@@ -113,7 +113,7 @@ fn a_rate_that_the_server_enforces_is_kept() {
 
 #[test]
 fn a_refusal_makes_everybody_wait_as_the_server_says() {
-    let server = Server::start(&["--fault", "rate_limited=0.3"]);
+    let server = Server::start(&["--fault", "rate_limited=0.1"]);
     let project = Project::small(15).at(&server.url);
     let run = project.json(&[]).code(0);
     assert_eq!(run.figure("nodes.called"), 45);
