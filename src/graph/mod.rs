@@ -147,6 +147,18 @@ pub(crate) mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
+    /// The shape that ships: seven chunks and what joins them.
+    pub(crate) const SEVEN_AND_ONE: &[&str] = &[
+        "c1",
+        "c2",
+        "c3",
+        "c4",
+        "c5",
+        "c6",
+        "c7",
+        "combine: c1 c2 c3 c4 c5 c6 c7",
+    ];
+
     /// A graph from lines such as `"c: a b"`: node `c` needs `a` and `b`. The last is the result.
     pub(crate) fn graph(lines: &[&str]) -> Graph {
         let nodes: Vec<config::Node> = lines

@@ -29,13 +29,13 @@ pub(super) struct Rate {
     configured: Option<f64>,
     told: Option<f64>,
     found: Option<Found>,
-    /// What started in the last minute and was not refused, where anybody wants to know.
+    /// What started in the last minute and was not refused.
     started: VecDeque<(Duration, u64)>,
     /// When the calls started that were refused since the last cut, those of the last minute.
     refused: VecDeque<Duration>,
     /// One of them has not been looked at yet.
     news: bool,
-    /// Calls that started until then belong to an episode that has been dealt with.
+    /// Calls that started before belong to an episode that has been dealt with.
     cut_at: Option<Duration>,
 }
 

@@ -119,7 +119,10 @@ fn waiting(tally: &Tally, now: Duration) -> Option<String> {
         return Some(wording::waiting(until, at.saturating_sub(now)));
     }
     if tally.budget_reached.is_some() {
-        return Some(wording::draining("the budget is used up", tally.in_flight));
+        return Some(wording::draining(
+            "the next call does not fit into the budget",
+            tally.in_flight,
+        ));
     }
     if let Some((since, cause)) = &tally.outage {
         let lasts = duration(now.saturating_sub(*since));

@@ -93,7 +93,10 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
         }
         Event::BudgetReached { .. } => (
             Weight::Passing,
-            notice(&draining("the budget is used up", tally.in_flight), palette),
+            notice(
+                &draining("the next call does not fit into the budget", tally.in_flight),
+                palette,
+            ),
         ),
         Event::Stopping(stop) => (
             Weight::Passing,
@@ -129,9 +132,12 @@ pub fn waiting(until: &Moment, wait: Duration) -> String {
     )
 }
 
-/// Says that the deadline has passed.
+/// Says that nothing more is sent because of the deadline: it has passed, or the hours open after it.
 pub fn time_over(until: &Moment) -> String {
-    format!("the time set by `--until` is over ({})", until.clock)
+    format!(
+        "no call can start before the time set by `--until` any more ({})",
+        until.clock
+    )
 }
 
 /// Says that nothing more is sent, and what is waited for.

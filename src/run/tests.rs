@@ -20,6 +20,7 @@ use crate::call::{
 };
 use crate::config::Retry;
 use crate::events::{CallOutcome, NodeStatus, PersonaStatus};
+use crate::graph::tests::SEVEN_AND_ONE as NODES;
 use crate::graph::tests::graph;
 use crate::hours::timestamp;
 use crate::names::Instance;
@@ -27,16 +28,6 @@ use crate::store::{Looked, MemoryStore};
 
 mod sharing;
 
-const NODES: &[&str] = &[
-    "c1",
-    "c2",
-    "c3",
-    "c4",
-    "c5",
-    "c6",
-    "c7",
-    "combine: c1 c2 c3 c4 c5 c6 c7",
-];
 const MINUTE: Duration = Duration::from_secs(60);
 
 type Poison = fn(&Request) -> Option<Fault>;

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::call::{FaultKind, Rejection};
+use crate::graph::tests::SEVEN_AND_ONE;
 use crate::graph::tests::graph;
-use world::{Reply, SEVEN_AND_ONE, World, personas, settings};
+use world::{Reply, World, personas, settings};
 
 mod sharing;
 mod world;

@@ -622,7 +622,7 @@ fn a_budget_that_is_used_up() {
     run 20261123-223015-4f2a: 3 personas, 24 nodes, simulator (simulated)
     ✓ old_man_01_tom                8 calls   12,320 tokens  $0.0019   12.0s  (simulated)
     warning: 84 % of the budget is spent: $0.0021 of $0.0025 (`--budget`)
-    ! the budget is used up: waiting for 1 call in flight
+    ! the next call does not fit into the budget: waiting for 1 call in flight
 
     personas  3: 1 written, 2 left
     nodes     24: 8 called, 16 left
@@ -696,7 +696,7 @@ fn hours_and_a_deadline() {
     ! outside `limits.hours`: waiting until 23:00 (4h 01m)
     ! `limits.hours` have begun: going on
     ✓ old_man_01_tom                8 calls   12,320 tokens  $0.0019   12.0s  (simulated)
-    ! the time set by `--until` is over (07:00): waiting for 1 call in flight
+    ! no call can start before the time set by `--until` any more (07:00): waiting for 1 call in flight
     personas  3: 1 written, 2 left
     nodes     24: 8 called, 16 left
     calls     9: 8 ok, 1 abandoned

@@ -45,7 +45,10 @@ impl Driver {
         let (until, _) = self.task.times.tell(deadline, wall);
         let cause = Failure {
             kind: Failure::DEADLINE,
-            message: format!("the time set by `--until` is over ({})", until.clock),
+            message: format!(
+                "no call can start before the time set by `--until` any more ({})",
+                until.clock
+            ),
             http_status: None,
         };
         self.teller.tell(Event::DeadlineReached { until });

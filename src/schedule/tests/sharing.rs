@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::world::{Reply, SEVEN_AND_ONE, World, settings};
+use super::world::{Reply, World, settings};
 use crate::call::{FaultKind, Key, Rejection};
 use crate::events::{NodeStatus, Outcome};
+use crate::graph::tests::SEVEN_AND_ONE;
 use crate::names::Stop;
 use crate::schedule::Input;
 

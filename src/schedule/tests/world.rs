@@ -13,17 +13,6 @@ use crate::graph::tests::graph;
 use crate::names::PersonaId;
 use crate::schedule::{Action, Halt, Handle, Input, Schedule, Settings, SharedPrefix};
 
-pub const SEVEN_AND_ONE: &[&str] = &[
-    "c1",
-    "c2",
-    "c3",
-    "c4",
-    "c5",
-    "c6",
-    "c7",
-    "combine: c1 c2 c3 c4 c5 c6 c7",
-];
-
 pub fn settings(concurrency: usize) -> Settings {
     let retry = Retry {
         attempts: 6,
