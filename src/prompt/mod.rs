@@ -35,6 +35,9 @@ pub use references::{clean, references};
 /// The most bytes that one template may render to: more than any model reads.
 pub(crate) const LARGEST_PART: usize = 16 * 1024 * 1024;
 
+/// The bytes that there is room for before a part grows: most are no longer.
+const ROOM: usize = 2048;
+
 /// The templates of a pipeline, compiled once and shared by all threads.
 #[derive(Debug)]
 pub struct Prompts {
@@ -243,6 +246,7 @@ impl Prompts {
             });
         }
         let mut content = context;
+        content.reserve_exact(prompt.len() + 2);
         if !content.is_empty() && !prompt.is_empty() {
             content.push_str("\n\n");
         }
@@ -260,7 +264,7 @@ impl Prompts {
 
     /// Renders one template, without newlines at its end; only white space is nothing.
     fn render(&self, template: &str, seen: &Value) -> Result<String, minijinja::Error> {
-        let mut output = Bounded(Vec::new());
+        let mut output = Bounded(Vec::with_capacity(ROOM));
         self.environment
             .get_template(template)?
             .render_captured_to(seen.clone(), &mut output)?;

@@ -41,6 +41,8 @@ use crate::provider::openai::words::Words;
 
 pub use client::ProviderError;
 
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
 /// Calls one OpenAI-compatible server. Cheap to share; calls run side by side.
 #[derive(Debug)]
 pub struct OpenAi {
@@ -101,8 +103,8 @@ impl OpenAi {
     ) -> Result<reqwest::Response, Fault> {
         let mut post = client
             .post(self.url.clone())
-            .header(ACCEPT, "application/json")
-            .header(CONTENT_TYPE, "application/json")
+            .header(ACCEPT, JSON)
+            .header(CONTENT_TYPE, JSON)
             .body(request::body(request, &self.output_cap_field, cache));
         if let Some(authorization) = &self.authorization {
             post = post.header(AUTHORIZATION, authorization.clone());

@@ -4,8 +4,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use sled::IVec;
 
 use crate::store::put::{self, Put, Shelf, Written};
 use crate::store::segment::Position;
@@ -41,7 +43,7 @@ struct State {
 /// A value that look-ups find here.
 struct Shown {
     seq: u64,
-    frame: Arc<[u8]>,
+    frame: IVec,
 }
 
 /// How the filling ends.
@@ -98,7 +100,7 @@ impl Backlog {
             if put.shelf == Shelf::Marks && !self.concerns_a_mark(put) {
                 continue;
             }
-            let (seq, frame) = (put.seq, put.frame.clone());
+            let (seq, frame) = (put.seq, put.value());
             let before = state.on(put.shelf).insert(put.key.clone(), Shown { seq, frame });
             // An answer stays where one is looked for that was replaced, as it will in the trees.
             if let Some(before) = before.filter(|_| put.shelf == Shelf::Answers) {
@@ -116,14 +118,14 @@ impl Backlog {
     }
 
     /// The value under a key, if it is on its way.
-    pub(super) fn get(&self, shelf: Shelf, key: &[u8]) -> Option<Arc<[u8]>> {
+    pub(super) fn get(&self, shelf: Shelf, key: &[u8]) -> Option<IVec> {
         let state = self.lock();
         let shown = state.view[shelf as usize].get(key)?;
         Some(shown.frame.clone())
     }
 
     /// All values on their way whose keys begin with `prefix`.
-    pub(super) fn with_prefix(&self, shelf: Shelf, prefix: &[u8]) -> Vec<(Vec<u8>, Arc<[u8]>)> {
+    pub(super) fn with_prefix(&self, shelf: Shelf, prefix: &[u8]) -> Vec<(Vec<u8>, IVec)> {
         let state = self.lock();
         let from = state.view[shelf as usize].range(prefix.to_vec()..);
         from.take_while(|(key, _)| key.starts_with(prefix))

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 
 use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::compress_bound;
 
 /// Entries from this size up are worth a try, in bytes.
 const WORTH_PACKING: usize = 512;
@@ -40,15 +41,20 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// Packs `raw`, if that gains at least a tenth.
-pub(super) fn pack(raw: &[u8]) -> (Codec, Cow<'_, [u8]>) {
-    if raw.len() >= WORTH_PACKING
-        && let Some(packed) = compress(raw)
-        && packed.len() <= raw.len() / 10 * 9
-    {
-        return (Codec::Zstd, Cow::Owned(packed));
+/// Appends `raw` to `out`, packed if that gains at least a tenth.
+pub(super) fn pack(raw: &[u8], out: &mut Vec<u8>) -> Codec {
+    let start = out.len();
+    if raw.len() >= WORTH_PACKING {
+        out.resize(start + compress_bound(raw.len()), 0);
+        let packed = compress(raw, &mut out[start..]);
+        out.truncate(start + packed.unwrap_or(0));
+        if packed.is_some_and(|packed| packed <= raw.len() / 10 * 9) {
+            return Codec::Zstd;
+        }
     }
-    (Codec::Raw, Cow::Borrowed(raw))
+    out.truncate(start);
+    out.extend_from_slice(raw);
+    Codec::Raw
 }
 
 /// Undoes [`pack`]. `raw_len` is what the frame says; the caller has bounded it.
@@ -68,13 +74,14 @@ pub(super) fn unpack(codec: Codec, packed: &[u8], raw_len: usize) -> Result<Cow<
     }
 }
 
-/// `None` where zstd refuses: the bytes are then kept as they are.
-fn compress(raw: &[u8]) -> Option<Vec<u8>> {
+/// Returns how many bytes it wrote to `out`; `None` where zstd refuses: the bytes are then kept as
+/// they are.
+fn compress(raw: &[u8], out: &mut [u8]) -> Option<usize> {
     COMPRESSOR.with_borrow_mut(|slot| {
         if slot.is_none() {
             *slot = Compressor::new(LEVEL).ok();
         }
-        slot.as_mut()?.compress(raw).ok()
+        slot.as_mut()?.compress_to_buffer(raw, out).ok()
     })
 }
 
@@ -106,16 +113,19 @@ mod tests {
             ("noise", &noise, Codec::Raw),
         ];
         for (name, raw, expected) in cases {
-            let (codec, packed) = pack(raw);
+            let mut packed = b"before".to_vec();
+            let codec = pack(raw, &mut packed);
             assert_eq!(codec, expected, "{name}");
-            assert_eq!(unpack(codec, &packed, raw.len()).unwrap(), raw, "{name}");
+            let packed = packed.strip_prefix(b"before").unwrap();
+            assert_eq!(unpack(codec, packed, raw.len()).unwrap(), raw, "{name}");
         }
     }
 
     #[test]
     fn a_wrong_length_is_an_error_and_never_a_larger_buffer() {
         let raw = vec![b'a'; 100_000];
-        let (codec, packed) = pack(&raw);
+        let mut packed = Vec::new();
+        let codec = pack(&raw, &mut packed);
         assert_eq!(codec, Codec::Zstd);
         assert!(unpack(codec, &packed, 99_999).is_err());
         assert!(unpack(codec, &packed, 100_001).is_err());

@@ -21,6 +21,9 @@
 //! nothing behind it, and the record can still be named.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+
+use sled::IVec;
 
 use crate::call::Key;
 use crate::store::codec::{self, Codec};
@@ -81,28 +84,53 @@ pub(super) enum Flaw {
     },
 }
 
-/// Encodes an entry. Its sequence number comes later, see [`stamp`].
+/// Buffers that grew beyond this are not kept, in bytes.
+const KEPT: usize = 1 << 20;
+
+thread_local! {
+    // Two buffers that every entry of a thread is written to, so that none of them grows from
+    // nothing each time: the JSON, and the frame.
+    static BUFFERS: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+/// Encodes an entry. Its sequence number comes later, see [`stamp`]. The bytes are of the kind that
+/// sled keeps: what is put into the trees is not copied again.
 ///
 /// # Errors
 /// In words, if the entry is too large to be read back.
-pub(super) fn encode(entry: &Entry) -> Result<Vec<u8>, String> {
-    let raw = serde_json::to_vec(entry).map_err(|e| format!("cannot be written as JSON: {e}"))?;
-    encode_json(entry, &raw)
+pub(super) fn encode(entry: &Entry) -> Result<IVec, String> {
+    BUFFERS.with_borrow_mut(|(raw, bytes)| {
+        raw.clear();
+        serde_json::to_writer(&mut *raw, entry).map_err(|e| format!("cannot be written as JSON: {e}"))?;
+        let encoded = encode_into(bytes, entry, raw);
+        raw.shrink_to(KEPT);
+        encoded
+    })
 }
 
 /// Encodes an entry whose JSON is there already.
 ///
 /// # Errors
 /// In words, if it is too large to be read back.
-pub(super) fn encode_json(entry: &Entry, raw: &[u8]) -> Result<Vec<u8>, String> {
+pub(super) fn encode_json(entry: &Entry, raw: &[u8]) -> Result<IVec, String> {
+    BUFFERS.with_borrow_mut(|(_, bytes)| encode_into(bytes, entry, raw))
+}
+
+fn encode_into(bytes: &mut Vec<u8>, entry: &Entry, raw: &[u8]) -> Result<IVec, String> {
     if raw.len() > RAW_LIMIT {
         return Err(format!(
             "has {} bytes, the limit for one entry is {RAW_LIMIT}",
             raw.len()
         ));
     }
-    let (codec, payload) = codec::pack(raw);
-    Ok(assemble(codec, raw.len(), key_bytes(entry), &payload))
+    bytes.clear();
+    bytes.resize(HEADER, 0);
+    let codec = codec::pack(raw, bytes);
+    complete(bytes, codec, raw.len(), key_bytes(entry));
+    let frame = IVec::from(bytes.as_slice());
+    bytes.clear();
+    bytes.shrink_to(KEPT);
+    Ok(frame)
 }
 
 /// A frame around a list of parts: `list` takes the place of the entry that lies elsewhere.
@@ -230,21 +258,26 @@ impl<'a> Frame<'a> {
 }
 
 fn assemble(codec: Codec, raw_len: usize, key: [u8; 32], payload: &[u8]) -> Vec<u8> {
+    let mut bytes = [&[0; HEADER], payload].concat();
+    complete(&mut bytes, codec, raw_len, key);
+    bytes
+}
+
+/// Writes the header of the payload that lies behind it in `bytes`, but for what [`stamp`] writes.
+fn complete(bytes: &mut [u8], codec: Codec, raw_len: usize, key: [u8; 32]) {
     let length = |len: usize| {
         u32::try_from(len)
             .expect("BUG: lengths are bounded")
             .to_le_bytes()
     };
-    let mut bytes = vec![0; HEADER + payload.len()];
-    bytes[0..4].copy_from_slice(&MARK);
-    bytes[16..20].copy_from_slice(&length(payload.len()));
-    bytes[20..24].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
-    bytes[24..28].copy_from_slice(&length(raw_len));
-    bytes[28] = VERSION;
-    bytes[29] = codec as u8;
-    bytes[32..64].copy_from_slice(&key);
-    bytes[64..].copy_from_slice(payload);
-    bytes
+    let (header, payload) = bytes.split_at_mut(HEADER);
+    header[0..4].copy_from_slice(&MARK);
+    header[16..20].copy_from_slice(&length(payload.len()));
+    header[20..24].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
+    header[24..28].copy_from_slice(&length(raw_len));
+    header[28] = VERSION;
+    header[29] = codec as u8;
+    header[32..64].copy_from_slice(&key);
 }
 
 fn header(bytes: &[u8]) -> Result<Header, Flaw> {

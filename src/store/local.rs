@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::tz::TimeZone;
+use sled::IVec;
 
 use crate::call::{Delivery, Key, Rejection};
 use crate::events::History;
@@ -357,7 +358,7 @@ impl LocalStore {
     pub(super) fn append_frame(
         &self,
         entry: &Entry,
-        frame: Vec<u8>,
+        frame: IVec,
     ) -> impl Future<Output = Result<(), StoreError>> + use<> {
         let (done, told) = Done::wait();
         let gist = Gist::from(entry);

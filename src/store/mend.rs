@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
+
+use sled::IVec;
 
 use crate::call::Key;
 use crate::store::StoreError;
@@ -19,13 +21,13 @@ pub(super) const LIMIT: usize = 16;
 #[derive(Default)]
 pub(super) struct Mended {
     /// Held during a search, so that there is one at a time.
-    found: Mutex<HashMap<Key, Option<Arc<[u8]>>>>,
+    found: Mutex<HashMap<Key, Option<IVec>>>,
 }
 
 /// What a search gave.
 pub(super) enum Search {
     /// The frame of the newest intact answer.
-    Intact(Arc<[u8]>),
+    Intact(IVec),
     /// The journal has none either.
     Nothing,
     /// Too many searches: the trees are not worth mending.
@@ -52,7 +54,7 @@ impl Mended {
     }
 }
 
-fn newest(journal: &Path, end: Position, key: &Key) -> Result<Option<Arc<[u8]>>, StoreError> {
+fn newest(journal: &Path, end: Position, key: &Key) -> Result<Option<IVec>, StoreError> {
     let begin = Position {
         segment: 0,
         offset: 0,

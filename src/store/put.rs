@@ -1,7 +1,7 @@
 //! What an entry means beyond its bytes: which value is put under which key of the trees, and
 //! which call it begins or ends. It does not know how the trees keep values.
 
-use std::sync::Arc;
+use sled::IVec;
 
 use crate::call::{Key, Money};
 use crate::names::{Instance, PersonaId, RunId};
@@ -65,14 +65,20 @@ pub(super) struct Put {
     pub(super) shelf: Shelf,
     pub(super) key: Vec<u8>,
     pub(super) seq: u64,
-    /// The entry's frame; for a mark that ends, an empty one.
-    pub(super) frame: Arc<[u8]>,
+    /// The entry's frame; `None` for the end of a mark that may never have been set.
+    pub(super) frame: Option<IVec>,
 }
 
 impl Put {
     /// True for the end of a mark that may never have been set.
     pub(super) fn ends_a_mark(&self) -> bool {
-        self.shelf == Shelf::Marks && self.frame.len() == frame::HEADER
+        self.frame.is_none()
+    }
+
+    /// The value: the entry's frame; for the end of a mark, an empty one.
+    pub(super) fn value(&self) -> IVec {
+        let empty = || frame::empty(self.seq).into();
+        self.frame.clone().unwrap_or_else(empty)
     }
 }
 
@@ -192,13 +198,13 @@ pub(super) struct Written {
     pub(super) gist: Gist,
     pub(super) seq: u64,
     /// As it lies there.
-    pub(super) frame: Arc<[u8]>,
+    pub(super) frame: IVec,
     /// What it changes, in this order: whoever sees that a mark has ended finds the new answer.
     pub(super) puts: Vec<Put>,
 }
 
 impl Written {
-    pub(super) fn new(gist: Gist, seq: u64, frame: Arc<[u8]>) -> Self {
+    pub(super) fn new(gist: Gist, seq: u64, frame: IVec) -> Self {
         let puts = gist.puts(seq, &frame);
         Self {
             gist,
@@ -210,34 +216,37 @@ impl Written {
 }
 
 impl Gist {
-    fn puts(&self, seq: u64, frame: &Arc<[u8]>) -> Vec<Put> {
-        let put = |shelf, key: &[u8]| Put {
+    fn puts(&self, seq: u64, frame: &IVec) -> Vec<Put> {
+        let put = |shelf, key: Vec<u8>| Put {
             shelf,
-            key: key.to_vec(),
+            key,
             seq,
-            frame: frame.clone(),
+            frame: Some(frame.clone()),
         };
         let end_of_mark = |instance| Put {
             shelf: Shelf::Marks,
             key: mark_key(instance),
             seq,
-            frame: frame::empty(seq).into(),
+            frame: None,
         };
         match self {
             Gist::Answer { key, call, .. } => {
-                vec![put(Shelf::Answers, key.as_bytes()), end_of_mark(&call.instance)]
+                vec![
+                    put(Shelf::Answers, key.as_bytes().to_vec()),
+                    end_of_mark(&call.instance),
+                ]
             }
             Gist::Retired { call, .. } => vec![end_of_mark(&call.instance)],
             Gist::Rejected { key, .. } => {
-                vec![put(Shelf::Rejected, &numbered(key.as_bytes(), seq))]
+                vec![put(Shelf::Rejected, numbered(key.as_bytes(), seq))]
             }
-            Gist::Refresh(instance) => vec![put(Shelf::Marks, &mark_key(instance))],
-            Gist::Transcript(persona) => vec![put(Shelf::Notes, persona.as_str().as_bytes())],
-            Gist::Run(run) => vec![put(Shelf::Runs, run.as_str().as_bytes())],
-            Gist::Source(id) => vec![put(Shelf::Sources, id.as_bytes())],
-            Gist::Attempt(sent) => vec![put(Shelf::Calls, &numbered(&calls_prefix(&sent.instance), seq))],
+            Gist::Refresh(instance) => vec![put(Shelf::Marks, mark_key(instance))],
+            Gist::Transcript(persona) => vec![put(Shelf::Notes, persona.as_str().into())],
+            Gist::Run(run) => vec![put(Shelf::Runs, run.as_str().into())],
+            Gist::Source(id) => vec![put(Shelf::Sources, id.as_bytes().to_vec())],
+            Gist::Attempt(sent) => vec![put(Shelf::Calls, call_key(&sent.instance, seq))],
             Gist::Fault { call, .. } => {
-                vec![put(Shelf::Calls, &numbered(&calls_prefix(&call.instance), seq))]
+                vec![put(Shelf::Calls, call_key(&call.instance, seq))]
             }
             Gist::Start(_) => Vec::new(),
         }
@@ -247,7 +256,23 @@ impl Gist {
 /// With what the keys of an instance's calls begin. No name has a zero in it, so none of them begins
 /// with another's.
 pub(super) fn calls_prefix(instance: &Instance) -> Vec<u8> {
-    format!("{instance}\0").into_bytes()
+    call_key_of(instance, &[])
+}
+
+fn call_key(instance: &Instance, seq: u64) -> Vec<u8> {
+    call_key_of(instance, &seq.to_be_bytes())
+}
+
+fn call_key_of(instance: &Instance, number: &[u8]) -> Vec<u8> {
+    let Instance { persona, node } = instance;
+    [
+        persona.as_str().as_bytes(),
+        b"/",
+        node.as_str().as_bytes(),
+        b"\0",
+        number,
+    ]
+    .concat()
 }
 
 /// A key that stands for the entry with this number, among those that begin with `prefix`.
@@ -258,5 +283,6 @@ pub(super) fn numbered(prefix: &[u8], seq: u64) -> Vec<u8> {
 /// The key of an instance's mark. A persona's name is the name of a folder, so no two instances
 /// have the same.
 pub(super) fn mark_key(instance: &Instance) -> Vec<u8> {
-    instance.to_string().into_bytes()
+    let Instance { persona, node } = instance;
+    [persona.as_str(), node.as_str()].join("/").into_bytes()
 }

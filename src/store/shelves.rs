@@ -9,7 +9,6 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::ops::{Bound, Deref};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -79,7 +78,7 @@ pub(super) enum Closed {
 /// A value of the trees, or of the backlog before them.
 pub(super) enum Value {
     /// Not in the trees yet.
-    Pending(Arc<[u8]>),
+    Pending(IVec),
     /// As sled has it.
     Stored(IVec),
     /// Put together from parts.
@@ -174,17 +173,13 @@ impl Shelves {
         if put.ends_a_mark() && (unmarked() || !shelf.tree.contains_key(&put.key)?) {
             return Ok(());
         }
-        let list;
-        let value = match put.frame.len() {
-            ..=PART_BYTES => &*put.frame,
-            _ => {
-                list = self.put_parts(put)?;
-                &list
-            }
-        };
+        let mut value = put.value();
+        if value.len() > PART_BYTES {
+            value = self.put_parts(put.seq, &value)?;
+        }
         if put.shelf == Shelf::Answers {
             // Nearly always the first one to its request: told in the same walk.
-            let Some(before) = shelf.put_first(&put.key, value)? else {
+            let Some(before) = shelf.put_first(&put.key, &value)? else {
                 return Ok(());
             };
             self.keep_replaced(put, &before)?;
@@ -195,11 +190,11 @@ impl Shelves {
     /// Keeps the answer in whose place another is about to be put: it was paid for, and others were
     /// asked with it. First, so that no crash comes between; what is put once more after one
     /// replaces nothing.
-    fn keep_replaced(&self, put: &Put, before: &[u8]) -> sled::Result<()> {
+    fn keep_replaced(&self, put: &Put, before: &IVec) -> sled::Result<()> {
         match frame::parse(before) {
             Ok((frame, _)) if frame.seq < put.seq => {
                 let key = put::numbered(&put.key, frame.seq);
-                self.shelf(Shelf::Replaced).put(&key, before)
+                self.shelf(Shelf::Replaced).put(&key, before.clone())
             }
             _ => Ok(()),
         }
@@ -254,14 +249,14 @@ impl Shelves {
     }
 
     /// Puts the parts of a long frame, and returns the short one that stands for it.
-    fn put_parts(&self, put: &Put) -> sled::Result<Vec<u8>> {
+    fn put_parts(&self, seq: u64, bytes: &[u8]) -> sled::Result<IVec> {
         let mut parts = 0;
-        for part in put.frame.chunks(PART_BYTES) {
-            self.parts.put(&part_key(put.seq, parts), part)?;
+        for part in bytes.chunks(PART_BYTES) {
+            self.parts.put(&part_key(seq, parts), part)?;
             parts += 1;
         }
-        let (whole, _) = frame::parse(&put.frame).expect("BUG: put without being checked");
-        Ok(frame::encode_parts(&whole, &parts.to_le_bytes()))
+        let (whole, _) = frame::parse(bytes).expect("BUG: put without being checked");
+        Ok(frame::encode_parts(&whole, &parts.to_le_bytes()).into())
     }
 
     /// Puts a long frame together again. Where a part is missing or anything is damaged the result
@@ -294,7 +289,7 @@ impl Counted {
         })
     }
 
-    fn put(&self, key: &[u8], value: &[u8]) -> sled::Result<()> {
+    fn put(&self, key: &[u8], value: impl Into<IVec>) -> sled::Result<()> {
         if self.tree.insert(key, value)?.is_none() {
             self.records.fetch_add(1, Ordering::Relaxed);
         }
@@ -302,8 +297,10 @@ impl Counted {
     }
 
     /// Puts a value where there is none, or returns the one that is there.
-    fn put_first(&self, key: &[u8], value: &[u8]) -> sled::Result<Option<IVec>> {
-        let swapped = self.tree.compare_and_swap(key, None::<&[u8]>, Some(value))?;
+    fn put_first(&self, key: &[u8], value: &IVec) -> sled::Result<Option<IVec>> {
+        let swapped = self
+            .tree
+            .compare_and_swap(key, None::<&[u8]>, Some(value.clone()))?;
         let Err(found) = swapped else {
             self.records.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
@@ -427,7 +424,7 @@ mod tests {
         let entry = Entry::Answer(samples::record(1, &samples::prose(1, 600_000)));
         let mut frame = frame::encode(&entry).unwrap();
         frame::stamp(&mut frame, 7);
-        let (gist, seq, frame) = (Gist::from(&entry), 7, frame.into());
+        let (gist, seq, frame) = (Gist::from(&entry), 7, frame);
         let written = Written::new(gist, seq, frame);
         shelves.put(&written.puts[0]).unwrap();
         assert!(shelves.parts.tree.len() > 3);

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use sled::IVec;
+
 use crate::store::backlog::{Backlog, Batch, End, Stuck};
 use crate::store::frame;
 use crate::store::journal::Journal;
@@ -22,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(super) struct Piece {
     pub(super) gist: Gist,
     /// Encoded, but for its sequence number.
-    pub(super) frame: Vec<u8>,
+    pub(super) frame: IVec,
 }
 
 /// The way to the running thread. Dropped, the thread writes what is queued, syncs and ends.
@@ -174,7 +176,6 @@ impl Work {
                 self.next_seq += 1;
                 frame::stamp(&mut frame, seq);
                 self.bytes.extend_from_slice(&frame);
-                let frame = frame.into();
                 entries.push(Written::new(gist, seq, frame));
             }
         }

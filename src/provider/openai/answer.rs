@@ -1,6 +1,8 @@
 //! Reads an answer out of the JSON of a Chat Completion. Whether the answer is any good is not
 //! decided here: a bad one was paid too.
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::call::{Answer, FaultKind, Finish, Request};
@@ -9,6 +11,56 @@ use crate::provider::openai::words::Words;
 
 /// Why JSON is no answer: the kind of fault, and what is wrong in words.
 pub(super) type NoAnswer = (FaultKind, String);
+
+/// A reply as nearly all are: one choice with a text, nothing wrong. Read without building the rest
+/// of its JSON.
+#[derive(Deserialize)]
+struct Usual<'a> {
+    error: Option<IgnoredAny>,
+    object: Option<&'a str>,
+    choices: [UsualChoice<'a>; 1],
+    usage: Option<Value>,
+    model: Option<&'a str>,
+    service_tier: Option<&'a str>,
+    id: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct UsualChoice<'a> {
+    error: Option<IgnoredAny>,
+    finish_reason: &'a str,
+    message: UsualMessage,
+}
+
+#[derive(Deserialize)]
+struct UsualMessage {
+    content: String,
+    refusal: Option<String>,
+}
+
+/// Reads the answer to `request` out of a body of the usual form; `None` for every other, also for
+/// one that is no answer: [`take`] says what is wrong with it. `id` is as there.
+pub(super) fn usual(body: &[u8], request: &Request, id: Option<&str>, words: &Words) -> Option<Answer> {
+    let reply: Usual<'_> = serde_json::from_slice(body).ok()?;
+    let [choice] = reply.choices;
+    if reply.error.is_some() || choice.error.is_some() || reply.object == Some("error") {
+        return None;
+    }
+    let finish = finish(Some(choice.finish_reason), words).ok()?;
+    let UsualMessage { content, refusal } = choice.message;
+    let raw_usage = reply.usage.unwrap_or_default();
+    let name = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(|text| words.name(text));
+    Some(Answer {
+        usage: usage::count(&raw_usage, request, &content),
+        text: content,
+        finish,
+        refusal: refusal.filter(|refusal| !refusal.trim().is_empty()),
+        model: name(reply.model).unwrap_or_else(|| request.model.to_string()),
+        service_tier: name(reply.service_tier),
+        raw_usage,
+        id: id.map(str::to_owned).or_else(|| name(reply.id)),
+    })
+}
 
 /// Takes the answer to `request` out of `reply`. `id` is the server's name for it from the
 /// headers.
@@ -25,7 +77,7 @@ pub(super) fn take(
     let Some(choice) = choice.filter(|choice| choice.is_object()) else {
         return Err((FaultKind::BadResponse, "the answer holds no choice".to_owned()));
     };
-    let finish = finish(&choice["finish_reason"], words)?;
+    let finish = finish(choice["finish_reason"].as_str(), words)?;
     let (text, refusal) = content(reply.pointer_mut("/choices/0/message"));
     let raw_usage = field(reply, "usage");
     let name = |value: &Value| {
@@ -48,9 +100,9 @@ pub(super) fn take(
 
 /// The word for why the model stopped, with what other vendors' words mean that reach clients
 /// through gateways. An answer without one did not end.
-fn finish(reason: &Value, words: &Words) -> Result<Finish, NoAnswer> {
+fn finish(reason: Option<&str>, words: &Words) -> Result<Finish, NoAnswer> {
     let broken = |what: String| Err((FaultKind::BadResponse, what));
-    let Some(reason) = reason.as_str().map(str::trim).filter(|reason| !reason.is_empty()) else {
+    let Some(reason) = reason.map(str::trim).filter(|reason| !reason.is_empty()) else {
         return broken("the answer did not end: it has no `finish_reason`".to_owned());
     };
     Ok(match reason.to_ascii_lowercase().as_str() {

@@ -55,6 +55,10 @@ impl Reading<'_> {
             End::Broke(what) => return Err(self.fault(FaultKind::Connection, what)),
             End::TimedOut(what) => return Err(self.fault(FaultKind::Timeout, what)),
         }
+        let id = self.words.request_id(self.headers);
+        if let Some(answer) = answer::usual(&body, request, id.as_deref(), self.words) {
+            return Ok(answer);
+        }
         let mut json = match json::parse(body) {
             Ok(json) => json,
             Err((body, error)) => return Err(self.fault(FaultKind::BadResponse, self.no_json(&body, &error))),
@@ -62,7 +66,6 @@ impl Reading<'_> {
         if let Some(error) = error_within(&json) {
             return Err(self.told(&error));
         }
-        let id = self.words.request_id(self.headers);
         answer::take(&mut json, request, id, self.words)
             .map_err(|(kind, what)| self.fault(kind, format!("{what}: {}", self.excerpt(&json.to_string()))))
     }

@@ -14,12 +14,16 @@ const OWN: [&str; 4] = ["model", "messages", "stream", "stream_options"];
 /// Returns the JSON of a request. `output_cap_field` is the name for `max_output_tokens`; `cache`
 /// is how the provider's prompt cache is told what is shared.
 pub(super) fn body(request: &Request, output_cap_field: &str, cache: CacheHint) -> Vec<u8> {
-    serde_json::to_vec(&Body {
+    // Room for line breaks and quotes, which take a second byte, and for what stands around the texts.
+    let texts: usize = request.messages.iter().map(|message| message.content.len()).sum();
+    let mut bytes = Vec::with_capacity(texts + texts / 16 + 512);
+    let body = Body {
         request,
         output_cap_field,
         cache,
-    })
-    .expect("BUG: strings and JSON values are JSON")
+    };
+    serde_json::to_writer(&mut bytes, &body).expect("BUG: strings and JSON values are JSON");
+    bytes
 }
 
 /// Borrows everything: the texts are copied once, into the bytes that are sent.

@@ -9,6 +9,7 @@ mod patience;
 mod server;
 mod shown;
 mod tls;
+mod usual;
 mod wire;
 
 use std::collections::BTreeMap;

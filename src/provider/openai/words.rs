@@ -45,7 +45,7 @@ impl Words {
     pub(super) fn line(&self, text: &str, most: usize) -> String {
         // The key is looked for last, in the very characters that are shown: an invisible
         // character between its letters hides it from nobody.
-        cut(&self.hide(&plain(text)), most)
+        cut(self.hide(plain(text)), most)
     }
 
     /// A short name from outside.
@@ -72,9 +72,9 @@ impl Words {
     }
 
     /// Puts a mark in the place of every piece of the key.
-    fn hide(&self, text: &str) -> String {
+    fn hide(&self, text: String) -> String {
         let Some(key) = self.key.as_ref().map(|key| key.expose_secret().as_bytes()) else {
-            return text.to_owned();
+            return text;
         };
         let piece = key.len().clamp(1, PIECE);
         let mut secret = vec![false; text.len()];
@@ -83,7 +83,7 @@ impl Words {
                 secret[start..start + piece].fill(true);
             }
         }
-        without(text, &secret)
+        without(&text, &secret)
     }
 }
 
@@ -105,7 +105,7 @@ fn without(text: &str, secret: &[bool]) -> String {
 /// One line: every run of spaces, line ends and control characters becomes one space, what is
 /// invisible or turns the direction of writing is left out.
 fn plain(text: &str) -> String {
-    let mut line = String::new();
+    let mut line = String::with_capacity(text.len().min(LOOKED_AT));
     let mut space = false;
     for character in text.chars() {
         if character.is_whitespace() || character.is_control() {
@@ -133,9 +133,9 @@ fn is_invisible(character: char) -> bool {
 }
 
 /// The first `most` characters, the last of them `…` where something is missing.
-fn cut(text: &str, most: usize) -> String {
+fn cut(text: String, most: usize) -> String {
     match text.char_indices().nth(most) {
-        None => text.to_owned(),
+        None => text,
         Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
     }
 }

@@ -12,14 +12,14 @@ const LONG: Duration = Duration::from_secs(60);
 fn written(seq: u64, entry: Entry) -> Written {
     let mut bytes = frame::encode(&entry).unwrap();
     frame::stamp(&mut bytes, seq);
-    Written::new(Gist::from(&entry), seq, bytes.into())
+    Written::new(Gist::from(&entry), seq, bytes)
 }
 
 fn batch(entries: Vec<Written>) -> Batch {
     Batch { entries, end: None }
 }
 
-fn seq_of(frame: Option<Arc<[u8]>>) -> Option<u64> {
+fn seq_of(frame: Option<IVec>) -> Option<u64> {
     frame.map(|frame| frame::parse_whole(&frame).unwrap().seq)
 }
 

@@ -6,7 +6,7 @@ use crate::store::samples;
 fn stamped(entry: &Entry, seq: u64) -> Vec<u8> {
     let mut bytes = encode(entry).unwrap();
     stamp(&mut bytes, seq);
-    bytes
+    bytes.to_vec()
 }
 
 /// A frame whose header says what it likes, with a right checksum.

@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
+use sled::IVec;
+
 use crate::store::changeover;
 use crate::store::checkpoint;
 use crate::store::disk::{Disk, DiskFile, sync_folder};
@@ -134,7 +136,7 @@ impl Copy<'_> {
 }
 
 /// The frame that takes the place of an answer's.
-fn retired(mut record: Record, seq: u64) -> Result<Vec<u8>, String> {
+fn retired(mut record: Record, seq: u64) -> Result<IVec, String> {
     record.answer.text = String::new();
     let why = Retirement::Collected;
     let mut bytes = frame::encode(&Entry::Retired { record, why })?;

@@ -362,7 +362,7 @@ impl Book {
     fn take(&mut self, written: &Written, ahead: bool) {
         for put in &written.puts {
             let ends_a_mark = put.ends_a_mark();
-            let stamp = stamp(put.seq, &put.frame);
+            let stamp = stamp(put.seq, &put.value());
             let place = (put.shelf, put.key.clone());
             if put.shelf == Shelf::Answers {
                 self.move_replaced(&place.1, put.seq, ahead);

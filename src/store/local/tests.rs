@@ -251,7 +251,7 @@ async fn a_damaged_truncated_answer_is_passed_over_and_built_again() {
         .unwrap()
         .pop_first()
         .unwrap();
-    let frame = flipped(value.to_vec()).into();
+    let frame = Some(flipped(value.to_vec()).into());
     let (shelf, seq) = (Shelf::Rejected, 0);
     store
         .view
@@ -675,7 +675,7 @@ fn flipped(mut bytes: Vec<u8>) -> Vec<u8> {
 fn of_another(_: Vec<u8>) -> Vec<u8> {
     let mut bytes = frame::encode(&samples::answer(77)).unwrap();
     frame::stamp(&mut bytes, 77);
-    bytes
+    bytes.to_vec()
 }
 
 #[tokio::test]

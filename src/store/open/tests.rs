@@ -521,7 +521,7 @@ async fn what_a_newer_septet_wrote_is_refused_and_not_touched() {
         let mut frame = frame::encode(&samples::answer(99)).unwrap();
         frame[28] = 2;
         frame::stamp(&mut frame, 1000);
-        bytes.extend(frame);
+        bytes.extend_from_slice(&frame);
         fs::write(path, bytes).unwrap();
     };
     type Change<'a> = &'a dyn Fn(&Path);

@@ -8,7 +8,7 @@ fn frames(count: u64) -> Vec<Vec<u8>> {
     let frame = |seq| {
         let mut bytes = encode(&samples::answer(seq)).unwrap();
         stamp(&mut bytes, seq);
-        bytes
+        bytes.to_vec()
     };
     (1..=count).map(frame).collect()
 }

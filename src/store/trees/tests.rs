@@ -10,7 +10,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn written(seq: u64, entry: Entry) -> Written {
     let mut bytes = frame::encode(&entry).unwrap();
     frame::stamp(&mut bytes, seq);
-    Written::new(Gist::from(&entry), seq, bytes.into())
+    Written::new(Gist::from(&entry), seq, bytes)
 }
 
 fn fill(trees: &Trees, written: &Written) {

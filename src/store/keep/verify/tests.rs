@@ -252,7 +252,7 @@ async fn a_record_that_differs_is_named() {
             shelf: Shelf::Answers,
             key: samples::key(2).as_bytes().to_vec(),
             seq: 1,
-            frame: bytes.into(),
+            frame: Some(bytes),
         })
         .unwrap();
     trees.close(*checkpoint).unwrap();
