@@ -6,6 +6,7 @@ pub mod checks;
 pub mod cut;
 pub mod fault;
 pub mod key;
+pub mod model;
 pub mod price;
 pub mod prompt_cache;
 pub mod quota;

@@ -71,6 +71,8 @@ pub enum Event {
     Paused {
         /// At least so long.
         pause: Duration,
+        /// Until then.
+        until: Moment,
         /// The server's words.
         cause: String,
     },

@@ -52,8 +52,8 @@ pub struct Tally {
     pub first_failed: Option<Instance>,
     /// Calls in flight that are allowed; `None`: not known.
     pub concurrency: Option<usize>,
-    /// Until when everyone waits because a server asked for it.
-    pub paused_until: Option<Duration>,
+    /// Until when everyone waits because a server asked for it, by the clock and by the time of the run.
+    pub paused: Option<(Moment, Duration)>,
     /// Since when nobody gets an answer, and the last fault's words.
     pub outage: Option<(Duration, String)>,
     /// Until when calls wait for `limits.hours`, by the clock and by the time of the run.
@@ -112,7 +112,7 @@ impl Default for Tally {
             failures: BTreeMap::new(),
             first_failed: None,
             concurrency: None,
-            paused_until: None,
+            paused: None,
             outage: None,
             waiting: None,
             deadline: None,
@@ -149,8 +149,11 @@ impl Tally {
                 self.call_ended(&instance.persona, outcome);
                 self.book(&instance.node, *asked, *latency, outcome);
             }
-            Event::Paused { pause, .. } => {
-                self.paused_until = self.paused_until.max(Some(at.saturating_add(*pause)));
+            Event::Paused { pause, until, .. } => {
+                let end = at.saturating_add(*pause);
+                if self.paused.as_ref().is_none_or(|(_, before)| *before < end) {
+                    self.paused = Some((until.clone(), end));
+                }
             }
             Event::OutageBegan { cause } => {
                 self.outage = Some((at, cause.clone()));

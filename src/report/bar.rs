@@ -131,6 +131,6 @@ fn waiting(tally: &Tally, now: Duration) -> Option<String> {
             one_line(cause)
         ));
     }
-    let left = tally.paused_until?.checked_sub(now)?;
-    Some(format!("the provider asked to wait: {} left", duration(left)))
+    let (until, end) = tally.paused.as_ref()?;
+    Some(wording::paused(until, end.checked_sub(now)?))
 }

@@ -138,6 +138,8 @@ enum Object<'a> {
         outcome: &'static str,
         latency_s: f64,
         tokens: TokenCounts,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        estimated: bool,
         cost_usd: Option<f64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         hours: Option<&'a str>,
@@ -153,6 +155,7 @@ enum Object<'a> {
     },
     Paused {
         cause: &'a str,
+        until: &'a str,
         pause_s: f64,
         at_s: f64,
     },
@@ -276,8 +279,9 @@ fn object(stamped: &Stamped) -> Option<Object<'_>> {
             pause_s: seconds(*pause),
             at_s,
         },
-        Event::Paused { pause, cause } => Object::Paused {
+        Event::Paused { pause, until, cause } => Object::Paused {
             cause,
+            until: &until.rfc3339,
             pause_s: seconds(*pause),
             at_s,
         },
@@ -399,6 +403,7 @@ fn call_ended<'a>(
         outcome: word,
         latency_s: seconds(latency),
         tokens: TokenCounts::from(&usage),
+        estimated: usage.estimated,
         cost_usd: cost.map(Money::usd),
         hours,
         error,

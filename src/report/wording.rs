@@ -12,6 +12,8 @@ use crate::printable::one_line;
 use crate::report::figures::{count, dollars, duration, number};
 use crate::report::style::{Palette, cut, fit, pad, pad_before, width};
 
+/// From this length on a pause is told with the clock, and above the bar too.
+const LONG_PAUSE: Duration = Duration::from_secs(60);
 /// The widest that the column of names gets where there is no terminal to fill.
 const WIDEST_NAMES: usize = 60;
 /// The longest cause of a failure where there is no terminal to fill.
@@ -79,6 +81,11 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
             (Weight::Notice, text)
         }
         Event::Waiting { until, wait } => (Weight::Passing, notice(&waiting(until, *wait), palette)),
+        Event::Paused { pause, until, cause } if *pause >= LONG_PAUSE => {
+            let cause = cut(&one_line(cause), LONGEST_CAUSE);
+            let text = format!("{}: {cause}", paused(until, *pause));
+            (Weight::Notice, notice(&text, palette))
+        }
         Event::WaitingEnded => (
             Weight::Passing,
             notice("`limits.hours` have begun: going on", palette),
@@ -130,6 +137,18 @@ pub fn waiting(until: &Moment, wait: Duration) -> String {
         until.clock,
         duration(wait)
     )
+}
+
+/// Says what a provider asked for; a longer wait with the clock, by which a person can plan.
+pub fn paused(until: &Moment, left: Duration) -> String {
+    match left >= LONG_PAUSE {
+        true => format!(
+            "the provider asked to wait: waiting until {} ({} left)",
+            until.clock,
+            duration(left)
+        ),
+        false => format!("the provider asked to wait: {} left", duration(left)),
+    }
 }
 
 /// Says that nothing more is sent because of the deadline: it has passed, or the hours open after it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::call::{Answer, Cut, Fault, Key, Misfit, Money, Price, Rejection, Request, Usage};
+use crate::call::{self, Answer, Cut, Fault, Key, Misfit, Money, Price, Rejection, Request, Usage};
 use crate::events::{Asked, CallOutcome, Event};
 use crate::hours::timestamp;
 use crate::names::{Instance, RunId};
@@ -57,11 +57,13 @@ pub enum Ended {
 }
 
 /// What an answer used and cost, good or bad.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Paid {
     pub usage: Usage,
     /// `None`: no price.
     pub cost: Option<Money>,
+    /// The model that answered, where it is not the one that was asked.
+    pub stranger: Option<String>,
 }
 
 impl Attempt {
@@ -168,7 +170,12 @@ impl Attempt {
             .as_ref()
             .map(|rate| rate.price.saved_by_provider_cache(&usage));
         let hours = rate.and_then(|rate| rate.hours);
-        let paid = Paid { usage, cost };
+        let stranger = call::model::differ(&self.request.model, &answer.model);
+        let paid = Paid {
+            usage,
+            cost,
+            stranger: stranger.then(|| answer.model.clone()),
+        };
         let judgement = self.request.delivery.checks.judge(&answer);
         let text = Arc::from(answer.text.as_str());
         let record = Record {

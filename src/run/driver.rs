@@ -7,7 +7,8 @@ mod hours;
 mod money;
 mod reports;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::budget::{Budget, Room};
 use crate::events::{Event, Failure, Outcome};
+use crate::hours::timestamp;
 use crate::limit::Limits;
 use crate::names::Stop;
 use crate::run::attempt::Attempt;
@@ -51,6 +53,8 @@ pub struct Driver {
     held_told: Duration,
     /// A hint was refused, and that was told.
     unhinted: bool,
+    /// Which other models answered, by the one that was asked: each is told once.
+    strangers: BTreeSet<(Arc<str>, String)>,
     /// The hours are closed, and that has been told.
     waiting: bool,
     /// The deadline has passed.
@@ -84,6 +88,7 @@ impl Driver {
             one_model: task.models.windows(2).all(|pair| pair[0] == pair[1]),
             held_told: Duration::ZERO,
             unhinted: false,
+            strangers: BTreeSet::new(),
             waiting: false,
             over: false,
             end: None,
@@ -160,7 +165,7 @@ impl Driver {
         if pause >= LONG_WAIT && self.limits.held_until() == later && later > self.held_told {
             self.held_told = later;
             let cause = "the provider says that nothing is left of its limit".to_owned();
-            self.teller.tell(Event::Paused { pause, cause });
+            self.tell_pause(pause, cause);
         }
     }
 
@@ -198,7 +203,7 @@ impl Driver {
                     pause,
                 });
             }
-            Action::Pause { pause, cause } => self.teller.tell(Event::Paused { pause, cause }),
+            Action::Pause { pause, cause } => self.tell_pause(pause, cause),
             Action::OutageBegan { cause } => self.teller.tell(Event::OutageBegan { cause }),
             Action::OutageEnded { lasted } => self.teller.tell(Event::OutageEnded { lasted }),
             Action::Concurrency(concurrency) => {
@@ -208,6 +213,13 @@ impl Driver {
             Action::Abandon => _ = self.abort.send_replace(true),
             Action::End(halt) => self.end = Some(halt),
         }
+    }
+
+    fn tell_pause(&self, pause: Duration, cause: String) {
+        let wall = (self.services.unix_ms)();
+        let end = wall.saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+        let (until, _) = self.task.times.tell(timestamp(end), wall);
+        self.teller.tell(Event::Paused { pause, until, cause });
     }
 
     fn tell_start(&self) {

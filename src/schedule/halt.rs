@@ -19,6 +19,9 @@ const NEVER_LET_IN: Duration = Duration::from_secs(60 * 60);
 /// is failed by that; it only keeps a forgotten run from waiting for ever.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// A pause that ends so much after the one that holds is told.
+const MUCH_LONGER: Duration = Duration::from_secs(60);
+
 /// Why nothing more is sent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Halt {
@@ -233,10 +236,11 @@ impl Gate {
         }
     }
 
-    /// Everyone waits for what one was told, once: a shorter pause inside it changes nothing.
+    /// Everyone waits for what one was told, once: a shorter pause inside it changes nothing, and
+    /// one that is not much longer is no news.
     fn pause(&mut self, now: Duration, pause: Duration) -> Option<Change> {
         let until = now + pause;
-        let news = self.paused_until <= now;
+        let news = self.paused_until <= now || until >= self.paused_until + MUCH_LONGER;
         self.paused_until = self.paused_until.max(until);
         (news && !pause.is_zero()).then_some(Change::Paused { pause })
     }

@@ -15,14 +15,14 @@ use serde_json::Value;
 use crate::project::{Events, Project, Server};
 
 /// A run whose events are read one by one.
-struct Running {
+pub struct Running {
     child: Child,
     lines: BufReader<ChildStdout>,
     events: Vec<Value>,
 }
 
 impl Running {
-    fn start(project: &Project, args: &[&str]) -> Self {
+    pub fn start(project: &Project, args: &[&str]) -> Self {
         let args: Vec<&str> = ["run", "--json"].iter().chain(args).copied().collect();
         let mut child = project.command(&args).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
@@ -34,7 +34,7 @@ impl Running {
     }
 
     /// Reads on until so many events of a name have come.
-    fn wait_for(&mut self, event: &str, count: usize) {
+    pub fn wait_for(&mut self, event: &str, count: usize) {
         let mut seen = 0;
         while seen < count {
             let mut line = String::new();
@@ -48,12 +48,12 @@ impl Running {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
     /// Reads to the end.
-    fn end(mut self) -> Events {
+    pub fn end(mut self) -> Events {
         let mut rest = String::new();
         self.lines.read_to_string(&mut rest).unwrap();
         let whole = rest.lines().filter_map(|line| serde_json::from_str(line).ok());

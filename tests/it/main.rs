@@ -17,6 +17,7 @@ mod http;
 mod interrupt;
 mod layers;
 mod main_job;
+mod matrix;
 mod night;
 mod outputs;
 mod plan;

@@ -5,9 +5,27 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Answers a call: its number among those with the same body, from 1, and its body.
-type Answer = dyn Fn(usize, &str) -> Vec<u8> + Send + Sync;
+type Answer = dyn Fn(usize, &str) -> Reply + Send + Sync;
+
+/// What is sent back for a call.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// These bytes, and the connection is closed.
+    Bytes(Vec<u8>),
+    /// These bytes and no more, until the other side gives up.
+    Held(Vec<u8>),
+    /// The first bytes, then the others again and again, until the other side gives up.
+    Dripped(Vec<u8>, Vec<u8>),
+    /// Nobody listens any more; then these bytes.
+    Last(Vec<u8>),
+}
+
+/// Between two drops: shorter than any `idle_timeout` of a test.
+const DROP: Duration = Duration::from_millis(20);
 
 /// A server on a free port of this machine, until it is dropped.
 pub struct Wire {
@@ -18,6 +36,8 @@ pub struct Wire {
 struct State {
     answer: Box<Answer>,
     bodies: Mutex<Vec<String>>,
+    /// When each of them came.
+    times: Mutex<Vec<Instant>>,
     ended: AtomicBool,
 }
 
@@ -25,11 +45,21 @@ impl Wire {
     /// Answers with what `answer` returns for the number of the call among those with the same
     /// body, from 1, and that body.
     pub fn start(answer: impl Fn(usize, &str) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::scripted(None, move |number, body| Reply::Bytes(answer(number, body)))
+    }
+
+    /// The same with all that a server can do, at an address where nobody listens, or any.
+    pub fn scripted(
+        address: Option<SocketAddr>,
+        answer: impl Fn(usize, &str) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = TcpListener::bind(address.unwrap_or(any)).unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
             answer: Box::new(answer),
             bodies: Mutex::default(),
+            times: Mutex::default(),
             ended: AtomicBool::new(false),
         });
         let shared = state.clone();
@@ -47,6 +77,16 @@ impl Wire {
         Self::start(move |number, body| if number == 1 { bytes.clone() } else { good(body) })
     }
 
+    /// An address where nobody listens.
+    pub fn nowhere() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
@@ -54,6 +94,14 @@ impl Wire {
     /// The bodies of all calls that came.
     pub fn bodies(&self) -> Vec<String> {
         self.state.bodies.lock().unwrap().clone()
+    }
+
+    /// When the calls came whose body holds this text.
+    pub fn times(&self, text: &str) -> Vec<Instant> {
+        let bodies = self.state.bodies.lock().unwrap();
+        let times = self.state.times.lock().unwrap();
+        let of_text = bodies.iter().zip(&*times).filter(|(body, _)| body.contains(text));
+        of_text.map(|(_, at)| *at).collect()
     }
 
     pub fn calls(&self) -> u64 {
@@ -85,10 +133,32 @@ fn converse(mut stream: TcpStream, state: &State) -> Option<()> {
     let number = {
         let mut bodies = state.bodies.lock().unwrap();
         bodies.push(body.clone());
+        state.times.lock().unwrap().push(Instant::now());
         bodies.iter().filter(|other| **other == body).count()
     };
     // The other side may leave before all of it is written.
-    stream.write_all(&(state.answer)(number, &body)).ok()?;
+    match (state.answer)(number, &body) {
+        Reply::Bytes(bytes) => stream.write_all(&bytes).ok()?,
+        Reply::Last(bytes) => {
+            state.ended.store(true, Ordering::SeqCst);
+            let here = stream.local_addr().ok()?;
+            while TcpStream::connect(here).is_ok() {
+                sleep(DROP);
+            }
+            stream.write_all(&bytes).ok()?;
+        }
+        Reply::Held(bytes) => {
+            stream.write_all(&bytes).ok()?;
+            stream.read_to_end(&mut Vec::new()).ok()?;
+        }
+        Reply::Dripped(first, drop) => {
+            stream.write_all(&first).ok()?;
+            loop {
+                stream.write_all(&drop).ok()?;
+                sleep(DROP);
+            }
+        }
+    }
     stream.shutdown(Shutdown::Write).ok()?;
     // To close before the other side does could take away what it has not read yet.
     stream.read_to_end(&mut Vec::new()).ok()?;
@@ -167,4 +237,15 @@ pub fn good(body: &str) -> Vec<u8> {
         sum.wrapping_mul(31).wrapping_add(u32::from(byte))
     });
     json("200 OK", &answer(&format!("Words number {sum}."), "stop"))
+}
+
+/// The same with more headers.
+pub fn error_with(status: &str, headers: &str, code: &str, message: &str) -> Vec<u8> {
+    let body =
+        serde_json::json!({ "error": { "message": message, "type": code, "param": null, "code": code } });
+    response(
+        status,
+        &format!("content-type: application/json\r\n{headers}"),
+        &body.to_string(),
+    )
 }

@@ -69,6 +69,7 @@ fn everything() -> Script {
         .end("tom", "chunk-1", 1, CallOutcome::Faulted(limited))
         .tell(Event::Paused {
             pause: Duration::from_secs(2),
+            until: seven(),
             cause: cause.clone(),
         })
         .tell(Event::Retrying {
@@ -123,7 +124,7 @@ fn every_event_is_one_object() {
     {"event":"run_started","run":"20261123-223015-4f2a","personas":2,"nodes":["chunk-1","chunk-2","chunk-3","chunk-4","chunk-5","chunk-6","chunk-7","combine"],"models":["gpt-6-luna","gpt-6-luna","gpt-6-luna","gpt-6-luna","gpt-6-luna","gpt-6-luna","gpt-6-luna","gpt-6-luna"],"concurrency":64,"requests_per_minute":500,"tokens_per_minute":null,"budget_usd":null,"until":null,"provider":"api.openai.com/v1","simulated":false}
     {"event":"call_started","persona":"tom","node":"chunk-1","attempt":1,"at_s":0.0}
     {"event":"call_ended","persona":"tom","node":"chunk-1","attempt":1,"outcome":"faulted","latency_s":1.5,"tokens":{"input":0,"output":0,"reasoning":0,"cached_input":0,"cache_write":0,"total":0},"cost_usd":0.0,"error":{"kind":"rate_limited","message":"slow down","http_status":429},"at_s":0.25}
-    {"event":"paused","cause":"slow down","pause_s":2.0,"at_s":0.25}
+    {"event":"paused","cause":"slow down","until":"2026-11-27T07:00:00+01:00","pause_s":2.0,"at_s":0.25}
     {"event":"retrying","persona":"tom","node":"chunk-1","cause":"slow down","pause_s":1.25,"at_s":0.25}
     {"event":"concurrency_changed","concurrency":3,"at_s":0.25}
     {"event":"call_started","persona":"tom","node":"chunk-1","attempt":1,"at_s":0.25}

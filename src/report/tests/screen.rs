@@ -8,6 +8,7 @@ use indicatif::TermLike;
 
 use crate::call::{Fault, FaultKind};
 use crate::events::{Event, Outcome, Stamped, Tally};
+use crate::hours::Moment;
 use crate::names::Stop;
 use crate::report::script::Script;
 use crate::report::style::{Palette, width};
@@ -223,10 +224,23 @@ fn a_report_that_ends_without_an_end_leaves_no_bar() {
     assert!(!screen.text().contains("calls/min"), "{}", screen.text());
 }
 
+fn moment(clock: &str) -> Moment {
+    Moment {
+        rfc3339: format!("2026-11-26T{clock}:00Z"),
+        clock: clock.to_owned(),
+    }
+}
+
 #[test]
 fn what_everyone_waits_for_is_said_below() {
     let paused = Event::Paused {
         pause: Duration::from_secs(20),
+        until: moment("23:30"),
+        cause: "slow down".to_owned(),
+    };
+    let long = Event::Paused {
+        pause: Duration::from_secs(3_600),
+        until: moment("00:30"),
         cause: "slow down".to_owned(),
     };
     let outage = Event::OutageBegan {
@@ -235,7 +249,7 @@ fn what_everyone_waits_for_is_said_below() {
     let (drain, abort) = (Event::Stopping(Stop::Drain), Event::Stopping(Stop::Abort));
     let mut script = some();
     let mut seen = String::new();
-    for event in [paused, outage, drain, abort] {
+    for event in [paused, long, outage, drain, abort] {
         script = script.tell(event);
         let tally = script.tally();
         let lines = bar::lines(&tally, tally.at + Duration::from_secs(7), PLAIN, 80);
@@ -244,6 +258,7 @@ fn what_everyone_waits_for_is_said_below() {
     }
     insta::assert_snapshot!(seen, @"
     the provider asked to wait: 13.0s left
+    the provider asked to wait: waiting until 00:30 (59m 53s left)
     no answer for 7.0s, waiting and probing: connection refused
     stopping: waiting for 1 call in flight; Ctrl+C again drops it
     stopping now: dropping 1 call in flight, which may be billed

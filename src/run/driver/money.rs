@@ -61,6 +61,7 @@ impl Driver {
 
     /// Books what an answer cost, good or bad, and learns from it.
     pub(super) fn paid(&mut self, handle: Handle, paid: &Paid) {
+        self.warn_of_a_stranger(handle, paid.stranger.as_deref());
         let usage = &paid.usage;
         let work = self.desk.work_mut(handle);
         work.paid(paid);

@@ -169,6 +169,19 @@ impl Driver {
         }
     }
 
+    /// What another model answered is kept and counts: it was paid, and names are the server's own.
+    pub(super) fn warn_of_a_stranger(&mut self, handle: Handle, stranger: Option<&str>) {
+        let Some(stranger) = stranger else { return };
+        let asked = self.task.models[handle.node].clone();
+        if self.strangers.insert((asked.clone(), stranger.to_owned())) {
+            let message = format!(
+                "`{asked}` was asked and `{stranger}` answers; its answers are kept and paid at the \
+                 price of `{asked}`; nothing is wrong if the server calls it so"
+            );
+            self.teller.tell(Event::Warning { message });
+        }
+    }
+
     pub(super) fn closed(&mut self, slot: usize, written: Written, inputs: &mut Vec<Input>) {
         let persona = self.desk.close(slot).id;
         let (status, error, path) = match written {
