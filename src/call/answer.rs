@@ -144,6 +144,28 @@ impl Rejection {
         }
     }
 
+    /// All of them.
+    pub const ALL: [Rejection; 10] = {
+        use Rejection::*;
+        [
+            Truncated,
+            Filtered,
+            Refused,
+            Empty,
+            ToolCall,
+            MinChars,
+            MaxChars,
+            MustMatch,
+            MustNotMatch,
+            JsonSchema,
+        ]
+    };
+
+    /// The one with this word in `--json`.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rejection| rejection.as_str() == word)
+    }
+
     /// The word for it in `--json` and in the store.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -51,6 +51,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     };
     let mut planner = Planner::with_history(&project.graph, history::read(&project, &store)?)
         .ordered(project.config.schedule.prefix)
+        .asking_again(project.config.retry.rejected)
         .counting(tokenizers(&project));
     let mut reasons = Reasons::new(&project, &store);
     let mut counted = Counted::default();

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::call::{Money, Usage};
+use crate::call::{Money, Rejection, Usage};
 use crate::events::{NodeHistory, TokenCounts};
 use crate::names::NodeId;
 
@@ -66,6 +66,8 @@ pub struct Asked {
     pub input: Option<u64>,
     /// The most that it can cost.
     pub most: Option<Money>,
+    /// The output limit that was sent with it.
+    pub output_limit: Option<u64>,
 }
 
 impl Default for PossiblyBilled {
@@ -105,9 +107,22 @@ impl Account {
     }
 
     /// Books a bad answer.
-    pub fn rejected(&mut self, node: &NodeId, model: &str, usage: &Usage, cost: Option<Money>) {
+    pub fn rejected(
+        &mut self,
+        node: &NodeId,
+        model: &str,
+        rejection: Rejection,
+        usage: &Usage,
+        cost: Option<Money>,
+        asked: Asked,
+    ) {
         self.model(model).add(usage, cost);
-        self.node(node, model).rejected += 1;
+        self.node(node, model).rejected(rejection, asked.output_limit);
+    }
+
+    /// Books that a node was given up for a bad answer that was paid.
+    pub fn gave_up(&mut self, node: &NodeId, model: &str, rejection: Rejection) {
+        self.node(node, model).gave_up(rejection);
     }
 
     /// Books that an answer, which is booked already, had the price of these hours.

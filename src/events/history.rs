@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::call::Usage;
+use crate::call::{Rejection, Usage};
 use crate::names::NodeId;
 
 /// So many buckets halve or double a value: each is 9 % wide.
@@ -45,6 +45,17 @@ pub struct NodeHistory {
     /// Bad answers, paid all the same.
     #[serde(default)]
     pub rejected: u64,
+    /// Nodes that were given up for bad answers.
+    #[serde(default)]
+    pub given_up: u64,
+    /// Those of both that were cut off, and the largest limit at which one was: larger ones are not
+    /// known to cut anything off.
+    #[serde(default)]
+    pub cut_off: u64,
+    #[serde(default)]
+    pub given_up_cut_off: u64,
+    #[serde(default)]
+    pub cut_off_at: u64,
     /// Output tokens of accepted answers, as the server counted them.
     pub output: Spread,
     /// Input tokens of the same answers as the server counted them, …
@@ -164,6 +175,10 @@ impl NodeHistory {
             model: model.to_owned(),
             answers: 0,
             rejected: 0,
+            given_up: 0,
+            cut_off: 0,
+            given_up_cut_off: 0,
+            cut_off_at: 0,
             output: Spread::default(),
             input: 0,
             estimated_input: 0,
@@ -187,22 +202,33 @@ impl NodeHistory {
         }
     }
 
+    /// Takes a bad answer in, of a request with this output limit.
+    pub fn rejected(&mut self, rejection: Rejection, limit: Option<u64>) {
+        self.rejected += 1;
+        if rejection == Rejection::Truncated {
+            self.cut_off += 1;
+            self.cut_off_at = self.cut_off_at.max(limit.unwrap_or(u64::MAX));
+        }
+    }
+
+    /// A node was given up for a bad answer that was paid.
+    pub fn gave_up(&mut self, rejection: Rejection) {
+        self.given_up += 1;
+        self.given_up_cut_off += u64::from(rejection == Rejection::Truncated);
+    }
+
     /// The server's input tokens for each one of ours; `None` where nothing was counted.
     pub fn input_ratio(&self) -> Option<f64> {
         (self.estimated_input > 0 && self.input > 0).then(|| self.input as f64 / self.estimated_input as f64)
     }
 
-    /// How many calls an accepted answer takes: 1 where none was rejected.
-    pub fn calls_per_answer(&self) -> f64 {
-        match self.answers {
-            0 => 1.0,
-            answers => (answers + self.rejected) as f64 / answers as f64,
-        }
-    }
-
     fn merge(&mut self, other: &NodeHistory) {
         self.answers += other.answers;
         self.rejected += other.rejected;
+        self.given_up += other.given_up;
+        self.cut_off += other.cut_off;
+        self.given_up_cut_off += other.given_up_cut_off;
+        self.cut_off_at = self.cut_off_at.max(other.cut_off_at);
         self.output.merge(&other.output);
         self.input += other.input;
         self.estimated_input += other.estimated_input;
@@ -230,13 +256,11 @@ impl Parts {
 }
 
 impl History {
-    /// What is known of a node answered by a model; `None` where nothing is.
+    /// What is known of a node answered by a model, be it by bad answers only; `None` where nothing is.
     pub fn of(&self, node: &NodeId, model: &str) -> Option<&NodeHistory> {
-        let found = self
-            .0
+        self.0
             .iter()
-            .find(|known| known.node == *node && known.model == model);
-        found.filter(|known| known.answers > 0)
+            .find(|known| known.node == *node && known.model == model)
     }
 
     /// What is known of a node answered by other models than this one.
@@ -312,10 +336,27 @@ mod tests {
             ..usage(900, 900)
         };
         node.answered(&guessed, Some(100), 70);
-        node.rejected += 1;
         assert_eq!((node.output.mean(), node.input_ratio()), (None, None));
         assert_eq!(node.latency_ms.mean(), Some(70.0));
-        assert_eq!(node.calls_per_answer(), 2.0);
+    }
+
+    #[test]
+    fn bad_answers_are_counted_and_where_they_were_cut_off() {
+        let mut node = node(3, 100);
+        node.rejected(Rejection::Empty, Some(900));
+        node.rejected(Rejection::Truncated, Some(300));
+        node.rejected(Rejection::Truncated, Some(200));
+        node.gave_up(Rejection::Truncated);
+        node.gave_up(Rejection::Empty);
+        assert_eq!((node.rejected, node.cut_off, node.cut_off_at), (3, 2, 300));
+        assert_eq!((node.given_up, node.given_up_cut_off), (2, 1));
+        let mut history = History::default();
+        history.add_older(vec![node]);
+        let mut older = NodeHistory::new("a".into(), "m");
+        older.rejected(Rejection::Truncated, Some(400));
+        history.add_older(vec![older]);
+        let known = history.of(&"a".into(), "m").unwrap();
+        assert_eq!((known.rejected, known.cut_off, known.cut_off_at), (4, 3, 400));
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //! code and whatever comes later read it; nothing counts for itself.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::Used;
-use crate::call::{Money, Usage};
+use crate::call::{Money, Rejection, Usage};
 use crate::events::pace::Pace;
 use crate::events::summary::{CallCounts, NodeCounts, PersonaCounts, Saved};
 use crate::events::{
@@ -224,19 +225,21 @@ impl Tally {
     }
 
     fn book(&mut self, node: &NodeId, asked: Asked, latency: Duration, outcome: &CallOutcome) {
-        let started = self.started.as_ref();
-        let model = started.and_then(|started| {
-            let at = started.nodes.iter().position(|known| known == node)?;
-            started.models.get(at).cloned()
-        });
-        let model = model.as_deref().unwrap_or("unknown");
+        let model = &*self.model(node);
         match outcome {
             CallOutcome::Ok { usage, cost, .. } => {
                 let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
                 self.account
                     .answered(node, model, usage, *cost, asked, latency_ms);
             }
-            CallOutcome::Rejected { usage, cost, .. } => self.account.rejected(node, model, usage, *cost),
+            CallOutcome::Rejected {
+                rejection,
+                usage,
+                cost,
+                ..
+            } => self
+                .account
+                .rejected(node, model, *rejection, usage, *cost, asked),
             CallOutcome::Faulted(fault) if !fault.may_be_billed() => {}
             CallOutcome::Faulted(_) | CallOutcome::Abandoned => {
                 self.account.possibly_billed.add(asked.most);
@@ -251,6 +254,16 @@ impl Tally {
         if let Some((hours, cost)) = at_hours {
             self.account.at_hours(model, hours, cost);
         }
+    }
+
+    /// The model that a node asks.
+    fn model(&self, node: &NodeId) -> Arc<str> {
+        let started = self.started.as_ref();
+        let model = started.and_then(|started| {
+            let at = started.nodes.iter().position(|known| known == node)?;
+            started.models.get(at).cloned()
+        });
+        model.unwrap_or_else(|| "unknown".into())
     }
 
     fn pay(&mut self, persona: &PersonaId, usage: &Usage, cost: Option<Money>, saved: Option<Money>) {
@@ -274,6 +287,11 @@ impl Tally {
             }
             NodeStatus::Failed => {
                 self.nodes.failed += 1;
+                let error = node.error.as_ref().filter(|_| node.attempts > 0);
+                if let Some(rejection) = error.and_then(|error| Rejection::named(error.kind)) {
+                    let (name, model) = (&node.instance.node, self.model(&node.instance.node));
+                    self.account.gave_up(name, &model, rejection);
+                }
                 self.first_failed.get_or_insert_with(|| node.instance.clone());
             }
             NodeStatus::Skipped => self.nodes.skipped += 1,

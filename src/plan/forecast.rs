@@ -4,6 +4,7 @@
 
 use crate::call::{Money, Prefix, Price, Usage};
 use crate::graph::Graph;
+use crate::plan::again::Again;
 use crate::plan::history::{Counts, History, Range};
 use crate::plan::{Estimate, Outlook};
 use crate::tariff::PriceRange;
@@ -43,18 +44,23 @@ pub struct Shared {
 /// What all calls come to. Ranges go from the least that is to be expected to the most.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forecast {
+    /// Calls that are made because the answer before was bad.
+    pub again: Range,
     /// Input tokens.
     pub input: Range,
     /// The part of them that is likely to be read from the provider's cache.
     pub cached: f64,
     /// Output tokens; `high` is infinite where nothing bounds them.
     pub output: Range,
-    /// Output tokens if every answer is as long as its limit allows; `None`: a node has no limit.
+    /// Output tokens if every answer is as long as its limit allows, and asked for as often as may
+    /// be; `None`: a node has no limit.
     pub most_output: Option<u64>,
     /// What it costs; `None`: a model has no price.
     pub cost: Option<Costs>,
-    /// What it costs if every answer is as long as its limit allows; `None`: not known.
+    /// What it costs then; `None`: not known.
     pub most_cost: Option<Money>,
+    /// The same if each answer is good the first time.
+    pub once_cost: Option<Money>,
     /// What the figures rest on.
     pub basis: Basis,
 }
@@ -71,12 +77,14 @@ pub struct Costs {
 }
 
 /// What a forecast rests on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Basis {
     /// Earlier answers of the nodes that are to be called.
     pub answers: u64,
     /// Nodes to be called of which no answer is known.
     pub unknown: Vec<usize>,
+    /// The share of their limit that these are taken to use.
+    pub unknown_share: f64,
     /// Nodes to be called of which only answers of other models are known.
     pub other_model: Vec<usize>,
     /// What the input of each node to be called rests on, and how many calls it has.
@@ -88,6 +96,8 @@ pub struct Basis {
 pub struct Call {
     /// Input tokens.
     pub input: f64,
+    /// How often it is made again because its answer was bad.
+    pub again: Range,
     /// Output tokens.
     pub output: Range,
     /// Its limit.
@@ -139,58 +149,129 @@ impl Load {
     pub(super) fn count(&self) -> u64 {
         self.calls + self.depends
     }
+}
 
-    /// Nodes that are called whatever comes: one that never had an answer is no hit.
-    fn sure(&self, history: &History, node: usize) -> u64 {
-        match history.answers(node) {
-            0 => self.count(),
-            _ => self.calls,
+/// What is to be expected of the calls of each node.
+pub(super) struct Expected<'a> {
+    graph: &'a Graph,
+    loads: &'a [Load],
+    history: &'a History,
+    /// How often a bad answer is asked for again.
+    rejected: u32,
+    /// What comes of that, by node.
+    bad: Vec<Again>,
+}
+
+impl<'a> Expected<'a> {
+    pub(super) fn new(graph: &'a Graph, loads: &'a [Load], history: &'a History, rejected: u32) -> Self {
+        let bad = |(node, load): (usize, &Load)| history.bad(node, load.count(), load.cap, rejected);
+        Self {
+            bad: loads.iter().enumerate().map(bad).collect(),
+            graph,
+            loads,
+            history,
+            rejected,
         }
     }
 
-    fn output(&self, history: &History, node: usize) -> Range {
-        let each = history.output(node, self.count(), self.cap);
-        let (sure, all) = (self.sure(history, node) as f64, self.count() as f64);
-        let all = each.times(Range {
-            low: sure,
-            likely: all,
-            high: all,
-        });
-        // What was cut off was longer than where it was cut.
-        let longer = (self.cut_off_at as f64 - self.cut_off as f64 * each.likely).max(0.0);
-        let most = self.cap.map_or(f64::INFINITY, |cap| (cap * self.count()) as f64);
+    /// Whether one that never had an answer is called: it is no hit.
+    fn perhaps_is_sure(&self, node: usize) -> bool {
+        self.history.answers(node) == 0
+    }
+
+    /// How often what a node needs is there in the end.
+    fn needs_are_good(&self, node: usize) -> Range {
+        let needs = self.graph.needs(node).iter();
+        let called = needs.filter(|&&need| self.loads[need].count() > 0);
+        called.fold(Range::exactly(1.0), |all, &need| all.times(self.bad[need].good))
+    }
+
+    /// A figure of the calls that are sure, with that of those that may turn out to be hits, or
+    /// lack what they need.
+    fn of_calls(&self, node: usize, sure: u64, perhaps: u64) -> Range {
+        let (sure, perhaps, good) = (sure as f64, perhaps as f64, self.needs_are_good(node));
         Range {
-            likely: (all.likely + longer).min(most),
-            high: (all.high + 2.0 * longer).min(most),
+            low: if self.perhaps_is_sure(node) {
+                sure + perhaps * good.low
+            } else {
+                sure
+            },
+            likely: sure + perhaps * good.likely,
+            high: sure + perhaps,
+        }
+    }
+
+    /// Nodes that are called.
+    fn nodes(&self, node: usize) -> Range {
+        let load = &self.loads[node];
+        self.of_calls(node, load.calls, load.depends)
+    }
+
+    /// Calls that are made because the answer before was bad.
+    fn again(&self, node: usize) -> Range {
+        let load = &self.loads[node];
+        let again = self.bad[node].times;
+        let all = self.nodes(node).times(again);
+        // What was cut off may be twice as long, and is not as the others are.
+        let near = load
+            .cap
+            .is_some_and(|cap| cap * load.cut_off < 2 * load.cut_off_at);
+        let more = if near {
+            load.cut_off as f64 * (f64::from(self.rejected) - again.high)
+        } else {
+            0.0
+        };
+        Range {
+            high: all.high + more,
             ..all
         }
     }
 
-    fn input(&self, graph_loads: &[Load], history: &History, node: usize) -> Range {
-        let perhaps_is_sure = self.sure(history, node) == self.count();
-        let all = (self.sure_input + self.perhaps_input) as f64;
-        let rendered = Range {
-            low: if perhaps_is_sure {
-                all
-            } else {
-                self.sure_input as f64
-            },
-            likely: all,
-            high: all,
+    fn output(&self, node: usize) -> Range {
+        let load = &self.loads[node];
+        let each = self.history.output(node, load.count(), load.cap);
+        let all = each.times(self.nodes(node));
+        // What was cut off was longer than where it was cut.
+        let longer = (load.cut_off_at as f64 - load.cut_off as f64 * each.likely).max(0.0);
+        let most = load.cap.map_or(f64::INFINITY, |cap| (cap * load.count()) as f64);
+        let all = Range {
+            likely: (all.likely + longer).min(most),
+            high: (all.high + 2.0 * longer).min(most),
+            ..all
         };
-        let mut input = rendered.times(history.ratio(node));
-        for (need, &prompts) in self
+        let (cap, cut_off) = (load.cap.map(|cap| cap as f64), self.bad[node].cut_off);
+        let bad = Range {
+            low: each.low,
+            likely: cut_off * cap.unwrap_or(each.likely) + (1.0 - cut_off) * each.likely,
+            high: cap.unwrap_or(each.high),
+        };
+        let again = self.again(node);
+        match again.high {
+            0.0 => all,
+            _ => all.plus(bad.times(again)),
+        }
+    }
+
+    fn input(&self, node: usize) -> Range {
+        let load = &self.loads[node];
+        let rendered = self.of_calls(node, load.sure_input, load.perhaps_input);
+        let mut input = rendered.times(self.history.ratio(node));
+        for (need, &prompts) in load
             .unknown
             .iter()
             .enumerate()
             .filter(|(_, prompts)| **prompts > 0)
         {
-            let each = history.visible(need, prompts, graph_loads[need].cap);
-            let low = if perhaps_is_sure { prompts as f64 } else { 0.0 };
-            let (likely, high) = (prompts as f64, prompts as f64);
-            input = input.plus(each.times(Range { low, likely, high }));
+            let each = self.history.visible(need, prompts, self.loads[need].cap);
+            input = input.plus(each.times(self.of_calls(node, 0, prompts)));
         }
-        input
+        let (nodes, again) = (self.nodes(node), self.again(node));
+        let times = |again: f64, nodes: f64| if nodes > 0.0 { 1.0 + again / nodes } else { 1.0 };
+        input.times(Range {
+            low: 1.0,
+            likely: times(again.likely, nodes.likely),
+            high: times(again.high, nodes.high),
+        })
     }
 }
 
@@ -215,14 +296,10 @@ pub(super) fn estimate(
 }
 
 /// Adds everything up. `sharing`: of the other nodes of a persona, the share that is called too.
-pub(super) fn forecast(
-    graph: &Graph,
-    loads: &[Load],
-    history: &History,
-    prices: &[Option<PriceRange>],
-    sharing: f64,
-) -> Forecast {
+pub(super) fn forecast(expected: &Expected<'_>, prices: &[Option<PriceRange>], sharing: f64) -> Forecast {
+    let Expected { loads, history, .. } = *expected;
     let mut sum = Forecast {
+        again: Range::default(),
         input: Range::default(),
         cached: 0.0,
         output: Range::default(),
@@ -233,15 +310,21 @@ pub(super) fn forecast(
             high: Some(Money::ZERO),
         }),
         most_cost: Some(Money::ZERO),
-        basis: Basis::default(),
+        once_cost: Some(Money::ZERO),
+        basis: Basis {
+            unknown_share: history.share_of_limits(),
+            ..Basis::default()
+        },
     };
-    for node in (0..graph.len()).filter(|&node| loads[node].count() > 0) {
-        let load = &loads[node];
-        let (input, output) = (load.input(loads, history, node), load.output(history, node));
-        let most = load.cap.map(|cap| cap * load.count());
+    let times = u64::from(expected.rejected) + 1;
+    for (node, load) in loads.iter().enumerate().filter(|(_, load)| load.count() > 0) {
+        let (input, output) = (expected.input(node), expected.output(node));
+        let again = expected.again(node);
+        let most = load.cap.map(|cap| cap * load.count() * times);
         // A prefix is read from the cache only if somebody else of the persona sends it too.
         let (read, written) = history.cache_shares(node);
         let (read, written) = (read * sharing, written * sharing);
+        sum.again = sum.again.plus(again);
         sum.input = sum.input.plus(input);
         sum.output = sum.output.plus(output);
         sum.cached += input.likely * read;
@@ -254,7 +337,7 @@ pub(super) fn forecast(
             sum.basis.other_model.push(node);
         }
         let Some(price) = &prices[node] else {
-            (sum.cost, sum.most_cost) = (None, None);
+            (sum.cost, sum.most_cost, sum.once_cost) = (None, None, None);
             continue;
         };
         let cost = |price: &Price, input: f64, read: f64, output: f64| {
@@ -276,21 +359,37 @@ pub(super) fn forecast(
                 .zip(cost(&price.high, input.high, 0.0, output.high))
                 .map(|(a, b)| a + b),
         });
+        // As often as it may be asked for, and each time as long as it may be.
+        let once = expected.nodes(node).high;
+        let asked = |input: f64| input / (once + again.high) * once * times as f64;
+        let cost_of = |output: u64, input: f64| cost(&price.high, input, 0.0, output as f64);
         sum.most_cost = sum
             .most_cost
-            .zip(most.and_then(|most| cost(&price.high, input.high, 0.0, most as f64)))
+            .zip(most.and_then(|most| cost_of(most, asked(input.high))))
+            .map(|(a, b)| a + b);
+        sum.once_cost = sum
+            .once_cost
+            .zip(most.and_then(|most| cost_of(most / times, asked(input.high) / times as f64)))
             .map(|(a, b)| a + b);
     }
     sum
 }
 
 /// What one call of each node is like.
-pub(super) fn calls(loads: &[Load], history: &History) -> Vec<Call> {
+pub(super) fn calls(expected: &Expected<'_>) -> Vec<Call> {
+    let Expected { loads, history, .. } = *expected;
     let call = |node: usize| {
         let load: &Load = &loads[node];
         let count = load.count().max(1);
+        let (nodes, again) = (expected.nodes(node), expected.again(node));
+        let all = (nodes.likely + again.likely).max(f64::MIN_POSITIVE);
         Call {
-            input: load.input(loads, history, node).likely / count as f64,
+            input: expected.input(node).likely / all,
+            again: Range {
+                low: 0.0,
+                likely: again.likely / count as f64,
+                high: again.high / count as f64,
+            },
             output: history.output(node, count, load.cap),
             cap: load.cap,
             seconds: history.seconds(node, count),

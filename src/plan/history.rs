@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::call::{UNKNOWN_OUTPUT, Usage};
 use crate::events::{self, NodeHistory};
+use crate::plan::again::{Again, Bad};
 use crate::plan::sample;
 use crate::tokenizer::Encoding;
 
@@ -17,6 +18,9 @@ const PRIOR: f64 = 0.3;
 
 /// How far a mean may move from one day, or from one wording of a prompt, to the next.
 const DRIFT: f64 = 0.1;
+
+/// What an answer is taken to need of its limit where none of any node is known.
+const UNKNOWN_SHARE: f64 = 0.5;
 
 /// How far our count of the input may be off where the server's was never seen: English has some
 /// five characters a token, German some four, Greek or Thai two.
@@ -65,6 +69,10 @@ struct Node {
     same_model: bool,
     /// Nodes of one model have the same number.
     model: usize,
+    /// Its bad answers.
+    bad: Bad,
+    /// The limit of its present requests.
+    cap: Option<u64>,
     /// Its requests as a tokenizer counts them.
     sampled: Option<sample::Counted>,
 }
@@ -104,9 +112,9 @@ struct Seen {
 
 /// Mean and spread of a figure, without keeping what was added.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Spread {
-    count: f64,
-    mean: f64,
+pub(super) struct Spread {
+    pub(super) count: f64,
+    pub(super) mean: f64,
     squares: f64,
 }
 
@@ -143,7 +151,18 @@ impl History {
     pub fn account(&mut self, node: usize, known: &NodeHistory, same_model: bool) {
         if let Some(past) = self.nodes[node].past(same_model) {
             past.add_account(known);
+            self.nodes[node].bad.add(known);
         }
+    }
+
+    /// Takes in what they say of a node that had only bad answers from its model.
+    pub fn bad_account(&mut self, node: usize, known: &NodeHistory) {
+        self.nodes[node].bad.add(known);
+    }
+
+    /// The output limit of a node's present requests.
+    pub(super) fn capped(&mut self, node: usize, cap: Option<u64>) {
+        self.nodes[node].cap = cap;
     }
 
     /// How many answers are known of a node.
@@ -166,10 +185,31 @@ impl History {
             Some(range) => range.at_most(cap.unwrap_or(f64::INFINITY)),
             None => Range {
                 low: 0.0,
-                likely: cap.unwrap_or(UNKNOWN_OUTPUT),
+                likely: cap.map_or(UNKNOWN_OUTPUT, |cap| cap * self.share_of_limits()),
                 high: cap.unwrap_or(f64::INFINITY),
             },
         }
+    }
+
+    /// The share of its limit that an answer of a node takes of which nothing is known: what those
+    /// of the others take on the average, since whoever sets the limits has the same idea of each.
+    /// Without any, half: the middle of what is possible.
+    pub fn share_of_limits(&self) -> f64 {
+        let known = self.nodes.iter().filter_map(|node| {
+            let (output, cap) = (node.best(|seen| seen.output), node.cap? as f64);
+            (output.count > 0.0 && cap > 0.0).then(|| (output.mean.min(cap), cap))
+        });
+        match sum(known) {
+            (_, 0.0) => UNKNOWN_SHARE,
+            (outputs, caps) => outputs / caps,
+        }
+    }
+
+    /// How often calls of a node, of which there are so many, are made again for bad answers, at most
+    /// `rejected` times each.
+    pub(super) fn bad(&self, node: usize, calls: u64, cap: Option<u64>, rejected: u32) -> Again {
+        let seen = self.nodes[node].best(|seen| seen.output);
+        self.nodes[node].bad.again(seen, calls, cap, rejected)
     }
 
     /// Tokens that an answer of a node puts into the prompts of those that need it.
@@ -280,7 +320,7 @@ impl Node {
             return None;
         }
         if same_model && !self.same_model {
-            self.past = Seen::default();
+            (self.past, self.bad) = (Seen::default(), Bad::default());
             self.same_model = true;
         }
         Some(&mut self.past)
@@ -361,7 +401,7 @@ impl Spread {
         }
     }
 
-    fn add(&mut self, figure: f64) {
+    pub(super) fn add(&mut self, figure: f64) {
         self.count += 1.0;
         let off = figure - self.mean;
         self.mean += off / self.count;
@@ -394,13 +434,13 @@ impl Spread {
     }
 
     /// How far one figure strays from the mean; with few of them, from what is usual.
-    fn deviation(&self) -> f64 {
+    pub(super) fn deviation(&self) -> f64 {
         let usual = PRIOR * self.mean;
         ((self.squares + usual * usual) / self.count.max(1.0)).sqrt()
     }
 
     /// The mean of so many more.
-    fn range(&self, of: u64) -> Option<Range> {
+    pub(super) fn range(&self, of: u64) -> Option<Range> {
         if self.count == 0.0 {
             return None;
         }
@@ -480,14 +520,24 @@ mod tests {
     }
 
     #[test]
-    fn without_history_an_answer_is_as_long_as_its_limit_allows() {
+    fn without_history_an_answer_may_be_as_long_as_its_limit_allows() {
         let history = History::new(1);
         let range = history.output(0, 10, Some(4_000));
-        assert_eq!((range.low, range.likely, range.high), (0.0, 4_000.0, 4_000.0));
+        assert_eq!((range.low, range.likely, range.high), (0.0, 2_000.0, 4_000.0));
         assert_eq!(history.output(0, 10, None).likely, UNKNOWN_OUTPUT);
         assert_eq!(history.output(0, 10, None).high, f64::INFINITY);
         assert!(history.seconds(0, 10).is_none());
         assert_eq!(history.ratio(0).likely, 1.0);
+    }
+
+    #[test]
+    fn a_node_without_answers_uses_its_limit_as_the_others_do() {
+        let mut history = past(&[900, 1_100], true);
+        history.capped(0, Some(4_000));
+        history.capped(1, Some(16_000));
+        assert_eq!(history.output(1, 10, Some(16_000)).likely, 4_000.0);
+        history.capped(0, Some(500));
+        assert_eq!(history.share_of_limits(), 1.0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a run would do, decided the way a run decides it: the same requests, the same keys, the
 //! same look-ups, up to the call. Nothing here reads or calls anything; both are handed in.
 
+mod again;
 mod bounds;
 pub mod change;
 mod forecast;
@@ -20,7 +21,7 @@ use crate::graph::Graph;
 use crate::names::NodeId;
 use crate::tariff::PriceRange;
 
-use forecast::Load;
+use forecast::{Expected, Load};
 use sample::Sample;
 
 pub use bounds::{Binding, Bounds};
@@ -94,6 +95,8 @@ impl Stored {
 pub struct Planner<'a> {
     graph: &'a Graph,
     order: PrefixOrder,
+    /// How often a bad answer is asked for again.
+    rejected: u32,
     /// Keys that would be called: as much of each as tells one from all others.
     called: HashSet<u128>,
     history: History,
@@ -123,6 +126,7 @@ impl<'a> Planner<'a> {
         Self {
             graph,
             order: PrefixOrder::default(),
+            rejected: 0,
             called: HashSet::new(),
             history,
             learns: true,
@@ -139,6 +143,11 @@ impl<'a> Planner<'a> {
     /// The same planner for runs in which calls that begin alike are sent in this order.
     pub fn ordered(self, order: PrefixOrder) -> Self {
         Self { order, ..self }
+    }
+
+    /// The same planner for runs that ask again for bad answers, so many times for a node.
+    pub fn asking_again(self, rejected: u32) -> Self {
+        Self { rejected, ..self }
     }
 
     /// The same planner where requests of which no server has counted any may be counted.
@@ -178,6 +187,7 @@ impl<'a> Planner<'a> {
             let cap = request.delivery.max_output_tokens;
             let units = request.estimated_input_tokens();
             self.caps[node] = cap;
+            self.history.capped(node, cap);
             let unknown = graph.needs(node).iter().filter(|&&need| texts[need].is_none());
             let unknown: Vec<usize> = unknown.copied().collect();
             let order = self.order;
@@ -255,18 +265,23 @@ impl<'a> Planner<'a> {
         Self {
             learns: false,
             order: self.order,
+            rejected: self.rejected,
             ..Self::with_history(self.graph, self.history)
         }
     }
 
     /// What all calls so far come to, by the prices of the nodes' models while they are made.
     pub fn forecast(&self, prices: &[Option<PriceRange>]) -> Forecast {
-        forecast::forecast(self.graph, &self.loads, &self.history, prices, self.sharing())
+        forecast::forecast(&self.expected(), prices, self.sharing())
+    }
+
+    fn expected(&self) -> Expected<'_> {
+        Expected::new(self.graph, &self.loads, &self.history, self.rejected)
     }
 
     /// What one call of each node is like.
     pub fn calls(&self) -> Vec<Call> {
-        forecast::calls(&self.loads, &self.history)
+        forecast::calls(&self.expected())
     }
 
     /// What there is to do of a persona, node by node, and of how many: those with nothing to do

@@ -121,7 +121,7 @@ fn equal_requests_are_counted_once() {
 }
 
 #[test]
-fn output_is_what_the_same_node_produced_before_else_its_limit() {
+fn output_is_what_the_same_node_produced_before_else_as_much_of_the_limit() {
     let store = HashMap::from([("p 0 ".to_owned(), "A")]);
     let outlooks = plan(&["p", "q"], &store);
     let output = |outlook: &Outlook| match outlook {
@@ -129,7 +129,7 @@ fn output_is_what_the_same_node_produced_before_else_its_limit() {
         other => panic!("{other:?}"),
     };
     assert_eq!(output(&outlooks[1][0]), 10);
-    assert_eq!(output(&outlooks[1][1]), 100);
+    assert_eq!(output(&outlooks[1][1]), 10, "a tenth of its limit too");
 }
 
 /// What the calls of some personas come to, by a price of one dollar a million tokens of input and
@@ -141,16 +141,35 @@ fn forecast(planner: &mut Planner<'_>, personas: &[&str], store: &HashMap<String
 }
 
 #[test]
-fn without_history_everything_is_as_long_as_its_limit() {
+fn without_history_everything_may_be_as_long_as_its_limit() {
     let graph = graph(&["a", "b", "c: a b"]);
     let forecast = forecast(&mut Planner::new(&graph), &["p", "q"], &HashMap::new());
-    // `p 0 ` is a token, `p 2 …+…` two, and each answer that it lacks a hundred.
-    assert_eq!(forecast.input.likely, 2.0 * (1.0 + 1.0 + 2.0 + 200.0));
-    assert_eq!((forecast.output.likely, forecast.output.low), (600.0, 0.0));
+    // `p 0 ` is a token, `p 2 …+…` two, and each answer that it lacks half of a hundred.
+    assert_eq!(forecast.input.likely, 2.0 * (1.0 + 1.0 + 2.0 + 100.0));
+    let output = forecast.output;
+    assert_eq!((output.low, output.likely, output.high), (0.0, 300.0, 600.0));
     assert_eq!(forecast.most_output, Some(600));
-    assert_eq!(forecast.cost.unwrap().likely, Money::from_usd(1_608e-6));
+    assert_eq!(forecast.cost.unwrap().likely, Money::from_usd(808e-6));
     assert_eq!(forecast.basis.unknown, [0, 1, 2]);
     assert_eq!(forecast.basis.input[0], (0, Counts::Characters, 2));
+}
+
+/// A bad answer is asked for again twice: of `a` and `b` each answer may be bad, and of `c` too.
+#[test]
+fn each_answer_may_be_paid_as_often_as_a_bad_one_is_asked_for() {
+    let graph = graph(&["a", "b", "c: a b"]);
+    let once = forecast(&mut Planner::new(&graph), &["p"], &HashMap::new());
+    let again = forecast(&mut Planner::new(&graph).asking_again(2), &["p"], &HashMap::new());
+    assert_eq!((once.again.high, again.again.high), (0.0, 6.0));
+    assert_eq!(again.again.likely, 0.0);
+    assert_eq!(again.cost.unwrap().likely, once.cost.unwrap().likely);
+    assert_eq!(again.output.high, 3.0 * once.output.high);
+    assert_eq!(again.input.high, 3.0 * once.input.high);
+    assert_eq!(again.most_output, Some(900));
+    let usd = |money: Option<Money>| money.unwrap().usd();
+    assert!((usd(again.most_cost) / usd(once.most_cost) - 3.0).abs() < 0.01);
+    assert_eq!(again.once_cost, once.most_cost);
+    assert_eq!(again.most_cost, again.cost.unwrap().high);
 }
 
 #[test]
@@ -162,9 +181,10 @@ fn answers_that_come_late_tell_of_calls_that_came_first() {
     let output = forecast.output;
     assert_eq!(
         output.likely,
-        10.0 + 10.0 + 2.0 * 100.0,
-        "nothing is known of `c`"
+        10.0 + 10.0 + 2.0 * 10.0,
+        "nothing is known of `c`: a tenth of its limit, as of the others"
     );
+    assert!(output.high > 220.0, "or all of it");
     assert_eq!(forecast.basis.unknown, [2]);
     assert_eq!(forecast.basis.answers, 2);
     // The server counted 5 tokens where we count one.

@@ -140,6 +140,7 @@ impl Attempt {
             ),
         };
         let asked = Asked {
+            output_limit: self.request.delivery.max_output_tokens,
             input: Some(self.input),
             most: self.most_cost(),
         };

@@ -7,7 +7,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::{Key, Prefix};
+use crate::call::{Key, Prefix, Rejection};
 use crate::graph::Graph;
 use crate::limit::Limits;
 use crate::names::PersonaId;
@@ -50,6 +50,8 @@ pub struct Rehearsed {
     pub first_output: f64,
     /// Its limit.
     pub cap: Option<f64>,
+    /// How often it is made again because its answer is bad; at most `retry.rejected`.
+    pub again: f64,
     /// How long it takes, in seconds.
     pub seconds: f64,
     /// How far that strays, in seconds.
@@ -83,7 +85,7 @@ impl Rehearsal {
             .mul_f64(rest(all, &whole) / second(&half, &whole))
     }
 
-    /// How many calls have been sent by then, if nothing is sent from that time on.
+    /// How many nodes have been called by then, if nothing is sent from that time on.
     pub fn sent_by(&self, time: Duration) -> u64 {
         let all = calls(&self.personas);
         if all <= MOST_CALLS {
@@ -129,7 +131,10 @@ impl Rehearsal {
             answered: vec![false; self.graph.len()],
             open: Vec::new(),
             shapes: mixed(personas),
+            due: vec![0.0; self.graph.len()],
+            bad: HashMap::new(),
             keys: 0,
+            calls: 0,
             sent: 0,
             over: false,
         };
@@ -183,7 +188,14 @@ struct Stage<'a> {
     open: Vec<usize>,
     /// By persona.
     shapes: Vec<usize>,
+    /// Bad answers of each node that are still to come, as fractions add up.
+    due: Vec<f64>,
+    /// How many more a call in flight will have.
+    bad: HashMap<Handle, u32>,
     keys: u64,
+    /// Calls that were made.
+    calls: u64,
+    /// Nodes that were called.
     sent: u64,
     over: bool,
 }
@@ -237,8 +249,37 @@ impl Stage<'_> {
             };
             self.limits.settle(self.now, self.now, reserved, used);
             self.answered[handle.node] = true;
-            self.turn(Input::Answered { handle });
+            let input = match self.is_bad(handle) {
+                true => Input::Rejected {
+                    handle,
+                    misfit: Rejection::Truncated.into(),
+                    cut: None,
+                    jitter: 0.5,
+                },
+                false => Input::Answered { handle },
+            };
+            self.turn(input);
         }
+    }
+
+    /// Says whether an answer is bad. Bad ones are dealt out evenly, and none so often that its node
+    /// fails: what fails takes no more time than what is good in the end.
+    fn is_bad(&mut self, handle: Handle) -> bool {
+        let due = &mut self.due[handle.node];
+        let left = self.bad.entry(handle).or_insert_with(|| {
+            *due += self.rehearsal.nodes[handle.node].again;
+            let bad = (*due + 1e-9)
+                .floor()
+                .min(f64::from(self.rehearsal.settings.retry.rejected));
+            *due -= bad;
+            bad as u32
+        });
+        if *left == 0 {
+            self.bad.remove(&handle);
+            return false;
+        }
+        *left -= 1;
+        true
     }
 
     fn turn(&mut self, input: Input) {
@@ -278,6 +319,8 @@ impl Stage<'_> {
                 inputs.push_back(Input::Looked { handle, hit });
             }
             Action::Send { handle, .. } => {
+                self.calls += 1;
+                self.sent += u64::from(!self.bad.contains_key(&handle));
                 let end = self.now + self.takes(handle.node);
                 self.ends.push(Reverse((end, handle)));
             }
@@ -314,9 +357,8 @@ impl Stage<'_> {
     /// How long the next call of a node takes: around the mean, evenly between what its deviation
     /// says (whose bounds lie a root of three of it off).
     fn takes(&mut self, node: usize) -> Duration {
-        self.sent += 1;
         let node = &self.rehearsal.nodes[node];
-        let place = (self.sent as f64 * GOLDEN).fract() * 2.0 - 1.0;
+        let place = (self.calls as f64 * GOLDEN).fract() * 2.0 - 1.0;
         let seconds = node.seconds + node.stray * 3.0_f64.sqrt() * place;
         Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
     }

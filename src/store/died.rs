@@ -164,12 +164,12 @@ impl Left {
                 self.account
                     .answered(node, &model, usage, record.cost, asked, record.latency_ms);
             }
-            Entry::Rejected { record, .. } if record.run == *of => {
-                self.ended(&record);
+            Entry::Rejected { record, rejection } if record.run == *of => {
+                let asked = self.ended(&record);
                 self.calls.rejected += 1;
                 let (model, node) = (self.model(&record), &record.instance.node);
                 self.account
-                    .rejected(node, &model, &record.answer.usage, record.cost);
+                    .rejected(node, &model, rejection, &record.answer.usage, record.cost, asked);
             }
             Entry::Fault {
                 run,
@@ -204,10 +204,12 @@ impl Left {
         self.tokens.add(&record.answer.usage);
         self.cost = self.cost.zip(record.cost).map(|(sum, cost)| sum + cost);
         let sent = self.sent.remove(&(record.instance.clone(), record.attempt));
-        sent.map_or_else(Asked::default, |sent| Asked {
-            input: sent.input,
-            most: sent.most_cost,
-        })
+        let (input, most) = sent.map_or((None, None), |sent| (sent.input, sent.most_cost));
+        Asked {
+            input,
+            most,
+            output_limit: record.max_output_tokens,
+        }
     }
 
     fn seen(&mut self, at_ms: u64) {

@@ -93,11 +93,73 @@ fn without_history_a_plan_says_the_most_and_says_so() {
         serde_json::json!(["chunk-1", "chunk-2", "combine"])
     );
     assert_eq!(plan["rests_on"]["input"], "characters");
-    assert_eq!(plan["tokens"]["output"], 3 * 2 * 4000);
+    assert_eq!(plan["tokens"]["output"], 3 * 2 * 4000 / 2, "half their limit");
+    assert_eq!(
+        plan["tokens"]["most_output"],
+        3 * 2 * 4000 * 3,
+        "each answer asked for three times"
+    );
     project.edit("pipeline.toml", "Leaving", "Staying");
     let known = planned(&project, &[]);
     assert_eq!(known["rests_on"]["input"], "server_counts");
     assert_eq!(known["rests_on"]["nodes_without_answers"], serde_json::json!([]));
+}
+
+/// The limit under which this share of the answers of a project ends by itself.
+fn limit_for(share: f64, personas: usize) -> u64 {
+    let project = Project::small(personas);
+    let ran = project.json(&[]).code(0);
+    let nodes = ran.named("node_finished").into_iter();
+    let mut outputs: Vec<u64> = nodes
+        .map(|node| node["tokens"]["output"].as_u64().unwrap())
+        .collect();
+    outputs.sort_unstable();
+    outputs[(outputs.len() as f64 * share) as usize]
+}
+
+/// Each answer that is cut off is paid three times.
+#[test]
+fn what_is_cut_off_is_planned_as_often_as_it_is_paid() {
+    let limit = format!("max_output_tokens = {}", limit_for(0.85, 40));
+    let project = Project::small(40).with("max_output_tokens = 4000", &limit);
+    let within = |plan: &Value, ran: &Events, most: &str| {
+        let (real, most) = (figure(ran.summary(), "cost_usd"), figure(plan, most));
+        assert!(real <= most, "${real} for ${most} at the most");
+        let calls = ["nodes.call", "nodes.depends", "calls_again.high"].map(|name| figure(plan, name));
+        assert!(ran.figure("calls.sent") as f64 <= calls.iter().sum(), "{calls:?}");
+    };
+    let first = planned(&project, &["--max", "20"]);
+    let ran = project.json(&["--max", "20"]).code(1);
+    assert!(ran.figure("calls.rejected") > 6, "{}", ran.summary());
+    within(&first, &ran, "high_cost_usd");
+    within(&first, &ran, "most_cost_usd");
+    let once = figure(&first, "most_cost_once_usd");
+    assert!(figure(&first, "most_cost_usd") > 2.9 * once);
+    // What was seen tells the rest.
+    project.edit("prompts/persona.md", "# ", "## ");
+    let known = planned(&project, &[]);
+    assert!(figure(&known, "calls_again.likely") > 3.0);
+    let ran = project.json(&[]).code(1);
+    within(&known, &ran, "high_cost_usd");
+    let (real, middle) = (figure(ran.summary(), "cost_usd"), figure(&known, "cost_usd"));
+    assert!((middle / real - 1.0).abs() < 0.15, "${middle} for ${real}");
+    // A limit that cuts nothing off has nothing to repeat.
+    let project = project.with(&limit, "max_output_tokens = 4000");
+    let raised = planned(&project, &[]);
+    assert_eq!(
+        raised["calls_again"],
+        serde_json::json!({ "likely": 0, "high": 0 })
+    );
+    runs_as_planned(&project, &[]);
+}
+
+#[test]
+fn a_node_without_answers_is_taken_to_use_its_limit_as_the_others_do() {
+    let project = forty();
+    project.json(&["--max", "4"]).code(0);
+    project.edit("pipeline.toml", "id = \"chunk-2\"", "id = \"chunk-b\"");
+    project.edit("pipeline.toml", "Leaving", "Staying");
+    runs_as_planned(&project, &[]);
 }
 
 #[test]
@@ -223,11 +285,12 @@ fn what_people_read() {
     personas  8 of 8 have something to do
     nodes     0 cached, 56 to call, 8 that depend on their answers
     calls     56 to 64
-    tokens    at most 315,005 input, 352,000 output
-    cost      at most $0.2098 (simulated)
+    tokens    at most 1,013,269 input, 1,056,000 output
+    cost      at most $0.6293 (simulated)
+    again     an answer that is cut off at `max_output_tokens`, or bad in another way, is asked for again up to 2 times (`retry.rejected`); at most $0.2098 if all are good at once
     time      about [time], bound by calls that wait for others
     ends      at [clock], if it started now
-    rests on  no earlier answers: each is taken to be as long as its limit allows; a token for 4 characters of input; [time] a call (`simulator.latency`)
+    rests on  no earlier answers: each may be as long as its limit allows; a token for 4 characters of input; [time] a call (`simulator.latency`)
 
     `septet plan -v` names the nodes, `septet run` does it
     ");
@@ -248,7 +311,7 @@ fn what_people_read() {
     because   8 chunk-3: `vars.brief` changed
     calls     8 to 16
     tokens    about 45,497 input ([n] of it cached), 6,494 output; 13,505 to 55,662 in all
-    cost      about [$]; [$] to [$], at most $0.0848 (simulated)
+    cost      about [$]; [$] to [$], at most $0.2543 (simulated)
     time      about [time], bound by calls that wait for others
     ends      at [clock], if it started now
     rests on  16 earlier answers; input as the server counted before; [time] a call as before
@@ -262,7 +325,7 @@ fn what_people_read() {
     because   2 chunk-3: `vars.brief` changed
     calls     2 to 4
     tokens    about 11,439 input ([n] of it cached), 1,624 output; 3,308 to 14,190 in all
-    cost      about [$]; [$] to [$], at most $0.0212 (simulated)
+    cost      about [$]; [$] to [$], at most $0.0636 (simulated)
     time      about [time], bound by calls that wait for others
     ends      at [clock], if it started now
     rests on  16 earlier answers; input as the server counted before; [time] a call as before
@@ -279,7 +342,7 @@ fn what_people_read() {
     because   14 asked for by `--refresh`
     calls     14 to 16
     tokens    about 28,284 input ([n] of it cached), 6,342 output; 22,852 to 39,255 in all
-    cost      about [$]; [$] to [$], at most $0.0471 (simulated)
+    cost      about [$]; [$] to [$], at most $0.1414 (simulated)
     time      about [time], bound by requests per minute
     ends      at [clock], if it started now
     rests on  64 earlier answers; input as the server counted before; [time] a call as before
@@ -300,7 +363,7 @@ fn what_people_read() {
     because   14 asked for by `--refresh`
     calls     14 to 16
     tokens    about 28,284 input ([n] of it cached), 6,342 output; 22,852 to 39,255 in all
-    cost      about [$]; [$] to [$], at most $0.0911 (simulated)
+    cost      about [$]; [$] to [$], at most $0.2734 (simulated)
     prices    of gpt-6-luna: those of 00:00-12:00, 12:00-24:00 UTC
     budget    might pass the budget of $0.0100 (`--budget`) at the earliest after 13 of 16 calls
     time      about [time], bound by calls that wait for others

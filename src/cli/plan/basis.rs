@@ -61,12 +61,15 @@ pub fn text(foreseen: &Foreseen<'_>) -> String {
     let basis = &foreseen.forecast.basis;
     let mut parts = Vec::new();
     match basis.answers {
-        0 => parts.push("no earlier answers: each is taken to be as long as its limit allows".to_owned()),
+        0 => parts.push("no earlier answers: each may be as long as its limit allows".to_owned()),
         answers => parts.push(count(answers, "earlier answer")),
     }
     if basis.answers > 0 && !basis.unknown.is_empty() {
         let nodes = named(foreseen, &basis.unknown);
-        parts.push(format!("none of {nodes}: as long as the limit allows"));
+        let share = number((basis.unknown_share * 100.0).round() as u64);
+        parts.push(format!(
+            "none of {nodes}: taken to use {share} % of the limit, as the others do"
+        ));
     }
     if !basis.other_model.is_empty() {
         parts.push(format!(
@@ -159,6 +162,7 @@ pub fn json(foreseen: &Foreseen<'_>) -> Value {
     json!({
         "answers": basis.answers,
         "nodes_without_answers": ids(&basis.unknown),
+        "share_of_limits": basis.unknown_share,
         "nodes_of_other_models": ids(&basis.other_model),
         // What tells least of all that it rests on.
         "input": inputs.last().map_or("characters", |input| match input.counts {

@@ -28,9 +28,13 @@ pub fn read(project: &Loaded, store: &LocalStore) -> Result<History, CliError> {
         for other in accounts.of_others(&node.id, model) {
             history.account(index, other, false);
         }
-        if let Some(own) = accounts.of(&node.id, model).filter(|own| own.output.n > 0) {
-            history.account(index, own, true);
-            from_accounts[index] = true;
+        match accounts.of(&node.id, model) {
+            Some(own) if own.output.n > 0 => {
+                history.account(index, own, true);
+                from_accounts[index] = true;
+            }
+            Some(own) => history.bad_account(index, own),
+            None => {}
         }
     }
     if from_accounts.contains(&false) {

@@ -59,6 +59,9 @@ pub fn totals(foreseen: &Foreseen<'_>, verbose: bool) {
     calls(totals);
     line("tokens", &tokens(foreseen));
     line("cost", &cost(foreseen));
+    if let Some(again) = again(foreseen) {
+        line("again", &again);
+    }
     for (at, prices) in foreseen.prices.models.iter().enumerate() {
         line(if at == 0 { "prices" } else { "" }, &prices.words());
     }
@@ -90,13 +93,14 @@ fn tokens(foreseen: &Foreseen<'_>) -> String {
         0 => String::new(),
         cached => format!(" ({} of it cached)", number(cached)),
     };
-    let input = format!("{} input{cached}", whole(forecast.input.likely));
+    let input = |figure: f64| format!("{} input{cached}", whole(figure));
     if is_a_limit(foreseen) {
         return match forecast.most_output {
-            Some(most) => format!("at most {input}, {} output", number(most)),
-            None => format!("about {input}, output without a limit"),
+            Some(most) => format!("at most {}, {} output", input(forecast.input.high), number(most)),
+            None => format!("about {}, output without a limit", input(forecast.input.likely)),
         };
     }
+    let input = input(forecast.input.likely);
     let output = whole(forecast.output.likely);
     let low = whole(forecast.input.low + forecast.output.low);
     match forecast.input.high + forecast.output.high {
@@ -135,6 +139,38 @@ fn cost(foreseen: &Foreseen<'_>) -> String {
     };
     let most = most.map_or_else(|| "no limit to it".to_owned(), |most| format!("at most {most}"));
     format!("about {likely}; {range}, {most}{simulated}")
+}
+
+/// What is asked for again, where that is to be expected or bounds the cost.
+fn again(foreseen: &Foreseen<'_>) -> Option<String> {
+    let (forecast, rejected) = (&foreseen.forecast, foreseen.project.config.retry.rejected);
+    let whole = |figure: f64| figure.round() as u64;
+    let (likely, high) = (whole(forecast.again.likely), whole(forecast.again.high));
+    if high == 0 {
+        return None;
+    }
+    let bad = format!(
+        "an answer that is cut off at `max_output_tokens`, or bad in another way, is asked for again up to {} \
+         (`retry.rejected`)",
+        if rejected == 1 {
+            "once".to_owned()
+        } else {
+            format!("{} times", number(rejected.into()))
+        }
+    );
+    let once = || Some(dollars(Some(forecast.once_cost?)));
+    Some(match once().filter(|_| is_a_limit(foreseen)) {
+        Some(once) => format!("{bad}; at most {once} if all are good at once"),
+        None if is_a_limit(foreseen) => bad,
+        None => {
+            let calls = match likely {
+                0 => format!("up to {}", count(high, "more call")),
+                likely if likely == high => format!("about {}", count(high, "more call")),
+                likely => format!("about {}, up to {}", count(likely, "more call"), number(high)),
+            };
+            format!("{calls}: {bad}")
+        }
+    })
 }
 
 /// The models that have no price, as `[prices]` wants to have them.

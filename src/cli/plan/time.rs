@@ -184,6 +184,7 @@ fn rehearsed(project: &Loaded, node: usize, call: &Call, which: fn(Range) -> f64
             Some(cap) if call.seconds.is_none() => cap as f64,
             _ => bounded(call.output.likely),
         },
+        again: which(call.again),
         cap: call.cap.map(|cap| cap as f64),
         seconds: which(seconds),
         stray,

@@ -37,6 +37,7 @@ fn call_ended(instance: &Instance, attempt: u32, outcome: CallOutcome) -> Event 
         instance: instance.clone(),
         attempt,
         asked: Asked {
+            output_limit: None,
             input: Some(100),
             most: Some(Money::from_usd(0.01)),
         },

@@ -10,6 +10,7 @@ fn rehearsal(personas: u64, concurrency: Option<usize>) -> Rehearsal {
         output: 200.0,
         first_output: 200.0,
         cap: Some(4_000.0),
+        again: 0.0,
         seconds: 2.0,
         stray: 0.0,
         prefix: None,
@@ -139,4 +140,25 @@ fn what_is_sent_until_a_time_can_be_counted() {
         );
     }
     assert_eq!(paced.sent_by(Duration::from_secs(100_000)), 160_000);
+}
+
+#[test]
+fn bad_answers_are_asked_for_again() {
+    let mut bad = rehearsal(1, Some(64));
+    bad.nodes[0].again = 2.0;
+    let seconds = bad.duration().as_secs_f64();
+    assert!(
+        (8.0..10.0).contains(&seconds),
+        "{seconds}: three calls and the combine"
+    );
+    assert_eq!(
+        bad.sent_by(Duration::MAX),
+        8,
+        "a node is called once, however often"
+    );
+    // Of every second persona one, so every second of seven waves has one more.
+    let mut some = rehearsal(102, Some(1));
+    some.nodes.iter_mut().for_each(|node| node.again = 0.5);
+    let share = some.duration().as_secs_f64() / rehearsal(102, Some(1)).duration().as_secs_f64();
+    assert!((1.49..1.51).contains(&share), "{share}");
 }

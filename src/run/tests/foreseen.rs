@@ -27,6 +27,7 @@ fn night(night: &Night) -> (f64, f64) {
         output: mean(|answer| answer.answer.usage.output as f64),
         first_output: 1_024.0,
         cap: None,
+        again: 0.0,
         seconds,
         stray: (square - seconds * seconds).sqrt(),
         prefix: None,
