@@ -175,6 +175,7 @@ impl Loaded {
             times: Times::default(),
             prices: vec![None; self.graph.len()],
             longest_call: self.config.provider.timeout,
+            up_to_date: Vec::new(),
             overwrite: false,
             provider: self.config.provider.name.clone(),
             simulated: false,

@@ -115,6 +115,10 @@ pub struct Run {
     #[arg(long)]
     pub overwrite: bool,
 
+    /// Look at every node, also of personas whose files are as they were when they were up to date
+    #[arg(long)]
+    pub verify: bool,
+
     /// Run again after each saved edit of the pipeline, a prompt or a persona, and show how the
     /// transcripts change
     #[arg(long, conflicts_with_all = ["start_at", "until"])]

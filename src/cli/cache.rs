@@ -25,7 +25,7 @@ use crate::cli::print::errln;
 use crate::cli::project;
 use crate::printable::one_line;
 use crate::report::figures::dollars;
-use crate::store::{Damage, Died, LocalStore, Notice, Progress, StoreError};
+use crate::store::{Damage, Died, LocalStore, Notice, Progress, Receipts, StoreError};
 
 /// The name of the cache in the folder of a project.
 const FOLDER: &str = "cache";
@@ -67,6 +67,22 @@ pub fn existing(directory: Option<&Path>) -> Result<Opened, CliError> {
         false => None,
     };
     Ok(Opened { root, store })
+}
+
+/// The folder of a project's cache.
+pub fn folder(root: &Path) -> PathBuf {
+    root.join(FOLDER)
+}
+
+/// Takes back what is noted as up to date: the next run looks at every node. Only while the store is
+/// open: nobody else writes receipts then.
+pub fn take_back_receipts(root: &Path) -> Result<(), CliError> {
+    Receipts::remove(&folder(root)).map_err(|error| {
+        let hint = "it says which personas are up to date, and may always be removed";
+        Complaint::new(format!("cannot remove `cache/receipts`: {error}"))
+            .hint(hint)
+            .into()
+    })
 }
 
 /// True if something was paid for.

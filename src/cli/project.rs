@@ -29,6 +29,9 @@ pub struct Loaded {
     pub templates: BTreeMap<String, String>,
     /// What it was read from.
     pub snapshot: Arc<Snapshot>,
+    /// The name of all that receipts rest on besides the personas: another one, and every persona is
+    /// looked at in full.
+    pub basis: String,
 }
 
 impl Loaded {
@@ -51,13 +54,15 @@ impl Loaded {
         let prompts = Prompts::compile(&config, &templates)
             .map_err(|errors| CliError::refused(errors.iter().map(about_prompt)))?;
         let graph = Graph::new(&config.nodes, &config.result);
+        let snapshot = Snapshot::pipeline(&text, &templates);
         Ok(Self {
+            basis: basis(&snapshot, &config),
             root,
             files,
             config: config.into(),
             graph: graph.into(),
             prompts: prompts.into(),
-            snapshot: Snapshot::pipeline(&text, &templates).into(),
+            snapshot: snapshot.into(),
             templates,
         })
     }
@@ -105,6 +110,13 @@ impl Loaded {
             self.prompts.clone(),
         )
     }
+}
+
+fn basis(snapshot: &Snapshot, config: &Config) -> String {
+    // Schemas have files of their own, which the snapshot does not hold.
+    let schemas: Vec<_> = config.nodes.iter().map(|node| &node.checks.json_schema).collect();
+    let schemas = blake3::hash(format!("{schemas:?}").as_bytes()).to_hex();
+    format!("{} {} {schemas}", env!("CARGO_PKG_VERSION"), snapshot.id())
 }
 
 /// The folder of the project: `-C`, or the current one.

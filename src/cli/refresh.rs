@@ -38,6 +38,11 @@ impl Refresh {
         Ok(refresh)
     }
 
+    /// True if nothing is.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// True if this instance is to be called again.
     pub fn wants(&self, instance: &Instance) -> bool {
         let set = self.0.as_ref();

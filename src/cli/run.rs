@@ -21,10 +21,10 @@ use crate::events::{History, Tally};
 use crate::names::{PersonaId, RunId, Stop};
 use crate::provider::Provider;
 use crate::report;
-use crate::run::{Jobs, Project, Services, Task, Times};
+use crate::run::{Folder, Jobs, Project, Services, Task, Times, UpToDate};
 use crate::schedule::Settings;
 use crate::signals;
-use crate::store::{Entry, LocalStore, Store, StoreError};
+use crate::store::{Entry, LocalStore, Receipts, Store, StoreError};
 
 /// A call may be noted, wait for a connection, or be written down so long beyond its timeout.
 const BEFORE_SENDING: Duration = Duration::from_secs(60);
@@ -47,12 +47,23 @@ pub fn run(directory: Option<&Path>, args: &Run, color: Color) -> Result<ExitCod
         // What was edited meanwhile is what is run.
         ready = Ready::read(directory, args, &args.selection.refresh)?;
     }
-    let tally = match open(&ready.project.root, &mut stops)? {
-        Ok(opened) => {
-            let folder = Arc::new(ready.project.folder());
-            ready.run(args, color, opened.tell()?, folder, stops)?
+    let folder = Arc::new(ready.project.folder());
+    let before = ready.use_receipts(args, &folder);
+    let tally = if ready.personas.is_empty() && !ready.up_to_date.is_empty() {
+        ready.nothing_to_do(args, color)?
+    } else {
+        match open(&ready.project.root, &mut stops)? {
+            Ok(opened) => {
+                let project = ready.project.clone();
+                let book = Book {
+                    before,
+                    project,
+                    folder: folder.clone(),
+                };
+                ready.run(args, color, opened.tell()?, folder, stops, Some(book))?
+            }
+            Err(stop) => ready.stopped(args, color, stop)?,
         }
-        Err(stop) => ready.stopped(args, color, stop)?,
     };
     Ok(ExitCode::from(tally.exit_code().unwrap_or(3)))
 }
@@ -88,6 +99,8 @@ fn open(
 pub struct Ready {
     pub project: Arc<Loaded>,
     pub personas: Vec<PersonaId>,
+    /// Who else was chosen and is up to date, as receipts say.
+    pub up_to_date: Vec<UpToDate>,
     /// What was spent of the budget of one run before: by the session that it is a part of.
     pub spent: Money,
     refresh: Refresh,
@@ -108,8 +121,44 @@ impl Ready {
             spent: Money::ZERO,
             project,
             personas,
+            up_to_date: Vec::new(),
             refresh,
             limits,
+        })
+    }
+
+    /// Takes out who is up to date as receipts say, and returns the receipts.
+    fn use_receipts(&mut self, args: &Run, folder: &Folder) -> Receipts {
+        let mut receipts = Receipts::read(&cache::folder(&self.project.root), self.project.basis.clone());
+        if args.verify || !self.refresh.is_empty() {
+            receipts.forget(&self.personas);
+            return receipts;
+        }
+        (self.up_to_date, self.personas) = folder.part(&receipts, std::mem::take(&mut self.personas));
+        receipts
+    }
+
+    /// Shows a run of which all personas are up to date: the store stays closed.
+    fn nothing_to_do(self, args: &Run, color: Color) -> Result<Tally, CliError> {
+        // What was spent and learned before stands in the store.
+        let task = task(
+            &self.project,
+            args,
+            Vec::new(),
+            &self.limits,
+            Vec::new(),
+            History::default(),
+        );
+        let task = Task {
+            up_to_date: self.up_to_date,
+            ..task
+        };
+        runtime()?.block_on(async {
+            let (events, told) = unbounded_channel();
+            let reporter = report::spawn(told, report::sinks(shown(args, color)));
+            crate::run::nothing_to_do(&task, events);
+            drop(task);
+            tally(reporter).await
         })
     }
 
@@ -146,7 +195,12 @@ impl Ready {
         store: LocalStore,
         folder: Arc<dyn Project>,
         stops: UnboundedReceiver<Stop>,
+        book: Option<Book>,
     ) -> Result<Tally, CliError> {
+        if !self.refresh.is_empty() {
+            // Before anything is marked: what is asked for anew is not up to date from now on.
+            cache::take_back_receipts(&self.project.root)?;
+        }
         let by_option = args.selection.budget.is_some();
         let budget = budget::limits(&self.limits, by_option, self.spent, store.spending());
         if let Some(caveat) = budget::caveat(&self.limits, store.spending()) {
@@ -154,6 +208,10 @@ impl Ready {
         }
         let history = store.history().map_err(|error| cache::refused(&error))?;
         let task = task(&self.project, args, self.personas, &self.limits, budget, history);
+        let task = Task {
+            up_to_date: self.up_to_date,
+            ..task
+        };
         let store = Arc::new(store);
         let runtime = runtime()?;
         let services = Services {
@@ -166,8 +224,33 @@ impl Ready {
         let tally = runtime.block_on(go(task, services, self.refresh, shown(args, color), stops))?;
         // What still holds the store are tasks that have done their work.
         drop(runtime);
+        if let Some(book) = book {
+            book.write();
+        }
         cache::close(store);
         Ok(tally)
+    }
+}
+
+/// The receipts of the project, which a run brings up to date while it holds the store.
+pub struct Book {
+    before: Receipts,
+    project: Arc<Loaded>,
+    folder: Arc<Folder>,
+}
+
+impl Book {
+    fn write(self) {
+        let mut receipts = self.folder.receipts(self.project.basis.clone(), clock::unix_ns());
+        if receipts.is_empty() {
+            return;
+        }
+        receipts.keep_others(self.before);
+        if let Err(error) = receipts.write(&cache::folder(&self.project.root)) {
+            cache::warn(&format!(
+                "cannot write `cache/receipts`: {error}; the next run looks at every node"
+            ));
+        }
     }
 }
 
@@ -233,6 +316,7 @@ fn task(
         graph: project.graph.clone(),
         pipeline: Some(project.snapshot.clone()),
         personas,
+        up_to_date: Vec::new(),
         settings: Settings {
             concurrency: limits.concurrency,
             retry: config.retry.clone(),

@@ -110,7 +110,7 @@ impl Watch<'_> {
         // A run has a runtime of its own, at whose end nobody holds the cache any more.
         let mut run = tokio::task::spawn_blocking(move || {
             let store = cache::open_within(&ready.project.root, PATIENCE)?;
-            ready.run(&args, color, store, project, asked)
+            ready.run(&args, color, store, project, asked, None)
         });
         let mut edited = Vec::new();
         let mut stopped = false;

@@ -96,6 +96,14 @@ pub enum Event {
     RateChanged(Change),
     /// A node of a persona has reached its end.
     NodeFinished(Box<NodeFinished>),
+    /// A persona needs nothing: its nodes have their answers and its transcript holds them, which was
+    /// seen without looking at each. Stands for the ends of its nodes and for its own.
+    UpToDate {
+        /// Which.
+        persona: PersonaId,
+        /// What its answers had cost; `None`: not known of one of them.
+        saved: Option<Money>,
+    },
     /// A persona has reached its end. The ends of its nodes were told before.
     PersonaFinished {
         /// Which.
@@ -227,6 +235,21 @@ pub struct NodeFinished {
     pub saved: Option<Money>,
     /// Why, where it failed.
     pub error: Option<Failure>,
+}
+
+impl NodeFinished {
+    /// A node that is served from the store, of whose answer nothing else is known.
+    pub fn cached(instance: Instance) -> Self {
+        Self {
+            instance,
+            status: NodeStatus::Cached,
+            attempts: 0,
+            tokens: Usage::default(),
+            cost: Some(Money::ZERO),
+            saved: None,
+            error: None,
+        }
+    }
 }
 
 /// How a node ended.

@@ -167,6 +167,7 @@ impl Tally {
             Event::ConcurrencyChanged { concurrency } => self.concurrency = Some(*concurrency),
             Event::RateChanged(_) => {}
             Event::NodeFinished(node) => self.node_finished(node, at),
+            Event::UpToDate { persona, saved } => self.up_to_date(persona, *saved, at),
             Event::PersonaFinished {
                 persona,
                 status,
@@ -299,6 +300,16 @@ impl Tally {
         self.nodes.pending = self.nodes.pending.saturating_sub(1);
         self.pace.node_ended(at);
         self.figures(&node.instance.persona, at).node_finished(node);
+    }
+
+    /// What the ends of the nodes would have done, in one step.
+    fn up_to_date(&mut self, persona: &PersonaId, saved: Option<Money>, at: Duration) {
+        let nodes = self.started.as_ref().map_or(0, |started| started.nodes.len());
+        self.nodes.cached += nodes as u64;
+        self.nodes.pending = self.nodes.pending.saturating_sub(nodes as u64);
+        add(&mut self.saved_by_septet, saved);
+        self.figures(persona, at).cached = u32::try_from(nodes).unwrap_or(u32::MAX);
+        self.persona_finished(persona, PersonaStatus::Unchanged, None, at);
     }
 
     fn persona_finished(

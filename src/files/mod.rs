@@ -4,6 +4,7 @@
 
 mod error;
 mod personas;
+mod stamp;
 mod templates;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use std::path::{Component, Path, PathBuf};
 
 pub use error::FileError;
 pub use personas::Listed;
+pub use stamp::{Stamp, Stamps};
 pub use write::Written;
 
 /// The most bytes of a pipeline or template: more is a mistake.

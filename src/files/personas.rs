@@ -107,7 +107,7 @@ impl Project {
 
     /// The folder of the personas, without symlinks. As written it may lie outside of the project,
     /// but not be led there.
-    fn personas_folder(&self, config: &Config) -> Result<PathBuf, Refusal> {
+    pub(super) fn personas_folder(&self, config: &Config) -> Result<PathBuf, Refusal> {
         let path = Path::new(&config.personas);
         if stays_inside(path) {
             self.real_path(path, &self.real)
@@ -149,7 +149,7 @@ fn file_names(folder: &Path) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-fn is_hidden(name: &OsStr) -> bool {
+pub(super) fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 
@@ -184,7 +184,7 @@ fn refused_name(id: &PersonaId, path: &str, wrong: &str) -> PersonaError {
 }
 
 /// The name with what is not UTF-8 or not printable escaped, so that two names never look the same.
-fn escaped(name: &OsStr) -> String {
+pub(super) fn escaped(name: &OsStr) -> String {
     let mut text = String::new();
     for chunk in name.as_encoded_bytes().utf8_chunks() {
         for c in chunk.valid().chars() {

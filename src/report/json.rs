@@ -13,7 +13,7 @@ use crate::events::{
     CallOutcome, Event, Failure, ModelAccount, NodeFinished, NodeStatus, PersonaStatus, RunStarted,
     RunSummary, Stamped, Tally, TokenCounts,
 };
-use crate::names::{Instance, NodeId, Stop};
+use crate::names::{Instance, NodeId, PersonaId, Stop};
 use crate::report::Sink;
 
 /// Writes events as JSON lines.
@@ -36,6 +36,9 @@ impl Sink for Json {
     }
 
     fn event(&mut self, stamped: &Stamped, tally: &Tally) -> io::Result<()> {
+        if let Event::UpToDate { persona, .. } = &stamped.event {
+            return self.up_to_date(persona, tally);
+        }
         if let Some(object) = object(stamped) {
             self.line(&object)?;
         }
@@ -52,6 +55,25 @@ impl Sink for Json {
 
     fn draw(&mut self, _now: Duration, _tally: &Tally) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+impl Json {
+    /// The ends of the nodes and of the persona, as where each was looked at.
+    fn up_to_date(&mut self, persona: &PersonaId, tally: &Tally) -> io::Result<()> {
+        let started = tally.started.as_ref();
+        for node in started.iter().flat_map(|started| &started.nodes) {
+            let instance = Instance {
+                persona: persona.clone(),
+                node: node.clone(),
+            };
+            self.line(&node_finished(&NodeFinished::cached(instance)))?;
+        }
+        self.line(&Object::PersonaFinished {
+            persona: persona.as_str(),
+            status: PersonaStatus::Unchanged,
+            error: None,
+        })
     }
 }
 
@@ -300,6 +322,7 @@ fn object(stamped: &Stamped) -> Option<Object<'_>> {
             concurrency: *concurrency,
             at_s,
         },
+        Event::UpToDate { .. } => return None,
         Event::NodeFinished(node) => node_finished(node),
         Event::PersonaFinished {
             persona,

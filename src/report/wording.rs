@@ -63,6 +63,17 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
             };
             (weight, line.of(persona, *status, error.as_ref(), path.as_deref()))
         }
+        Event::UpToDate { persona, .. } => {
+            let line = PersonaLine {
+                tally,
+                palette,
+                columns,
+            };
+            (
+                Weight::Routine,
+                line.of(persona, PersonaStatus::Unchanged, None, None),
+            )
+        }
         Event::OutageBegan { cause } => (Weight::Passing, outage_began(cause, palette)),
         Event::OutageEnded { lasted } => {
             let text = format!("the provider answers again after {}", duration(*lasted));

@@ -46,7 +46,7 @@ pub struct Work {
     /// price.
     pub spent: Usage,
     pub cost: Option<Money>,
-    /// What the stored answer that serves it had cost.
+    /// What the answer that serves it cost, in this run or an earlier one.
     pub served: Option<Money>,
 }
 
@@ -147,6 +147,14 @@ impl Desk {
         })
         .text
         .clone()
+    }
+
+    /// What the answers of a persona's nodes had cost; `None`: not known of one of them.
+    pub fn served(&self, slot: usize) -> Option<Money> {
+        let nodes = self.persona(slot).nodes.iter();
+        nodes
+            .map(|work| work.served)
+            .try_fold(Money::ZERO, |sum, cost| Some(sum + cost?))
     }
 
     /// Drops the request of a node that has ended, and sums it up.

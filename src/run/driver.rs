@@ -101,6 +101,7 @@ impl Driver {
     /// Runs to the end.
     pub async fn run(mut self, mut stops: mpsc::UnboundedReceiver<Stop>) -> Outcome {
         self.tell_start();
+        self.teller.tell_up_to_date(&self.task.up_to_date);
         self.warn_of_budget();
         // Who asked to stop before the start wants nothing to be begun.
         self.turn([stops.try_recv().map_or(Input::Start, Input::Stop)]);

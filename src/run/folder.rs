@@ -6,12 +6,14 @@ use std::sync::Arc;
 use crate::call::Request;
 use crate::config::Config;
 use crate::events::Failure;
-use crate::files;
+use crate::files::{self, Stamp};
 use crate::graph::Graph;
 use crate::names::{NodeId, PersonaId};
 use crate::persona::Persona;
 use crate::prompt::{Parts, Prompts};
-use crate::run::{Project, Requests, Snapshot};
+use crate::run::receipts::{Noted, UpToDate, part};
+use crate::run::{Finished, Project, Requests, Snapshot};
+use crate::store::Receipts;
 
 /// What is appended to the name of a transcript for a new text beside one edited by hand.
 const BESIDE: &str = ".new";
@@ -25,6 +27,7 @@ pub struct Folder {
     config: Arc<Config>,
     graph: Arc<Graph>,
     prompts: Arc<Prompts>,
+    noted: Noted,
 }
 
 impl Folder {
@@ -35,16 +38,32 @@ impl Folder {
             config,
             graph,
             prompts,
+            noted: Noted::new(),
         }
+    }
+
+    /// Parts personas into those that are up to date, as their receipts say, and the others.
+    pub fn part(&self, receipts: &Receipts, personas: Vec<PersonaId>) -> (Vec<UpToDate>, Vec<PersonaId>) {
+        part(&self.files, &self.config, receipts, personas)
+    }
+
+    /// The receipts of the personas that were brought up to date since this was asked last; `now` is
+    /// in nanoseconds since 1970.
+    pub fn receipts(&self, basis: String, now: u64) -> Receipts {
+        self.noted.receipts(basis, now)
     }
 }
 
 impl Project for Folder {
     fn open(&self, persona: &PersonaId) -> Result<Box<dyn Requests>, Failure> {
+        // Before it is read: what is written meanwhile looks new the next time.
+        let stamps = self.files.stamps(&self.config);
+        let seen = stamps.and_then(|stamps| stamps.persona(persona));
         let read = self.files.persona(&self.config, persona);
         let (persona, files) = read.map_err(|error| failure(Failure::PERSONA, error.summary()))?;
         let rendered = Rendered {
             persona,
+            seen,
             files: Arc::new(Snapshot::persona(files)),
             prompts: self.prompts.clone(),
             parts: Parts::default(),
@@ -74,11 +93,16 @@ impl Project for Folder {
         written.map_err(|error| failure(Failure::OUTPUT, error.summary()))?;
         Ok(path)
     }
+
+    fn finished(&self, finished: &Finished<'_>) {
+        self.noted.note(&self.files, &self.config, finished);
+    }
 }
 
 /// A persona and the templates.
 struct Rendered {
     persona: Persona,
+    seen: Option<Stamp>,
     files: Arc<Snapshot>,
     prompts: Arc<Prompts>,
     parts: Parts,
@@ -92,6 +116,10 @@ impl Requests for Rendered {
 
     fn files(&self) -> Option<Arc<Snapshot>> {
         Some(self.files.clone())
+    }
+
+    fn seen(&self) -> Option<Stamp> {
+        self.seen
     }
 }
 

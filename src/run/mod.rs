@@ -8,6 +8,7 @@ mod estimate;
 mod folder;
 mod job;
 mod past;
+mod receipts;
 mod rehearsal;
 mod snapshot;
 mod times;
@@ -21,9 +22,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
 use crate::budget;
-use crate::call::Request;
+use crate::call::{Money, Request};
 use crate::config::PrefixOrder;
 use crate::events::{Event, Failure, History, Outcome, RunStarted, Stamped};
+use crate::files::Stamp;
 use crate::graph::Graph;
 use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
 use crate::provider::Provider;
@@ -34,6 +36,7 @@ use crate::tariff::Tariff;
 pub use attempt::with_causes;
 pub use folder::Folder;
 pub use past::{Lost, Past, PastNeed, PastPipeline, PastRequest};
+pub use receipts::UpToDate;
 pub use rehearsal::{Rehearsal, Rehearsed, RehearsedPrefix};
 pub use snapshot::Snapshot;
 pub use times::Times;
@@ -99,6 +102,22 @@ pub trait Project: Send + Sync {
     /// # Errors
     /// If it cannot be written.
     fn write(&self, persona: &PersonaId, text: &str, beside: bool) -> Result<String, Failure>;
+
+    /// Hears that a persona is up to date.
+    fn finished(&self, _finished: &Finished<'_>) {}
+}
+
+/// A persona whose nodes all have their answers, and whose transcript holds them.
+#[derive(Clone, Copy)]
+pub struct Finished<'a> {
+    /// Which.
+    pub persona: &'a PersonaId,
+    /// What its requests were rendered from.
+    pub requests: &'a dyn Requests,
+    /// What its transcript holds.
+    pub text: &'a [u8],
+    /// What the answers had cost; `None`: not known of one of them.
+    pub saved: Option<Money>,
 }
 
 /// The requests of one persona.
@@ -111,6 +130,11 @@ pub trait Requests: Send + Sync {
 
     /// The files that they are rendered from; `None` where there are none.
     fn files(&self) -> Option<Arc<Snapshot>> {
+        None
+    }
+
+    /// How those files looked from outside before they were read; `None` where that was not looked at.
+    fn seen(&self) -> Option<Stamp> {
         None
     }
 }
@@ -126,6 +150,8 @@ pub struct Task {
     pub pipeline: Option<Arc<Snapshot>>,
     /// Who is brought up to date, in this order.
     pub personas: Vec<PersonaId>,
+    /// Who else was chosen and is up to date, as is known already.
+    pub up_to_date: Vec<UpToDate>,
     /// How nodes are scheduled.
     pub settings: Settings,
     /// Requests a minute.
@@ -163,10 +189,11 @@ pub struct Task {
 impl Task {
     /// What it sets out to do, for those who are told.
     pub fn started(&self) -> RunStarted {
-        let names = self.personas.iter();
+        let up_to_date = self.up_to_date.iter().map(|known| &known.persona);
+        let names = self.personas.iter().chain(up_to_date);
         RunStarted {
             run: self.run.clone(),
-            personas: self.personas.len(),
+            personas: self.personas.len() + self.up_to_date.len(),
             longest_persona: names.map(|p| p.as_str().chars().count()).max().unwrap_or(0),
             nodes: self.graph.ids().to_vec(),
             models: self.models.clone(),
@@ -245,6 +272,21 @@ pub fn stopped_before(task: &Task, stop: Stop, events: UnboundedSender<Stamped>)
     });
 }
 
+/// Tells of a run for which there is nothing to do: all who were chosen are up to date, and no
+/// service is needed to see that.
+pub fn nothing_to_do(task: &Task, events: UnboundedSender<Stamped>) {
+    let teller = Teller {
+        start: Instant::now(),
+        events,
+    };
+    teller.tell(Event::RunStarted(Box::new(task.started())));
+    teller.tell_up_to_date(&task.up_to_date);
+    teller.tell(Event::RunFinished {
+        outcome: Outcome::Complete,
+        cause: None,
+    });
+}
+
 /// Stamps events with the time and hands them on. Nobody listening is no reason to stop.
 #[derive(Clone, Debug)]
 struct Teller {
@@ -256,6 +298,12 @@ impl Teller {
     /// Since the start of the run.
     fn now(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    fn tell_up_to_date(&self, up_to_date: &[UpToDate]) {
+        for UpToDate { persona, saved } in up_to_date.iter().cloned() {
+            self.tell(Event::UpToDate { persona, saved });
+        }
     }
 
     fn tell(&self, event: Event) {

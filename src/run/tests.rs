@@ -285,6 +285,7 @@ impl Night {
             prices: vec![Some(Arc::new(self.tariff.clone())); graph.len()],
             // Answers of this world take 20 s at most.
             longest_call: Duration::from_secs(30),
+            up_to_date: Vec::new(),
             graph,
             pipeline: None,
             models: vec!["m".into(); 8],

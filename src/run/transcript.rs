@@ -22,7 +22,7 @@ pub async fn bring_up_to_date(
     text: Arc<str>,
     overwrite: bool,
 ) -> Written {
-    let wanted = format!("{}\n", text.trim_end());
+    let wanted = transcript(&text);
     let now = {
         let (project, persona) = (services.project.clone(), persona.clone());
         services.jobs.block(move || project.transcript(&persona)).await?
@@ -74,6 +74,11 @@ pub async fn bring_up_to_date(
         PersonaStatus::Written
     };
     Ok((status, Some(path)))
+}
+
+/// What a transcript holds: the text of the result, and a line end.
+pub fn transcript(text: &str) -> String {
+    format!("{}\n", text.trim_end())
 }
 
 async fn remember(services: &Services, persona: &PersonaId, note: TranscriptNote) -> Result<(), Failure> {

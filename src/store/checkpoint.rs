@@ -137,7 +137,7 @@ pub(super) fn remove(folder: &Path) {
 }
 
 /// The first line, if the second is its checksum.
-fn checked(bytes: &[u8]) -> Option<&[u8]> {
+pub(super) fn checked(bytes: &[u8]) -> Option<&[u8]> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     let (line, rest) = bytes.split_at(end);
     let expected = format!("\n{:08x}\n", crc32fast::hash(line));

@@ -33,6 +33,7 @@ mod open;
 mod put;
 mod queue;
 mod reader;
+mod receipts;
 pub mod record;
 mod replay;
 #[cfg(test)]
@@ -64,6 +65,7 @@ pub use looked::{Looked, Miss, Rejected};
 pub use memory::MemoryStore;
 pub use notice::{Notice, Phase, Progress};
 pub use reader::{Damage, Entries, Line, Logged};
+pub use receipts::{Digest, Receipt, Receipts};
 pub use record::{Entry, Record, Retirement, Sent, TranscriptNote};
 pub use segment::Position;
 pub use source::{LARGEST as LARGEST_SOURCE, Source, SourceId};

@@ -24,6 +24,7 @@ mod plan;
 mod project;
 mod prompt_cache;
 mod reading;
+mod receipts;
 mod refused;
 mod show;
 mod watch;

@@ -338,7 +338,9 @@ fn runs_as_a_list_in_full_and_added_up() {
     );
     project.run(&["run", "-q", "--max", "1"]).code(0);
     project.run(&["run", "-q"]).code(0);
+    // One that finds nothing to do without looking leaves no trace.
     project.run(&["run", "-q"]).code(0);
+    project.run(&["run", "-q", "--verify"]).code(0);
     insta::assert_snapshot!(said(&[]).stdout, @"
     run                   started           outcome   calls  tokens     cost  time
     YYYYMMDD-hhmmss-[id]  YYYY-MM-DD hh:mm  complete      7     720  $0.0001  [s]

@@ -88,6 +88,8 @@ pub fn import(directory: Option<&Path>, args: &Import) -> Result<ExitCode, CliEr
     }
     let mut lines = source(&root, &args.file)?;
     let store = cache::open(&root)?;
+    // What comes in may ask for nodes anew.
+    cache::take_back_receipts(&root)?;
     let conflict = match args.keep_existing {
         true => Conflict::Existing,
         false => Conflict::Newest,

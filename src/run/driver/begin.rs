@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::Driver;
 use crate::call::{Prefix, Request, prompt_cache};
-use crate::events::{Event, Failure, NodeStatus};
+use crate::events::{Event, Failure, NodeStatus, PersonaStatus};
 use crate::names::PersonaId;
+use crate::run::Finished;
 use crate::run::attempt::{Attempt, Ended, Inputs};
 use crate::run::desk::Rendered;
 use crate::run::job::{self, Found, Report};
-use crate::run::transcript::bring_up_to_date;
+use crate::run::transcript::{bring_up_to_date, transcript};
 use crate::schedule::{Handle, Input, SharedPrefix};
 use crate::store::{Done, Safety};
 
@@ -163,16 +164,31 @@ impl Driver {
     /// Writes the transcript if the result is there, also when another node failed.
     pub(super) fn close(&mut self, slot: usize, failure: Option<Failure>) {
         let id = self.desk.persona(slot).id.clone();
-        let text = self.desk.result(slot);
+        let (text, saved) = (self.desk.result(slot), self.desk.served(slot));
+        let requests = self.desk.persona(slot).requests.clone();
         let (services, overwrite) = (self.services.clone(), self.task.overwrite);
         self.reporter.wait(
             async move {
-                let written = match text {
-                    Some(text) => Some(bring_up_to_date(&services, &id, text, overwrite).await),
+                let written = match &text {
+                    Some(text) => Some(bring_up_to_date(&services, &id, text.clone(), overwrite).await),
                     None => None,
                 };
                 // What failed before is told, whatever became of the transcript.
                 let written = failure.map(Err).or(written);
+                if let (Some(Ok((status, _))), Some(text), Some(requests)) = (&written, text, requests)
+                    && *status != PersonaStatus::Kept
+                {
+                    let project = services.project.clone();
+                    let finished = move || {
+                        project.finished(&Finished {
+                            persona: &id,
+                            requests: &*requests,
+                            text: transcript(&text).as_bytes(),
+                            saved,
+                        });
+                    };
+                    services.jobs.block(finished).await;
+                }
                 Report::Closed {
                     slot,
                     written: written.expect("BUG: neither a result nor a failure"),

@@ -125,7 +125,8 @@ impl Driver {
         let input = match ended {
             Ended::Answered(paid, text) => {
                 self.paid(handle, &paid);
-                self.desk.work_mut(handle).text = Some(text);
+                let work = self.desk.work_mut(handle);
+                (work.text, work.served) = (Some(text), paid.cost);
                 Input::Answered { handle }
             }
             Ended::Rejected(paid, misfit, cut) => {

@@ -141,6 +141,7 @@ impl Project {
             times: Times::default(),
             prices: vec![None; graph.len()],
             longest_call: config.provider.timeout,
+            up_to_date: Vec::new(),
             overwrite: false,
             provider: "p".into(),
             simulated: false,

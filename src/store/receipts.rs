@@ -1,0 +1,217 @@
+//! What was up to date when a run ended, in a file of its own beside the store: a run that finds
+//! everything as it was then need not open the store at all. It does not know how inputs are
+//! looked at or compared.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "reads, writes and removes a file of the cache"
+)]
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::call::Money;
+use crate::names::PersonaId;
+use crate::store::checkpoint::checked;
+use crate::store::disk::sync_folder;
+
+/// The name of the file in the folder of the cache.
+const NAME: &str = "receipts";
+
+/// Another form of the file is another number: it is read as if it were not there.
+const FORMAT: u32 = 1;
+
+/// Half a blake3: tells contents or the looks of files apart. Written as 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest(pub [u8; 16]);
+
+/// What a persona was when all its nodes had their answers and its transcript was written. In the
+/// file it is a list, in this order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt(
+    /// How its files looked from outside.
+    pub Digest,
+    /// What was in them.
+    pub Digest,
+    /// How its transcript looked from outside.
+    pub Digest,
+    /// What was in it.
+    pub Digest,
+    /// True where looks do not tell, because something had just been written.
+    pub bool,
+    /// What its answers had cost; `None`: not known of one of them.
+    pub Option<Money>,
+);
+
+/// The receipts of a project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipts {
+    format: u32,
+    /// What all of them rest on: the pipeline, its templates and this version of septet.
+    basis: String,
+    personas: HashMap<PersonaId, Receipt>,
+}
+
+impl Receipts {
+    /// None yet.
+    pub fn new(basis: String) -> Self {
+        Self {
+            format: FORMAT,
+            basis,
+            personas: HashMap::new(),
+        }
+    }
+
+    /// Reads those in the folder of a cache that rest on `basis`. A file that cannot be read, is
+    /// damaged or rests on anything else is as good as none: everything is looked at in full then.
+    pub fn read(cache: &Path, basis: String) -> Self {
+        let bytes = fs::read(path(cache)).unwrap_or_default();
+        let read = checked(&bytes).and_then(|line| serde_json::from_slice::<Self>(line).ok());
+        let usable = read.filter(|read| read.format == FORMAT && read.basis == basis);
+        usable.unwrap_or_else(|| Self::new(basis))
+    }
+
+    /// Writes them in place of those that are there. Only for who holds the store: another run may
+    /// have taken some back.
+    ///
+    /// # Errors
+    /// If they cannot be written; the earlier ones are still there then.
+    pub fn write(&self, cache: &Path) -> io::Result<()> {
+        let line = serde_json::to_vec(self)?;
+        let (path, new) = (path(cache), cache.join(format!("{NAME}.new")));
+        let mut file = File::create(&new)?;
+        file.write_all(&line)?;
+        write!(file, "\n{:08x}\n", crc32fast::hash(&line))?;
+        file.sync_all()?;
+        drop(file);
+        fs::rename(&new, path)?;
+        sync_folder(cache)
+    }
+
+    /// Takes all of them back, durably: what is asked for anew is not up to date, whatever becomes of
+    /// the run that asks.
+    ///
+    /// # Errors
+    /// If they are still there.
+    pub fn remove(cache: &Path) -> io::Result<()> {
+        match fs::remove_file(path(cache)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.and_then(|()| sync_folder(cache)),
+        }
+    }
+
+    /// The receipt of a persona.
+    pub fn of(&self, persona: &PersonaId) -> Option<&Receipt> {
+        self.personas.get(persona)
+    }
+
+    /// Keeps a receipt.
+    pub fn keep(&mut self, persona: PersonaId, receipt: Receipt) {
+        self.personas.insert(persona, receipt);
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.personas.is_empty()
+    }
+
+    /// Drops those of some personas.
+    pub fn forget(&mut self, personas: &[PersonaId]) {
+        for persona in personas {
+            self.personas.remove(persona);
+        }
+    }
+
+    /// Adds those of `others` that are of nobody here.
+    pub fn keep_others(&mut self, others: Self) {
+        for (persona, receipt) in others.personas {
+            self.personas.entry(persona).or_insert(receipt);
+        }
+    }
+}
+
+fn path(cache: &Path) -> PathBuf {
+    cache.join(NAME)
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:032x}", u128::from_be_bytes(self.0)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&str>::deserialize(deserializer)?;
+        let number = u128::from_str_radix(text, 16).map_err(serde::de::Error::custom)?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receipt(n: u8) -> Receipt {
+        let digest = |m: u8| Digest([n.wrapping_mul(m); 16]);
+        Receipt(
+            digest(1),
+            digest(3),
+            digest(5),
+            digest(7),
+            n.is_multiple_of(2),
+            Some(Money::ZERO),
+        )
+    }
+
+    fn example() -> Receipts {
+        let mut receipts = Receipts::new("basis".to_owned());
+        (0..20).for_each(|n| receipts.keep(format!("anna-{n}").into(), receipt(n)));
+        receipts
+    }
+
+    #[test]
+    fn come_back_as_they_were_and_can_be_taken_back() {
+        let cache = tempfile::tempdir().unwrap();
+        let read = || Receipts::read(cache.path(), "basis".to_owned());
+        let none = Receipts::new("basis".to_owned());
+        assert_eq!(read(), none);
+        example().write(cache.path()).unwrap();
+        assert_eq!(read(), example());
+        assert_eq!(
+            Receipts::read(cache.path(), "other".to_owned()).of(&"anna-1".into()),
+            None
+        );
+        Receipts::remove(cache.path()).unwrap();
+        Receipts::remove(cache.path()).unwrap();
+        assert_eq!(read(), none);
+    }
+
+    #[test]
+    fn any_flipped_bit_and_any_missing_byte_makes_them_none() {
+        let cache = tempfile::tempdir().unwrap();
+        example().write(cache.path()).unwrap();
+        let good = fs::read(path(cache.path())).unwrap();
+        for at in 0..good.len() {
+            let mut flipped = good.clone();
+            flipped[at] ^= 1 << (at % 8);
+            for bad in [&flipped, &good[..at]] {
+                fs::write(path(cache.path()), bad).unwrap();
+                let read = Receipts::read(cache.path(), "basis".to_owned());
+                assert_eq!(read, Receipts::new("basis".to_owned()), "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn newer_receipts_stand_before_others() {
+        let mut newer = Receipts::new("basis".to_owned());
+        newer.keep("anna-1".into(), receipt(99));
+        newer.keep_others(example());
+        assert_eq!(newer.of(&"anna-1".into()), Some(&receipt(99)));
+        assert_eq!(newer.of(&"anna-2".into()), Some(&receipt(2)));
+    }
+}

@@ -1,0 +1,217 @@
+//! Receipts: what they say is up to date is just what looking at every node finds, whatever was edited
+//! in between; and where all is, the store stays closed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use crate::project::{Events, Project, copy};
+
+/// Every file below a folder with its content and the time of its last write.
+fn all_of(folder: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let written = fs::metadata(&path).unwrap().modified().unwrap();
+                found.insert(path.clone(), (written, fs::read(&path).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn what_is_up_to_date_is_seen_without_the_store() {
+    let project = Project::small(5);
+    project.json(&[]).code(0);
+    let before = all_of(&project.path("cache"));
+    let again = project.json(&[]).code(0);
+    assert_eq!(again.figure("personas.unchanged"), 5);
+    assert_eq!(
+        (again.figure("nodes.cached"), again.nodes("cached").len()),
+        (15, 15)
+    );
+    assert!(all_of(&project.path("cache")) == before, "the cache was touched");
+    let looked = project.json(&["--verify"]).code(0);
+    assert!(
+        all_of(&project.path("cache")) != before,
+        "`--verify` opens the store"
+    );
+    assert_eq!(differences(&looked, &again), [""; 0]);
+}
+
+#[test]
+fn another_run_that_holds_the_cache_is_no_obstacle() {
+    let project = Project::small(2).with("latency = \"0s\"", "latency = \"30s\"");
+    project.edit("pipeline.toml", "latency = \"30s\"", "latency = \"0s\"");
+    project.json(&["--persona", "p00"]).code(0);
+    let store = project.path("cache/lock");
+    let lock = File::options().read(true).write(true).open(&store).unwrap();
+    lock.lock().unwrap();
+    assert_eq!(
+        project
+            .json(&["--persona", "p00"])
+            .code(0)
+            .figure("personas.unchanged"),
+        1
+    );
+    assert_eq!(project.run(&["run", "--persona", "p01"]).code, Some(2));
+}
+
+#[test]
+fn what_is_refreshed_is_asked_again_also_by_the_next_run() {
+    let project = Project::small(3);
+    project.json(&[]).code(0);
+    let refreshed = project.json(&["--refresh", "p01/chunk-1"]).code(0);
+    assert_eq!(refreshed.nodes("called"), ["p01/chunk-1"]);
+    assert_eq!(project.json(&[]).code(0).figure("nodes.cached"), 9);
+}
+
+#[test]
+fn damaged_receipts_are_as_good_as_none() {
+    let project = Project::small(3);
+    project.json(&[]).code(0);
+    let mut receipts = project.read_bytes("cache/receipts");
+    let middle = receipts.len() / 2;
+    receipts[middle] ^= 1;
+    project.write("cache/receipts", receipts);
+    let again = project.json(&[]).code(0);
+    assert_eq!(
+        (again.figure("personas.unchanged"), again.figure("calls.sent")),
+        (3, 0)
+    );
+}
+
+/// What a run told, without what no two runs have in common.
+fn told(events: &Events) -> BTreeMap<String, Value> {
+    let finished = events.all.iter().filter_map(|event| {
+        let name = event["event"].as_str()?;
+        let of = format!("{name} {} {}", event["persona"], event["node"]);
+        matches!(name, "node_finished" | "persona_finished").then(|| (of, event.clone()))
+    });
+    let mut told: BTreeMap<String, Value> = finished.collect();
+    let mut summary = events.summary().clone();
+    for differs in ["run", "elapsed_s"] {
+        summary.as_object_mut().unwrap().remove(differs);
+    }
+    told.insert("run_finished".to_owned(), summary);
+    told
+}
+
+/// What only one of two runs told.
+fn differences(one: &Events, other: &Events) -> Vec<String> {
+    let (one, other) = (told(one), told(other));
+    let names = one
+        .keys()
+        .chain(other.keys().filter(|name| !one.contains_key(*name)));
+    names
+        .filter(|name| one.get(*name) != other.get(*name))
+        .map(|name| format!("{name}: {:?}, {:?}", one.get(name), other.get(name)))
+        .collect()
+}
+
+/// Writes a file so that it looks as it did: as long, with the same time.
+fn write_unseen(path: &Path, text: &str) {
+    let modified = fs::metadata(path).and_then(|meta| meta.modified());
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+    if let Ok(modified) = modified {
+        File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_modified(modified)
+            .unwrap();
+    }
+}
+
+/// One edit, drawn at random; returns what was done and the arguments of the run after it.
+fn edit(project: &Project, chance: &mut fastrand::Rng) -> (String, Vec<&'static str>) {
+    let persona = format!("p{:02}", chance.u8(0..4));
+    let profile = project.path(&format!("personas/{persona}/profile.md"));
+    let notes = project.path(&format!("personas/{persona}/notes.md"));
+    let transcript = project.path(&format!("transcripts/{persona}.md"));
+    let text = ["One text.\n", "Two text.\n", "Another text, longer.\n"][chance.usize(0..3)];
+    let prompt = [
+        "Write \"{{ vars.title }}\".\n",
+        "Writ{# #}e \"{{ vars.title }}\".\n",
+    ][chance.usize(0..2)];
+    let what = chance.u8(0..12);
+    match what {
+        0 | 1 => write_unseen(&profile, text),
+        2 => write_unseen(&notes, text),
+        3 => drop(fs::remove_file(&notes)),
+        4 => drop(fs::remove_file(&transcript)),
+        5 => write_unseen(&transcript, text),
+        6 => {
+            // The same content in another file.
+            if let Ok(content) = fs::read(&transcript) {
+                fs::remove_file(&transcript).unwrap();
+                fs::write(&transcript, content).unwrap();
+            }
+        }
+        7 => project.write("prompts/chunk.md", prompt),
+        8 => {
+            let pipeline = project.read("pipeline.toml");
+            project.write("pipeline.toml", format!("{pipeline}# A comment.\n"));
+        }
+        9 => {
+            let other = project.path("personas/p00/profile.md");
+            if profile.exists() && other.exists() && profile != other {
+                let aside = project.path("aside.md");
+                fs::rename(&profile, &aside).unwrap();
+                fs::rename(&other, &profile).unwrap();
+                fs::rename(&aside, &other).unwrap();
+            }
+        }
+        10 => drop(fs::remove_dir_all(project.path(&format!("personas/{persona}")))),
+        _ => return (format!("refresh {persona}"), vec!["--refresh", "p0*/chunk-1"]),
+    }
+    (format!("{what} of {persona}"), Vec::new())
+}
+
+/// The transcripts, and what lies beside them.
+fn transcripts(project: &Project) -> Vec<(String, Vec<u8>)> {
+    let names = project.names("transcripts").into_iter();
+    names
+        .map(|name| (name.clone(), project.read_bytes(&format!("transcripts/{name}"))))
+        .collect()
+}
+
+#[test]
+fn receipts_say_what_looking_at_every_node_finds() {
+    for seed in 0..4 {
+        let mut chance = fastrand::Rng::with_seed(seed);
+        let project = Project::small(4);
+        project.json(&[]).code(0);
+        let mut done = Vec::new();
+        for _ in 0..12 {
+            // Also without an edit, and after several.
+            let mut args = Vec::new();
+            for _ in 0..chance.u8(0..3) {
+                let (what, with) = edit(&project, &mut chance);
+                done.push(what);
+                if project.path("personas/p00").exists() || !with.is_empty() {
+                    args = with;
+                }
+            }
+            let twin = Project::empty();
+            copy(&project.path(""), &twin.path(""));
+            let mut verify = args.clone();
+            verify.push("--verify");
+            let (short, long) = (project.json(&args), twin.json(&verify));
+            assert_eq!(short.code, long.code, "seed {seed}: {done:?}");
+            assert_eq!(differences(&short, &long), [""; 0], "seed {seed}: {done:?}");
+            assert_eq!(transcripts(&project), transcripts(&twin), "seed {seed}: {done:?}");
+            done.push("run".to_owned());
+        }
+    }
+}
