@@ -34,6 +34,9 @@
     )
 )]
 
+#[cfg(test)]
+mod fuzzed;
+
 pub mod cli;
 
 pub mod report;

@@ -46,5 +46,6 @@ macro_rules! reads {
 
 mod accepted;
 mod checks;
+mod fuzz;
 mod mutated;
 mod rejected;

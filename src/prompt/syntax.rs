@@ -1,20 +1,25 @@
 //! A template's text → its syntax tree. It does not know what the names in it stand for.
 
 use minijinja::Value;
-use minijinja::machinery::ast::Stmt;
+use minijinja::machinery::ast::{Expr, Stmt};
 use minijinja::machinery::{Token, parse, tokenize};
 use minijinja::syntax::SyntaxConfig;
 
 use super::error::{Finding, explain};
+use super::walk::bodies;
 
 /// The most operators in one tag, and the most `elif` after one `if`. Each may be a level of the tree, and everything that looks
 /// through a tree goes down level by level: a thousand would leave a thread's stack.
 const MOST_OPERATORS: usize = 250;
 
+/// The most brackets within each other. Each is a dozen levels of the parser, which has the 2 MB of any
+/// thread to go down in: the debug build needs 1.6 MB for two hundred.
+const DEEPEST_BRACKETS: usize = 60;
+
 /// Returns the syntax tree of the template `name`.
 pub(super) fn tree<'a>(source: &'a str, name: &'a str) -> Result<Stmt<'a>, Finding> {
-    if let Some((line, what)) = overlong(source) {
-        let message = format!("more than {MOST_OPERATORS} {what}");
+    if let Some((line, most, what)) = overlong(source) {
+        let message = format!("more than {most} {what}");
         return Err(Finding::template(
             name,
             Some(line),
@@ -22,16 +27,42 @@ pub(super) fn tree<'a>(source: &'a str, name: &'a str) -> Result<Stmt<'a>, Findi
             Some("split it up".to_owned()),
         ));
     }
-    parse(source, name, SyntaxConfig::default()).map_err(|error| explain(&error, &Value::UNDEFINED, name))
+    let tree = parse(source, name, SyntaxConfig::default())
+        .map_err(|error| explain(&error, &Value::UNDEFINED, name))?;
+    match nameless_import(&tree) {
+        Some(line) => Err(Finding::template(
+            name,
+            Some(line),
+            "what stands behind `as` is no name".to_owned(),
+            Some("write `{% import \"FILE\" as NAME %}`".to_owned()),
+        )),
+        None => Ok(tree),
+    }
 }
 
-/// The first line at which there is too much of something, and of what.
-fn overlong(source: &str) -> Option<(usize, &'static str)> {
-    let (mut operators, mut branches) = (0, 0);
+/// The line of an import under something that is no name. The parser takes it, and the engine
+/// panics at it (minijinja 3.1).
+fn nameless_import(stmt: &Stmt<'_>) -> Option<usize> {
+    match stmt {
+        Stmt::Import(import) if !matches!(import.name, Expr::Var(_)) => {
+            Some(usize::from(import.span().start_line))
+        }
+        _ => bodies(stmt).into_iter().flatten().find_map(nameless_import),
+    }
+}
+
+/// The first line at which there is too much of something, how much there may be, and of what.
+fn overlong(source: &str) -> Option<(usize, usize, &'static str)> {
+    let (mut operators, mut branches, mut depth) = (0, 0, 0_usize);
     // After an error there is nothing more to count: the parser will say what is wrong.
     for (token, span) in tokenize(source, false, SyntaxConfig::default()).map_while(Result::ok) {
         match token {
-            Token::VariableStart | Token::BlockStart => operators = 0,
+            Token::BracketOpen | Token::ParenOpen | Token::BraceOpen => depth += 1,
+            Token::BracketClose | Token::ParenClose | Token::BraceClose => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        match token {
+            Token::VariableStart | Token::BlockStart => (operators, depth) = (0, 0),
             Token::Ident("elif") => branches += 1,
             Token::Ident("endif") => branches = 0,
             token if is_operator(&token) => operators += 1,
@@ -39,10 +70,13 @@ fn overlong(source: &str) -> Option<(usize, &'static str)> {
         }
         let line = usize::from(span.start_line);
         if operators > MOST_OPERATORS {
-            return Some((line, "operators in one tag"));
+            return Some((line, MOST_OPERATORS, "operators in one tag"));
         }
         if branches > MOST_OPERATORS {
-            return Some((line, "`elif` after one `if`"));
+            return Some((line, MOST_OPERATORS, "`elif` after one `if`"));
+        }
+        if depth > DEEPEST_BRACKETS {
+            return Some((line, DEEPEST_BRACKETS, "brackets within each other"));
         }
     }
     None

@@ -111,6 +111,7 @@ fn ann() -> Persona {
     Persona::build(&"ann".into(), "personas/ann", &files).unwrap()
 }
 
+mod fuzz;
 mod keys;
 mod rejected;
 mod rendered;

@@ -23,6 +23,9 @@ pub const DIED: &str = "died";
 /// What is said of a call that was open.
 const WAITING: &str = "septet ended while waiting for the answer";
 
+/// What is said of one that has no end although its run has one.
+const DAMAGED: &str = "its answer was stored and cannot be read any more";
+
 /// A run that ended without a word, and is told of now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Died {
@@ -68,12 +71,15 @@ impl LocalStore {
         calls.iter().for_each(|sent| open.add(sent.most_cost));
         let newest = calls.iter().map(|sent| sent.at_ms).max().unwrap_or(0);
         // A run that has its end has counted its open calls.
-        let left = match self.has(Shelf::Runs, run.as_str().as_bytes())? {
+        let has_ended = self.has(Shelf::Runs, run.as_str().as_bytes())?;
+        // A run ends all its calls before itself: what is open now was lost to damage of the journal.
+        let message = if has_ended { DAMAGED } else { WAITING };
+        let left = match has_ended {
             true => None,
             false => Some(self.left_by(&run, begun.get(&run).copied(), calls)?),
         };
         let at_ms = left.as_ref().map_or(newest, |left| left.last_ms.max(newest));
-        let mut entries: Vec<Entry> = calls.iter().map(|sent| end_of(sent, at_ms)).collect();
+        let mut entries: Vec<Entry> = calls.iter().map(|sent| end_of(sent, at_ms, message)).collect();
         let died = left.map(|left| {
             entries.push(left.end(run.clone(), at_ms));
             Died { run, open }
@@ -99,13 +105,13 @@ impl LocalStore {
     }
 }
 
-fn end_of(sent: &Sent, at_ms: u64) -> Entry {
+fn end_of(sent: &Sent, at_ms: u64, message: &str) -> Entry {
     Entry::Fault {
         run: sent.run.clone(),
         instance: sent.instance.clone(),
         attempt: sent.attempt,
         kind: None,
-        message: WAITING.to_owned(),
+        message: message.to_owned(),
         may_be_billed: true,
         at_ms,
     }

@@ -257,6 +257,12 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// Right checksums around anything.
+#[cfg(test)]
+pub(super) fn assembled(codec: Codec, raw_len: usize, key: [u8; 32], payload: &[u8]) -> Vec<u8> {
+    assemble(codec, raw_len, key, payload)
+}
+
 fn assemble(codec: Codec, raw_len: usize, key: [u8; 32], payload: &[u8]) -> Vec<u8> {
     let mut bytes = [&[0; HEADER], payload].concat();
     complete(&mut bytes, codec, raw_len, key);

@@ -19,6 +19,8 @@ mod filler;
 #[cfg(test)]
 mod formats;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod generations;
 mod guard;
 mod journal;
@@ -36,6 +38,7 @@ mod reader;
 mod receipts;
 pub mod record;
 mod replay;
+mod salvage;
 #[cfg(test)]
 mod samples;
 mod segment;
@@ -57,8 +60,8 @@ pub use died::{DIED, Died};
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use done::Done;
 pub use keep::{
-    Compacted, Conflict, ExportError, Exported, Held, ImportError, Imported, Problem, Sum, Survey, Verified,
-    Wrong, verify,
+    Compacted, Conflict, ExportError, Exported, Held, ImportError, Imported, Problem, Repaired, Sum, Survey,
+    Verified, Wrong, repair, verify,
 };
 pub use local::{LocalStore, Settings, Stats};
 pub use looked::{Looked, Miss, Rejected};

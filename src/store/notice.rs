@@ -32,8 +32,15 @@ pub enum Notice {
     Short {
         /// The file that ends too early.
         path: PathBuf,
-        /// True if the trees still serve what it held; they could not be built again.
+        /// True if the trees still serve what it held.
         served: bool,
+    },
+    /// Entries that only the look-up trees had are in the journal again.
+    WrittenBack {
+        /// The first file that has them now.
+        path: PathBuf,
+        /// How many.
+        entries: u64,
     },
     /// The look-up trees were built again from the journal.
     Rebuilt {
@@ -68,9 +75,20 @@ impl fmt::Display for Notice {
             Notice::Short { path, served } => {
                 write!(f, "`{}` has lost its end: ", path.display())?;
                 f.write_str(match served {
-                    true => "what it held is still served, but could not be restored a second time",
+                    true => "what the look-up trees have of it is still served",
                     false => "what only it held is lost",
                 })
+            }
+            Notice::WrittenBack { path, entries } => {
+                let entries = match entries {
+                    1 => "1 entry that only the look-up trees had was".to_owned(),
+                    n => format!("{n} entries that only the look-up trees had were"),
+                };
+                write!(
+                    f,
+                    "{entries} written back to the journal, from `{}` on",
+                    path.display()
+                )
             }
             Notice::Rebuilt {
                 path,
@@ -81,7 +99,10 @@ impl fmt::Display for Notice {
                 write!(f, "`{}` could not be used ({reason}): ", path.display())?;
                 write!(f, "built again from {entries} entries of the journal")?;
                 if *kept {
-                    write!(f, "; the old folder is still there, since the journal is damaged")?;
+                    write!(
+                        f,
+                        "; the old folder is still there, since the journal is damaged: `septet cache verify --repair` takes out of it what it can"
+                    )?;
                 }
                 Ok(())
             }
@@ -164,7 +185,11 @@ mod tests {
                 path: path.clone(),
                 served: true,
             },
-            Notice::Short { path, served: false },
+            Notice::Short {
+                path: path.clone(),
+                served: false,
+            },
+            Notice::WrittenBack { path, entries: 12 },
             rebuilt(false),
             rebuilt(true),
         ];
@@ -175,10 +200,11 @@ mod tests {
         the record of `abababababab` in `cache/journal/00000002.log` at byte 1234 cannot be read: checksum does not match
         `cache/journal/00000002.log` is missing: what only it held is lost
         3 files of the journal are missing, the first is `cache/journal/00000002.log`: what only they held is lost
-        `cache/journal/00000002.log` has lost its end: what it held is still served, but could not be restored a second time
+        `cache/journal/00000002.log` has lost its end: what the look-up trees have of it is still served
         `cache/journal/00000002.log` has lost its end: what only it held is lost
+        12 entries that only the look-up trees had were written back to the journal, from `cache/journal/00000002.log` on
         `cache/store/0001` could not be used (panic: tried to serialize Uninitialized): built again from 8160 entries of the journal
-        `cache/store/0001` could not be used (panic: tried to serialize Uninitialized): built again from 8160 entries of the journal; the old folder is still there, since the journal is damaged
+        `cache/store/0001` could not be used (panic: tried to serialize Uninitialized): built again from 8160 entries of the journal; the old folder is still there, since the journal is damaged: `septet cache verify --repair` takes out of it what it can
         ");
     }
 }

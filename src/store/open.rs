@@ -24,7 +24,8 @@ use crate::store::notice::{Notice, Phase, Progress};
 use crate::store::put::Gist;
 use crate::store::reader::{Entries, Reader};
 use crate::store::replay::Replay;
-use crate::store::segment::{self, Position, Segment};
+use crate::store::salvage;
+use crate::store::segment::{self, Found, Position, Segment};
 use crate::store::shelves::Closed;
 use crate::store::spending::Spending;
 use crate::store::trees::Trees;
@@ -85,8 +86,21 @@ pub(super) fn open(
         progress,
         notices: Vec::new(),
     };
-    let (trees, mut level, known) = opening.trees()?;
-    let journal = opening.journal(known.as_ref(), level.position)?;
+    let (mut trees, mut level, mut known) = opening.trees()?;
+    let mut journal = opening.journal(known.as_ref(), level.position)?;
+    let end = opening
+        .segments
+        .last()
+        .map_or(Position::start_of(1), Segment::end);
+    if known.as_ref().is_some_and(|known| known.position() > end) {
+        opening.write_back(&trees, &mut journal)?;
+        if trees.failure().is_some() {
+            // They broke while they were read. What was read before is in the journal now.
+            drop(trees);
+            opening.segments = segment::list(&opening.journal)?;
+            (trees, level, known) = opening.trees()?;
+        }
+    }
     // Where the journal has lost its end, all that comes now stands behind what was lost.
     let moved = level.position != journal.end();
     level.position = journal.end();
@@ -126,6 +140,11 @@ impl Opening<'_> {
             return self.rebuild(self.store.clone(), "it is empty".into(), None);
         };
         let checkpoint = match checkpoint::read(&folder)? {
+            // A journal that was written anew is in force, and they were made from the one before.
+            checkpoint::Found::Good(checkpoint) if checkpoint.segment < self.first => {
+                let reason = "it was made from an earlier journal".into();
+                return self.rebuild(folder, reason, Some(*checkpoint));
+            }
             checkpoint::Found::Good(checkpoint) => *checkpoint,
             checkpoint::Found::Absent => return self.rebuild(folder, "it has no checkpoint".into(), None),
             checkpoint::Found::Older(checkpoint) => {
@@ -310,6 +329,40 @@ impl Opening<'_> {
             progress: self.progress,
         };
         replay.run(begin, phase)
+    }
+
+    /// Puts what the journal has lost at its end, and the trees still have, behind that end: they are
+    /// not the book, and could be lost one day.
+    fn write_back(&mut self, trees: &Trees, journal: &mut Journal) -> Result<(), StoreError> {
+        let mut newest = 0;
+        let begin = Position {
+            segment: 0,
+            offset: 0,
+        };
+        let mut reader = Reader::new(self.segments.clone(), begin, None);
+        while let Some(place) = reader.next()? {
+            if let Found::Frame { frame, .. } = place.found {
+                newest = newest.max(frame.seq);
+            }
+        }
+        let mut frames = salvage::Frames::new();
+        // In their order, and all behind what is there: whoever reads the journal finds the newest last.
+        if !salvage::from_trees(trees, |seq| seq > newest, &mut frames) {
+            trees.distrust();
+        }
+        if frames.is_empty() {
+            return Ok(());
+        }
+        let entries = frames.len() as u64;
+        let mut first = None;
+        for frame in frames.into_values() {
+            journal.append(&frame)?;
+            first.get_or_insert(journal.end().segment);
+        }
+        journal.sync()?;
+        let path = segment::path(&self.journal, first.unwrap_or(1));
+        self.notices.push(Notice::WrittenBack { path, entries });
+        Ok(())
     }
 
     /// The journal, open at its end.

@@ -1,5 +1,7 @@
 //! `septet cache`: what people and programs read of the store, and what they can do with it.
 
+use std::fs;
+
 use serde_json::Value;
 
 use crate::project::{Project, Ran};
@@ -191,6 +193,40 @@ fn verify_says_that_all_is_intact() {
 }
 
 #[test]
+fn verify_repairs_a_journal_from_the_trees_and_says_what_was_saved() {
+    let project = paid();
+    let journal = project.path("cache/journal/00000001.log");
+    let mut bytes = fs::read(&journal).unwrap();
+    let third = bytes.len() / 3;
+    bytes[third] ^= 1;
+    bytes.truncate(bytes.len() - 5000);
+    fs::write(&journal, bytes).unwrap();
+    let problems = objects(&cache(&project, &["verify", "--json"]).code(1)).len() - 1;
+    let ran = cache(&project, &["verify", "--repair", "--json"]).code(0);
+    let told = objects(&ran);
+    let [.., repaired, verified] = told.as_slice() else {
+        panic!("{told:?}")
+    };
+    assert_eq!(repaired["event"], "cache_repaired");
+    assert_eq!(repaired["problems"], problems);
+    assert!(repaired["saved_answers"].as_u64().unwrap() > 0);
+    assert_eq!(repaired["lost_answers"], serde_json::json!([]));
+    assert_eq!(
+        (&verified["event"], &verified["problems"]),
+        (&"cache_verified".into(), &0.into())
+    );
+    assert!(project.path("cache/damaged/0001/found.txt").is_file());
+    cache(&project, &["verify"]).code(0);
+    // All of it is still there, from the journal alone, and nothing is paid again.
+    fs::remove_dir_all(project.path("cache/store")).unwrap();
+    let again = project.json(&[]).code(0);
+    assert_eq!(
+        (again.figure("calls.sent"), again.figure("personas.unchanged")),
+        (0, 2)
+    );
+}
+
+#[test]
 fn verify_names_what_is_damaged_with_file_and_offset() {
     let project = paid();
     let path = project.path("cache/journal/00000001.log");
@@ -202,7 +238,7 @@ fn verify_names_what_is_damaged_with_file_and_offset() {
     let ran = cache(&project, &["verify"]).code(1);
     let first = ran.stdout.lines().next().unwrap();
     assert!(first.contains("cache/journal/00000001.log` at byte "), "{first}");
-    shown!(ran.stderr, @"hint: keep a copy of `cache/`; what is intact is served all the same, and look-up trees are rebuilt from the journal by the next run");
+    shown!(ran.stderr, @"hint: `septet cache verify --repair` puts back what can be saved and sets aside what is damaged; until then what is intact is served");
     let objects = objects(&cache(&project, &["verify", "--json"]).code(1));
     assert_eq!(
         (&objects[0]["event"], &objects[0]["kind"]),

@@ -68,6 +68,8 @@ fn files() -> Vec<(String, PathBuf)> {
             }
         }
     }
+    let is_test = |path: &Path| ["fuzz.rs", "fuzzed.rs"].iter().any(|name| path.ends_with(name));
+    found.retain(|(_, path)| !is_test(path));
     found.retain(|(top, path)| {
         top != "lib" && top != "main" && !path.components().any(|c| c.as_os_str() == "tests")
     });

@@ -9,7 +9,7 @@ pub enum Cache {
     Stats(Stats),
     /// List the answers that are served, in the order in which they were paid
     Ls(Ls),
-    /// Check every record of the journal and of the look-up trees
+    /// Check every record of the journal and of the look-up trees, and repair what can be
     Verify(Verify),
     /// Remove the text of answers that nothing of the project leads to; shows them first
     Gc(Gc),
@@ -43,6 +43,11 @@ pub struct Ls {
 
 #[derive(Debug, Args)]
 pub struct Verify {
+    /// Put back what the journal has lost and the look-up trees still have, set aside what is damaged,
+    /// and say what was saved
+    #[arg(long)]
+    pub repair: bool,
+
     /// Print one JSON object a line
     #[arg(long)]
     pub json: bool,

@@ -7,46 +7,120 @@ use serde_json::{Value, json};
 
 use crate::cli::cache::args::Verify;
 use crate::cli::cache::out::Out;
-use crate::cli::cache::{FOLDER, has_cache, refused};
+use crate::cli::cache::{FOLDER, bar, has_cache, refused};
 use crate::cli::failure::CliError;
 use crate::cli::print::errln;
 use crate::cli::project;
 use crate::printable::one_line;
 use crate::report::figures::{count, number};
-use crate::store::{self, Problem, Verified};
+use crate::store::{self, Problem, Repaired, Settings, Verified};
 
-/// Checks the cache; exit code 1 if something is wrong.
+/// Checks the cache, and repairs it if asked to; exit code 1 if something is wrong or lost.
 pub fn verify(directory: Option<&Path>, args: &Verify) -> Result<ExitCode, CliError> {
     let mut out = Out::new();
-    let verified = match has_cache(directory)? {
-        true => check(&project::root(directory).join(FOLDER), args, &mut out)?,
-        false => Verified::default(),
+    let cache = project::root(directory).join(FOLDER);
+    let well = match has_cache(directory)? {
+        true if args.repair => mend(&cache, args, &mut out)?,
+        true => check(&cache, args, &mut out)?,
+        false => told(&Verified::default(), args, &mut out)?,
     };
-    match args.json {
-        true => out.object(&object(&verified))?,
-        false => out.line(&words(&verified))?,
-    }
     out.finish()?;
-    if verified.problems > 0 && !args.json {
+    if !well && !args.repair && !args.json {
         errln!("\n{}", HINT);
     }
-    Ok(ExitCode::from(u8::from(verified.problems > 0)))
+    Ok(ExitCode::from(u8::from(!well)))
 }
 
-const HINT: &str = "hint: keep a copy of `cache/`; what is intact is served all the same, and look-up trees are rebuilt from the journal by the next run";
+const HINT: &str = "hint: `septet cache verify --repair` puts back what can be saved and sets aside what is damaged; until then what is intact is served";
 
-fn check(cache: &Path, args: &Verify, out: &mut Out) -> Result<Verified, CliError> {
+/// Says what is wrong. True if nothing is.
+fn check(cache: &Path, args: &Verify, out: &mut Out) -> Result<bool, CliError> {
     let mut printed = Ok(());
-    let verified = store::verify(cache, &mut |problem| {
-        if printed.is_ok() {
-            printed = match args.json {
-                true => out.object(&about(&problem)),
-                false => out.line(&format!("✗ {}", one_line(&problem.to_string()))),
-            };
-        }
-    });
+    let verified = store::verify(cache, &mut |problem| show(&problem, args, out, &mut printed));
     printed?;
-    verified.map_err(|error| refused(&error))
+    told(&verified.map_err(|error| refused(&error))?, args, out)
+}
+
+/// Says what is wrong, mends it, and says what was saved. True if nothing is wrong any more and
+/// nothing was lost.
+fn mend(cache: &Path, args: &Verify, out: &mut Out) -> Result<bool, CliError> {
+    let mut printed = Ok(());
+    let bar = bar();
+    let repaired = store::repair(
+        cache,
+        &Settings::default(),
+        &mut |problem| show(&problem, args, out, &mut printed),
+        |progress| bar.tell(progress),
+    );
+    bar.clear();
+    let repaired = repaired.map_err(|error| refused(&error))?;
+    printed?;
+    if repaired.before.problems == 0 {
+        return told(&repaired.before, args, out);
+    }
+    match args.json {
+        true => out.object(&about_repair(&repaired))?,
+        false => out.line(&words_of_repair(&repaired))?,
+    }
+    let well = told(&repaired.after, args, out)?;
+    Ok(well && repaired.lost_answers.is_empty() && repaired.nameless == 0)
+}
+
+fn show(problem: &Problem, args: &Verify, out: &mut Out, printed: &mut Result<(), CliError>) {
+    if printed.is_ok() {
+        *printed = match args.json {
+            true => out.object(&about(problem)),
+            false => out.line(&format!("✗ {}", one_line(&problem.to_string()))),
+        };
+    }
+}
+
+fn told(verified: &Verified, args: &Verify, out: &mut Out) -> Result<bool, CliError> {
+    match args.json {
+        true => out.object(&object(verified))?,
+        false => out.line(&words(verified))?,
+    }
+    Ok(verified.problems == 0)
+}
+
+/// What a repair did, for programs.
+fn about_repair(repaired: &Repaired) -> Value {
+    json!({
+        "event": "cache_repaired",
+        "problems": repaired.before.problems,
+        "saved": repaired.saved,
+        "saved_answers": repaired.saved_answers,
+        "lost_answers": repaired.lost_answers,
+        "nameless": repaired.nameless,
+        "aside": repaired.aside,
+    })
+}
+
+fn words_of_repair(repaired: &Repaired) -> String {
+    let mut lines = vec![match repaired.saved {
+        0 => "↻ repaired: the look-up trees had nothing that the journal does not have".to_owned(),
+        saved => format!(
+            "↻ repaired: {} that only the look-up trees had put back into the journal ({})",
+            count_of(saved, "entry", "entries"),
+            count(repaired.saved_answers, "answer"),
+        ),
+    }];
+    for key in &repaired.lost_answers {
+        lines.push(format!("✗ lost: what was stored for request `{key}`"));
+    }
+    if repaired.nameless > 0 {
+        lines.push(format!(
+            "✗ {} of the journal could not be read and did not say what stood there; not all of it was in the look-up trees",
+            count(repaired.nameless, "place"),
+        ));
+    }
+    if let Some(aside) = &repaired.aside {
+        lines.push(format!(
+            "○ the damaged files are in `{}`, with a list of what was found",
+            one_line(&aside.display().to_string())
+        ));
+    }
+    lines.join("\n")
 }
 
 /// A problem, for programs.

@@ -207,9 +207,6 @@ fn tags_without_an_end() {
         repeat("{{ 'a'", " is defined", " }}"),
         repeat("{{ ", "not ", " 1 }}"),
         repeat("{{ ", "-", "1 }}"),
-        repeat("{{ ", "(", ""),
-        repeat("{{ ", "[", ""),
-        repeat("{{ ", "{1:", ""),
         repeat("{{ range", "()", " }}"),
         repeat("{{ 1", " if 1 else 1", " }}"),
         repeat("{% if 1", " and 1", " %}{% endif %}"),
@@ -217,6 +214,18 @@ fn tags_without_an_end() {
         repeat("{% if 1", " in 1", " %}{% endif %}"),
     ] {
         assert_eq!(Project::one(&template).errors(), expected, "{}", &template[..40]);
+    }
+    for template in [
+        repeat("{{ ", "(", ""),
+        repeat("{{ ", "[", ""),
+        repeat("{{ ", "{1:", ""),
+        repeat("{{ 1", " | round(range(", ""),
+    ] {
+        let errors = Project::one(&template).errors();
+        assert!(
+            errors.starts_with("more than 60 brackets within each other\n  --> one.md:2"),
+            "{errors}"
+        );
     }
     let branches = Project::one(&repeat("{% if 1 %}", "{% elif 1 %}", "{% endif %}")).errors();
     insta::assert_snapshot!(branches, @r#"
@@ -471,4 +480,15 @@ fn the_lists_of_filters_and_tests_are_right() {
     };
     builtins::FILTERS.iter().for_each(|name| exists("filter", name));
     builtins::TESTS.iter().for_each(|name| exists("test", name));
+}
+
+/// Found by a fuzzer: the parser takes it, and the engine panics at it.
+#[test]
+fn an_import_under_something_that_is_no_name() {
+    insta::assert_snapshot!(Project::one("x\n{% import 'two.md' as 'two' %}").errors(), @r#"
+    what stands behind `as` is no name
+      --> one.md:2
+
+    hint: write `{% import "FILE" as NAME %}`
+    "#);
 }

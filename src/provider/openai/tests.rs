@@ -4,6 +4,7 @@
 mod answers;
 mod chance;
 mod errors;
+mod fuzz;
 mod limits;
 mod patience;
 mod server;

@@ -170,3 +170,45 @@ async fn what_an_older_septet_left_is_found_without_its_start() {
     let counted: Usage = samples::record(1, "").answer.usage;
     assert_eq!(account.models[0].tokens, TokenCounts::from(&counted));
 }
+
+#[tokio::test]
+async fn a_call_whose_answer_was_lost_to_damage_is_not_told_of_as_one_that_was_waited_for() {
+    let cache = tempfile::tempdir().unwrap();
+    let store = open(cache.path());
+    let run = Entry::Run {
+        run: RUN.into(),
+        at_ms: 1_795_473_030_000,
+        summary: json!({"event": "run_finished"}),
+        account: None,
+        about: serde_json::Value::Null,
+    };
+    note(&store, [start(), attempt(1), answer(1), run]).await;
+    store.close().unwrap();
+    let journal = cache.path().join("journal/00000001.log");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    // In the answer: the last frame but one.
+    let mark = |window: &[u8]| window == *b"\xF7sep";
+    let frames: Vec<_> = bytes
+        .windows(4)
+        .enumerate()
+        .filter(|(_, w)| mark(w))
+        .map(|(at, _)| at)
+        .collect();
+    bytes[frames[2] + 80] ^= 1;
+    std::fs::write(&journal, bytes).unwrap();
+    std::fs::remove_dir_all(cache.path().join("store")).unwrap();
+    let store = open(cache.path());
+    assert_eq!(store.bury().await.unwrap(), [], "its run has its end");
+    let [.., last] = &store.calls(&samples::instance(1)).unwrap()[..] else {
+        panic!("no call")
+    };
+    let Entry::Fault {
+        message,
+        may_be_billed,
+        ..
+    } = &last.what
+    else {
+        panic!("{last:?}")
+    };
+    assert_eq!((message.as_str(), *may_be_billed), (DAMAGED, true));
+}

@@ -89,7 +89,11 @@ fn rewrite(cache: &Path, retire: &HashSet<u64>, settings: &Settings) -> Result<u
     Ok(copy.retired)
 }
 
-fn distrust(store: &Path) -> Result<(), StoreError> {
+/// Lets the next open build all trees in a folder again.
+///
+/// # Errors
+/// If it would not.
+pub(super) fn distrust(store: &Path) -> Result<(), StoreError> {
     for (_, folder) in generations::list(store)? {
         checkpoint::remove(&folder);
         if checkpoint::path(&folder).exists() {
@@ -145,7 +149,7 @@ fn retired(mut record: Record, seq: u64) -> Result<IVec, String> {
 }
 
 /// The files of a journal that is not in force yet.
-struct Anew<'a> {
+pub(super) struct Anew<'a> {
     disk: &'a dyn Disk,
     journal: &'a Path,
     segment_bytes: u64,
@@ -157,7 +161,11 @@ struct Anew<'a> {
 }
 
 impl<'a> Anew<'a> {
-    fn begin(
+    /// Begins with file `first`, beside the journal that is in force.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub(super) fn begin(
         disk: &'a dyn Disk,
         journal: &'a Path,
         number: u32,
@@ -174,7 +182,11 @@ impl<'a> Anew<'a> {
         })
     }
 
-    fn append(&mut self, frame: &[u8]) -> Result<(), StoreError> {
+    /// Appends one frame.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(super) fn append(&mut self, frame: &[u8]) -> Result<(), StoreError> {
         let begun = self.len > segment::HEADER as u64;
         if begun && self.len + frame.len() as u64 > self.segment_bytes {
             self.end_file()?;
@@ -204,7 +216,10 @@ impl<'a> Anew<'a> {
     }
 
     /// Makes everything durable. Returns the number of the last file.
-    fn finish(&mut self) -> Result<u32, StoreError> {
+    ///
+    /// # Errors
+    /// If it cannot be.
+    pub(super) fn finish(&mut self) -> Result<u32, StoreError> {
         self.end_file()?;
         let synced = self.disk.sync_folder(self.journal);
         synced.map_err(|source| self.failed("sync", source))?;

@@ -3,13 +3,17 @@
 
 mod compact;
 mod export;
+#[cfg(test)]
+mod fuzz;
 mod import;
 mod line;
+mod repair;
 mod survey;
 mod verify;
 
 pub use compact::Compacted;
 pub use export::{ExportError, Exported};
 pub use import::{Conflict, ImportError, Imported};
+pub use repair::{Repaired, repair};
 pub use survey::{Held, Sum, Survey};
 pub use verify::{Problem, Verified, Wrong, verify};

@@ -145,6 +145,14 @@ impl fmt::Display for Problem {
 /// wrote it, or if files cannot be read.
 pub fn verify(cache: &Path, found: &mut dyn FnMut(Problem)) -> Result<Verified, StoreError> {
     let _lock = Lock::take(cache)?;
+    verify_locked(cache, found)
+}
+
+/// The same for a store whose lock is held.
+///
+/// # Errors
+/// As for [`verify`].
+pub(super) fn verify_locked(cache: &Path, found: &mut dyn FnMut(Problem)) -> Result<Verified, StoreError> {
     let journal = cache.join(JOURNAL);
     if journal.is_dir() {
         open::check_formats(&segment::list(&journal)?)?;

@@ -369,7 +369,12 @@ async fn a_journal_that_is_gone_leaves_the_trees_in_use() {
     let (store, notices) = reopen(cache.path());
     assert_eq!(missing(&store), NONE);
     let gone = last.path.clone();
-    assert_eq!(notices, [Notice::Missing { path: gone, files: 1 }]);
+    let next = segment::path(&cache.path().join(JOURNAL), last.number + 1);
+    let back = Notice::WrittenBack {
+        path: next,
+        entries: ANSWERS,
+    };
+    assert_eq!(notices, [Notice::Missing { path: gone, files: 1 }, back]);
     keep(&store, [99]).await;
     drop(store);
     // What comes now stands behind the checkpoint, or it would never be replayed.
@@ -414,24 +419,40 @@ async fn trees_without_any_journal_and_checkpoint_are_not_thrown_away() {
 }
 
 #[tokio::test]
-async fn a_journal_that_has_lost_its_end_leaves_the_trees_in_use() {
+async fn a_journal_that_has_lost_its_end_gets_back_what_the_trees_have_of_it() {
     let cache = cache(true).await;
     let newest = segments(cache.path()).pop().unwrap();
     let file = fs::OpenOptions::new().write(true).open(&newest.path).unwrap();
     file.set_len(segment::HEADER as u64).unwrap();
     let (store, notices) = reopen(cache.path());
+    let next = segment::path(&cache.path().join(JOURNAL), newest.number + 1);
     assert_eq!(
         notices,
-        [Notice::Short {
-            path: newest.path,
-            served: true
-        }]
+        [
+            Notice::Short {
+                path: newest.path,
+                served: true
+            },
+            Notice::WrittenBack {
+                path: next,
+                entries: 4
+            },
+        ]
     );
     assert_eq!(missing(&store), NONE);
     keep(&store, [99]).await;
     drop(store);
     let (store, notices) = reopen(cache.path());
     assert_eq!(notices, []);
+    assert!(is_there(&store, 99) && missing(&store).is_empty());
+    drop(store);
+    // From the journal alone.
+    fs::remove_dir_all(cache.path().join(STORE)).unwrap();
+    let (store, notices) = reopen(cache.path());
+    assert!(
+        matches!(notices[..], [Notice::Rebuilt { kept: false, .. }]),
+        "{notices:?}"
+    );
     assert!(is_there(&store, 99) && missing(&store).is_empty());
 }
 
