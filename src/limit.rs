@@ -2,6 +2,7 @@
 //! the call really used, what the server says of its limits, and what it refused. It waits for
 //! nobody and reads no clock: the time is handed in.
 
+mod models;
 mod rate;
 
 use std::num::NonZeroU32;
@@ -15,6 +16,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
 use crate::call::{self, Cause, Change, Counted, Quotas};
+pub use models::{Held, ModelLimits, Refusal};
 use rate::Rate;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -31,6 +33,12 @@ pub struct Limits {
     kept: [Option<u32>; 2],
     /// Until when nothing is left, as the server said with its newest answer.
     held: [Duration; 2],
+    /// A request was paid for, and waits for something else.
+    request_paid: bool,
+    /// What the server said last, of requests and of tokens.
+    said: [Option<call::Quota>; 2],
+    /// It counts in windows that begin anew all at once.
+    fixed: [bool; 2],
     /// Calls that started before took nothing out of the bucket of tokens: there was none.
     tokens_since: Duration,
     changes: Vec<Change>,
@@ -46,6 +54,15 @@ struct Tokens {
     /// Used but not paid to the bucket yet; negative: paid and not used, and together with what is
     /// in the bucket never more than its burst.
     owed: i64,
+}
+
+/// What a call has to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hold {
+    /// The time from which it is worth asking again.
+    until: Duration,
+    /// The limit.
+    counted: Counted,
 }
 
 type Bucket = RateLimiter<NotKeyed, InMemoryState, HandedIn, StateInformationMiddleware>;
@@ -64,6 +81,9 @@ impl Limits {
             rates: configured.map(Rate::new),
             kept: [None, None],
             held: [Duration::ZERO; 2],
+            request_paid: false,
+            said: [None, None],
+            fixed: [false; 2],
             tokens_since: Duration::ZERO,
             changes: Vec::new(),
         };
@@ -80,6 +100,13 @@ impl Limits {
     /// # Errors
     /// Not yet: the time from which it is worth asking again.
     pub fn take(&mut self, now: Duration, tokens: u64) -> Result<(), Duration> {
+        self.pay(now, tokens).map_err(|hold| hold.until)?;
+        self.start(now, tokens);
+        Ok(())
+    }
+
+    /// Pays for a call that may then start, at once or later: what is paid is not paid again.
+    fn pay(&mut self, now: Duration, tokens: u64) -> Result<(), Hold> {
         self.clock.set(now);
         for counted in [Counted::Requests, Counted::Tokens] {
             let cause = match self.rates[counted as usize].look(now) {
@@ -88,24 +115,38 @@ impl Limits {
             };
             self.retune(now, counted, cause);
         }
-        let held = self.held_until();
-        if now < held {
-            return Err(held);
+        let until = self.held_until();
+        if now < until {
+            let counted = match until == self.held[Counted::Requests as usize] {
+                true => Counted::Requests,
+                false => Counted::Tokens,
+            };
+            return Err(Hold { until, counted });
         }
         // Tokens first: if the request has to wait, they are a balance for the next time.
         if let Some(limit) = &mut self.tokens {
             // A limit that was found to be smaller is not to hold up for ever what was let in.
-            limit.pay(now, tokens.min(limit.per_minute.get().into()), &self.clock)?;
+            let counted = Counted::Tokens;
+            limit
+                .pay(now, tokens.min(limit.per_minute.get().into()), &self.clock)
+                .map_err(|until| Hold { until, counted })?;
         }
-        if let Some(limit) = &self.requests {
-            take(limit, 1, now)?;
+        if let Some(limit) = self.requests.as_ref().filter(|_| !self.request_paid) {
+            let counted = Counted::Requests;
+            take(limit, 1, now).map_err(|until| Hold { until, counted })?;
+            self.request_paid = true;
         }
+        Ok(())
+    }
+
+    /// A call that has been paid for starts.
+    fn start(&mut self, now: Duration, tokens: u64) {
+        self.request_paid = false;
         if let Some(limit) = &mut self.tokens {
             limit.owed += tokens as i64;
         }
         self.rates[Counted::Requests as usize].started(now, 1);
         self.rates[Counted::Tokens as usize].started(now, tokens);
-        Ok(())
     }
 
     /// Says what a call that has ended now really used of the tokens that were reserved for it when
@@ -131,11 +172,16 @@ impl Limits {
         ];
         for (counted, quota) in told {
             let Some(quota) = quota else { continue };
-            if let Some(per_minute) = quota.per_minute() {
-                self.rates[counted as usize].told(per_minute);
+            let at = counted as usize;
+            if let Some(before) = self.said[at].replace(quota) {
+                self.fixed[at] = quota.is_fixed_after(&before).unwrap_or(self.fixed[at]);
+            }
+            if let Some(per_minute) = quota.per_minute(self.fixed[at]) {
+                self.rates[at].told(per_minute);
                 self.retune(now, counted, Cause::Told);
             }
-            self.held[counted as usize] = quota.exhausted().map_or(Duration::ZERO, |wait| now + wait);
+            let wait = quota.exhausted(self.fixed[at]);
+            self.held[at] = wait.map_or(Duration::ZERO, |wait| now + wait);
         }
     }
 
@@ -146,6 +192,19 @@ impl Limits {
             Counted::Requests => self.rates[0].refused(started, 1),
             Counted::Tokens => self.rates[1].refused(started, tokens),
         }
+    }
+
+    /// A call was refused for its tokens: the server has less than we think, by what it counts of
+    /// the calls in flight and we do not. When the wait it asks for is over it has just enough for
+    /// one call, so we are to have less than that; else all that piled up here meanwhile would be
+    /// refused too. Two more calls are held back for those that are in flight again then. That is
+    /// paid once, and takes nothing from the rate.
+    fn drain(&mut self, now: Duration, wait: Duration, tokens: u64) {
+        self.clock.set(now);
+        let Some(limit) = &mut self.tokens else { return };
+        let piled = f64::from(limit.per_minute.get()) * wait.as_secs_f64() / 60.0;
+        let then = (f64::from(left(&limit.bucket)) + piled).min(f64::from(limit.burst)) as i64;
+        limit.owed = limit.owed.max(then + 2 * i64::try_from(tokens).unwrap_or(0));
     }
 
     /// Until when nothing is left of a limit, by what the server said last.
@@ -170,6 +229,7 @@ impl Limits {
                 counted,
                 per_minute,
                 cause,
+                model: None,
             });
         }
     }

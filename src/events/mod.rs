@@ -20,7 +20,7 @@ pub use summary::{CallCounts, NodeCounts, PersonaCounts, PromptCache, RunSummary
 pub use tally::{Cause, FailureGroup, Tally};
 
 use crate::budget::Used;
-use crate::call::{Change, Fault, FaultKind, Money, Rejection, Usage};
+use crate::call::{Change, Counted, Fault, FaultKind, Money, Rejection, Usage};
 use crate::hours::Moment;
 use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
 
@@ -67,12 +67,14 @@ pub enum Event {
         /// After this pause, at least.
         pause: Duration,
     },
-    /// Everyone waits: a server asked for it (429).
+    /// Everyone waits, or all who ask one model: a server asked for it (429).
     Paused {
         /// At least so long.
         pause: Duration,
         /// Until then.
         until: Moment,
+        /// Which model; `None`: there is only one.
+        model: Option<Arc<str>>,
         /// The server's words.
         cause: String,
     },
@@ -94,6 +96,8 @@ pub enum Event {
     /// Calls or tokens a minute that are asked for from now on: the server said how many it allows,
     /// or refused some, or has not for a while.
     RateChanged(Change),
+    /// The limit that holds calls up from now on; `None`: none does any more.
+    LimitBinds(Option<Counted>),
     /// A node of a persona has reached its end.
     NodeFinished(Box<NodeFinished>),
     /// A persona needs nothing: its nodes have their answers and its transcript holds them, which was

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::Used;
-use crate::call::{Money, Rejection, Usage};
+use crate::call::{Counted, Money, Rejection, Usage};
 use crate::events::pace::Pace;
 use crate::events::summary::{CallCounts, NodeCounts, PersonaCounts, Saved};
 use crate::events::{
@@ -53,8 +53,13 @@ pub struct Tally {
     pub first_failed: Option<Instance>,
     /// Calls in flight that are allowed; `None`: not known.
     pub concurrency: Option<usize>,
-    /// Until when everyone waits because a server asked for it, by the clock and by the time of the run.
-    pub paused: Option<(Moment, Duration)>,
+    /// Requests and tokens a minute that are asked for; `None`: not limited, or by model.
+    pub rates: [Option<u32>; 2],
+    /// Which of them holds calls up.
+    pub binding: Option<Counted>,
+    /// Until when everyone waits, or all who ask one model, because a server asked for it: by the
+    /// clock and by the time of the run.
+    pub paused: Option<(Moment, Duration, Option<Arc<str>>)>,
     /// Since when nobody gets an answer, and the last fault's words.
     pub outage: Option<(Duration, String)>,
     /// Until when calls wait for `limits.hours`, by the clock and by the time of the run.
@@ -113,6 +118,8 @@ impl Default for Tally {
             failures: BTreeMap::new(),
             first_failed: None,
             concurrency: None,
+            rates: [None; 2],
+            binding: None,
             paused: None,
             outage: None,
             waiting: None,
@@ -150,10 +157,12 @@ impl Tally {
                 self.call_ended(&instance.persona, outcome);
                 self.book(&instance.node, *asked, *latency, outcome);
             }
-            Event::Paused { pause, until, .. } => {
+            Event::Paused {
+                pause, until, model, ..
+            } => {
                 let end = at.saturating_add(*pause);
-                if self.paused.as_ref().is_none_or(|(_, before)| *before < end) {
-                    self.paused = Some((until.clone(), end));
+                if self.paused.as_ref().is_none_or(|(_, before, _)| *before < end) {
+                    self.paused = Some((until.clone(), end, model.clone()));
                 }
             }
             Event::OutageBegan { cause } => {
@@ -165,7 +174,11 @@ impl Tally {
                 self.pace.outage_ended(at);
             }
             Event::ConcurrencyChanged { concurrency } => self.concurrency = Some(*concurrency),
+            Event::RateChanged(change) if change.model.is_none() => {
+                self.rates[change.counted as usize] = change.per_minute;
+            }
             Event::RateChanged(_) => {}
+            Event::LimitBinds(limit) => self.binding = *limit,
             Event::NodeFinished(node) => self.node_finished(node, at),
             Event::UpToDate { persona, saved } => self.up_to_date(persona, *saved, at),
             Event::PersonaFinished {
@@ -201,6 +214,7 @@ impl Tally {
         self.nodes.total = self.personas.total.saturating_mul(started.nodes.len() as u64);
         self.nodes.pending = self.nodes.total;
         self.concurrency = started.concurrency;
+        self.rates = [started.requests_per_minute, started.tokens_per_minute];
         self.started = Some(started.clone());
     }
 

@@ -436,6 +436,7 @@ fn what_the_server_tells_is_kept_and_told_once() {
         counted,
         per_minute: Some(per_minute),
         cause: Cause::Told,
+        model: None,
     };
     assert_eq!(
         limits.changes(),
@@ -512,4 +513,55 @@ proptest! {
         let burst = 5_000;
         prop_assert!(most_in_a_minute(&started, &reserved) <= u64::from(tokens_per_minute) + burst);
     }
+}
+
+/// A server that counts the whole output limit of a call while it is in flight, and gives back what
+/// was not used when it ends: more than what we reserve, by all that is in flight. After a refusal
+/// we are behind it, and stay there.
+#[test]
+fn a_server_that_counts_more_in_flight_refuses_few_calls_and_no_rate_is_lost() {
+    const PER_MINUTE: f64 = 600_000.0;
+    const RESERVED: u64 = 490;
+    const COUNTED: f64 = 1_270.0;
+    const USED: f64 = 490.0;
+    let mut limits = ModelLimits::new(&["m".into()], None, Some(PER_MINUTE as u32));
+    let (mut level, mut filled) = (PER_MINUTE / 60.0, Duration::ZERO);
+    let mut ends: std::collections::VecDeque<Duration> = Default::default();
+    let (mut taken, mut refused) = (0, 0);
+    let (mut now, mut paused) = (Duration::ZERO, Duration::ZERO);
+    while now < Duration::from_secs(60) {
+        let fill = (now - filled).as_secs_f64() * PER_MINUTE / 60.0;
+        (level, filled) = ((level + fill).min(PER_MINUTE / 60.0), now);
+        while ends.front().is_some_and(|end| *end <= now) {
+            let started = ends.pop_front().unwrap() - Duration::from_millis(200);
+            level = (level + COUNTED - USED).min(PER_MINUTE / 60.0);
+            limits.settle(now, 0, started, RESERVED, USED as u64);
+        }
+        if now >= paused && limits.take(now, 0, RESERVED).is_ok() {
+            if level >= COUNTED {
+                level -= COUNTED;
+                ends.push_back(now + Duration::from_millis(200));
+                taken += 1;
+            } else {
+                refused += 1;
+                let wait = Duration::from_secs_f64((COUNTED - level) * 60.0 / PER_MINUTE);
+                paused = now + wait;
+                let limit = Some(Counted::Tokens);
+                limits.refused(
+                    now,
+                    0,
+                    &Refusal {
+                        started: now,
+                        tokens: RESERVED,
+                        limit,
+                        wait,
+                    },
+                );
+            }
+        }
+        now += Duration::from_millis(1);
+    }
+    let most = PER_MINUTE / USED;
+    assert!(f64::from(refused) <= 0.005 * most, "{refused} of {taken}");
+    assert!(f64::from(taken) >= 0.98 * most, "{taken} of {most}");
 }

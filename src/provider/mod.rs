@@ -25,8 +25,9 @@ pub trait Provider: Send + Sync {
     /// answer here: it was paid, so it is stored before it is judged.
     async fn call(&self, request: &Request, attempt: u32) -> Result<Answer, Fault>;
 
-    /// What the server has said of its limits since this was last asked.
-    fn told(&self) -> Quotas {
+    /// What the server has said of its limits for a model since this was last asked.
+    fn told(&self, model: &str) -> Quotas {
+        let _ = model;
         Quotas::default()
     }
 }

@@ -20,8 +20,9 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -57,8 +58,8 @@ pub struct OpenAi {
     idle_timeout: Duration,
     /// Set once the server has refused to be told of shared prefixes: a hint is no reason to fail.
     unhinted: AtomicBool,
-    /// What was told last, until somebody asks.
-    told: Mutex<Quotas>,
+    /// What was told last of each model, until somebody asks.
+    told: Mutex<BTreeMap<Arc<str>, Quotas>>,
     words: Words,
 }
 
@@ -128,9 +129,13 @@ impl OpenAi {
     }
 
     /// Keeps what a response says of the server's limits.
-    fn hear(&self, headers: &HeaderMap) {
+    fn hear(&self, model: &Arc<str>, headers: &HeaderMap) {
         let said = told::quotas(headers, Timestamp::now());
+        if said == Quotas::default() {
+            return;
+        }
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = told.entry(model.clone()).or_default();
         told.requests = said.requests.or(told.requests);
         told.tokens = said.tokens.or(told.tokens);
     }
@@ -176,7 +181,7 @@ impl Provider for OpenAi {
             timeout: self.timeout,
             idle_timeout: self.idle_timeout,
         };
-        self.hear(response.headers());
+        self.hear(&request.model, response.headers());
         let reply = receive::whole(response, &self.url, patience).await;
         let read = reply::read(reply, request, &self.words, Timestamp::now());
         read.map_err(|fault| {
@@ -188,7 +193,8 @@ impl Provider for OpenAi {
         })
     }
 
-    fn told(&self) -> Quotas {
-        std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner))
+    fn told(&self, model: &str) -> Quotas {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.get_mut(model).map(std::mem::take).unwrap_or_default()
     }
 }

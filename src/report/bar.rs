@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::call::Counted;
 use crate::events::Tally;
 use crate::printable::one_line;
 use crate::report::figures::{count, dollars, duration, number, roughly};
@@ -71,8 +72,7 @@ fn bar(done: u64, total: u64, columns: usize, palette: Palette) -> String {
 }
 
 fn figures(tally: &Tally, now: Duration, palette: Palette, columns: usize) -> String {
-    let started = tally.started.as_ref();
-    let limit = started.and_then(|started| started.requests_per_minute);
+    let limit = tally.rates[Counted::Requests as usize];
     let rate = of(tally.calls_in_last_minute(now), limit.map(u64::from));
     let in_flight = of(tally.in_flight, tally.concurrency.map(|slots| slots as u64));
     let mut parts = vec![
@@ -81,6 +81,7 @@ fn figures(tally: &Tally, now: Duration, palette: Palette, columns: usize) -> St
         (6, count(tally.tokens.total, "token")),
         (8, cost(tally)),
     ];
+    parts.extend(binding(tally).map(|text| (4, text)));
     let (failed, kept) = (tally.personas.failed, tally.personas.kept);
     if failed > 0 {
         parts.push((9, palette.bad(&format!("{} failed", number(failed)))));
@@ -89,6 +90,24 @@ fn figures(tally: &Tally, now: Duration, palette: Palette, columns: usize) -> St
         parts.push((2, palette.warn(&format!("{} kept", number(kept)))));
     }
     cut(&fit(parts, Some(columns)), columns)
+}
+
+/// The limit that makes the run as slow as it is.
+fn binding(tally: &Tally) -> Option<String> {
+    let Some(counted) = tally.binding else {
+        let full = tally
+            .concurrency
+            .is_some_and(|slots| tally.in_flight >= slots as u64);
+        return full.then(|| "limited by calls in flight".to_owned());
+    };
+    let unit = match counted {
+        Counted::Requests => "calls/min",
+        Counted::Tokens => "tokens/min",
+    };
+    Some(match tally.rates[counted as usize] {
+        Some(rate) => format!("limited by {} {unit}", number(rate.into())),
+        None => format!("limited by {unit}"),
+    })
 }
 
 fn cost(tally: &Tally) -> String {
@@ -131,6 +150,6 @@ fn waiting(tally: &Tally, now: Duration) -> Option<String> {
             one_line(cause)
         ));
     }
-    let (until, end) = tally.paused.as_ref()?;
-    Some(wording::paused(until, end.checked_sub(now)?))
+    let (until, end, model) = tally.paused.as_ref()?;
+    Some(wording::paused(until, end.checked_sub(now)?, model.as_deref()))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::budget::Used;
-use crate::call::{Money, Usage};
+use crate::call::{Counted, Money, Usage};
 use crate::events::{
     CallOutcome, Event, Failure, ModelAccount, NodeFinished, NodeStatus, PersonaStatus, RunStarted,
     RunSummary, Stamped, Tally, TokenCounts,
@@ -178,6 +178,8 @@ enum Object<'a> {
     Paused {
         cause: &'a str,
         until: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        model: Option<&'a str>,
         pause_s: f64,
         at_s: f64,
     },
@@ -197,6 +199,12 @@ enum Object<'a> {
         counted: &'static str,
         per_minute: Option<u32>,
         cause: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        model: Option<&'a str>,
+        at_s: f64,
+    },
+    LimitBinds {
+        counted: Option<&'static str>,
         at_s: f64,
     },
     Warning {
@@ -301,9 +309,15 @@ fn object(stamped: &Stamped) -> Option<Object<'_>> {
             pause_s: seconds(*pause),
             at_s,
         },
-        Event::Paused { pause, until, cause } => Object::Paused {
+        Event::Paused {
+            pause,
+            until,
+            model,
+            cause,
+        } => Object::Paused {
             cause,
             until: &until.rfc3339,
+            model: model.as_deref(),
             pause_s: seconds(*pause),
             at_s,
         },
@@ -316,6 +330,7 @@ fn object(stamped: &Stamped) -> Option<Object<'_>> {
             counted: change.counted.as_str(),
             per_minute: change.per_minute,
             cause: change.cause.as_str(),
+            model: change.model.as_deref(),
             at_s,
         },
         Event::ConcurrencyChanged { concurrency } => Object::ConcurrencyChanged {
@@ -333,6 +348,10 @@ fn object(stamped: &Stamped) -> Option<Object<'_>> {
             persona: persona.as_str(),
             status: *status,
             error: error.as_ref(),
+        },
+        Event::LimitBinds(limit) => Object::LimitBinds {
+            counted: limit.map(Counted::as_str),
+            at_s,
         },
         Event::Warning { message } => Object::Warning { message, at_s },
         Event::Waiting { until, wait } => Object::Waiting {

@@ -85,16 +85,21 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
                 // Every so often all night where the limit is not known.
                 Cause::Refused | Cause::Recovered => Weight::Passing,
             };
-            (weight, notice(&rate(*change), palette))
+            (weight, notice(&rate(change), palette))
         }
         Event::Warning { message } => {
             let text = format!("{} {}", palette.warn("warning:"), one_line(message));
             (Weight::Notice, text)
         }
         Event::Waiting { until, wait } => (Weight::Passing, notice(&waiting(until, *wait), palette)),
-        Event::Paused { pause, until, cause } if *pause >= LONG_PAUSE => {
+        Event::Paused {
+            pause,
+            until,
+            model,
+            cause,
+        } if *pause >= LONG_PAUSE => {
             let cause = cut(&one_line(cause), LONGEST_CAUSE);
-            let text = format!("{}: {cause}", paused(until, *pause));
+            let text = format!("{}: {cause}", paused(until, *pause, model.as_deref()));
             (Weight::Notice, notice(&text, palette))
         }
         Event::WaitingEnded => (
@@ -151,14 +156,15 @@ pub fn waiting(until: &Moment, wait: Duration) -> String {
 }
 
 /// Says what a provider asked for; a longer wait with the clock, by which a person can plan.
-pub fn paused(until: &Moment, left: Duration) -> String {
+pub fn paused(until: &Moment, left: Duration, model: Option<&str>) -> String {
+    let asked = match model {
+        Some(model) => format!("the provider asked to wait with `{}`", one_line(model)),
+        None => "the provider asked to wait".to_owned(),
+    };
+    let left_over = duration(left);
     match left >= LONG_PAUSE {
-        true => format!(
-            "the provider asked to wait: waiting until {} ({} left)",
-            until.clock,
-            duration(left)
-        ),
-        false => format!("the provider asked to wait: {} left", duration(left)),
+        true => format!("{asked}: waiting until {} ({left_over} left)", until.clock),
+        false => format!("{asked}: {left_over} left"),
     }
 }
 
@@ -200,11 +206,15 @@ fn run_started(started: &RunStarted, tally: &Tally) -> String {
     )
 }
 
-fn rate(change: Change) -> String {
+fn rate(change: &Change) -> String {
     let what = change.counted.as_str();
+    let of_model = change
+        .model
+        .as_ref()
+        .map_or_else(String::new, |model| format!(" of `{}`", one_line(model)));
     let rate = match change.per_minute {
-        Some(per_minute) => format!("{} {what} a minute", number(per_minute.into())),
-        None => format!("any number of {what} a minute"),
+        Some(per_minute) => format!("{} {what} a minute{of_model}", number(per_minute.into())),
+        None => format!("any number of {what} a minute{of_model}"),
     };
     match change.cause {
         Cause::Told => format!("the provider allows {rate}: keeping to that"),

@@ -3,6 +3,7 @@
 //! of them, and decides nothing.
 
 mod begin;
+mod binding;
 mod hours;
 mod money;
 mod reports;
@@ -15,12 +16,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::budget::{Budget, Room};
+use crate::call::Counted;
 use crate::events::{Event, Failure, Outcome};
 use crate::hours::timestamp;
-use crate::limit::Limits;
+use crate::limit::{Held, ModelLimits};
 use crate::names::Stop;
 use crate::run::attempt::Attempt;
 use crate::run::desk::Desk;
+use crate::run::driver::binding::Binding;
 use crate::run::estimate::Estimates;
 use crate::run::job::{Report, Reporter};
 use crate::run::{Services, Task, Teller};
@@ -34,7 +37,7 @@ pub struct Driver {
     services: Services,
     teller: Teller,
     schedule: Schedule,
-    limits: Limits,
+    limits: ModelLimits,
     budget: Budget,
     estimates: Estimates,
     chance: fastrand::Rng,
@@ -46,9 +49,9 @@ pub struct Driver {
     looks: Vec<Handle>,
     /// Attempts to be noted and sent, gathered likewise.
     sends: Vec<(Handle, Attempt)>,
-    /// All nodes ask one model: providers limit each by itself, so what one of several is told says
-    /// nothing of the others.
-    one_model: bool,
+    /// The limit that held the newest call up.
+    holding: Option<Counted>,
+    binding: Binding,
     /// Until when the provider's quota is used up, as it was told last.
     held_told: Duration,
     /// A hint was refused, and that was told.
@@ -65,9 +68,11 @@ pub struct Driver {
 impl Driver {
     pub fn new(task: Task, services: Services, teller: Teller) -> Self {
         let (sender, reports) = mpsc::unbounded_channel();
+        let limits = ModelLimits::new(&task.models, task.requests_per_minute, task.tokens_per_minute);
+        let schedule = Schedule::new(task.graph.clone(), task.personas.clone(), task.settings.clone());
         Self {
-            schedule: Schedule::new(task.graph.clone(), task.personas.clone(), task.settings.clone()),
-            limits: Limits::new(task.requests_per_minute, task.tokens_per_minute),
+            schedule: schedule.in_lanes(limits.lanes().to_vec()),
+            limits,
             budget: Budget::new(task.budget.clone()),
             estimates: Estimates::new(
                 task.graph.ids(),
@@ -85,7 +90,8 @@ impl Driver {
             abort: watch::Sender::new(false),
             looks: Vec::new(),
             sends: Vec::new(),
-            one_model: task.models.windows(2).all(|pair| pair[0] == pair[1]),
+            holding: None,
+            binding: Binding::default(),
             held_told: Duration::ZERO,
             unhinted: false,
             strangers: BTreeSet::new(),
@@ -134,24 +140,36 @@ impl Driver {
 
     /// Sends what may be sent now; returns when it is worth trying again though nothing happens.
     fn send_candidates(&mut self) -> Option<Duration> {
+        // The models whose limits hold their next call up: those of others may go.
+        let mut held: Vec<(usize, Duration)> = Vec::new();
+        let earliest = |held: &[(usize, Duration)]| held.iter().map(|(_, until)| *until).min();
         loop {
             let now = self.teller.now();
-            let Some((handle, tokens)) = self.schedule.candidate(now) else {
-                return self.schedule.wake_at(now);
+            let is_held = |lane| held.iter().any(|(other, _)| *other == lane);
+            let Some((handle, tokens)) = self.schedule.candidate_but(now, is_held) else {
+                self.note_binding(now, self.holding.filter(|_| !held.is_empty()));
+                let wake = self.schedule.wake_at(now);
+                return wake.into_iter().chain(earliest(&held)).min();
             };
             let cost = self.likely_cost(handle);
             match self.budget.room(cost.unwrap_or_default()) {
                 Room::Enough => {}
                 // The end of what is in flight is reported.
-                Room::Later => return None,
+                Room::Later => return earliest(&held),
                 Room::Never(used) => {
                     self.out_of_budget(used, cost.unwrap_or_default());
                     continue;
                 }
             }
-            if let Err(later) = self.limits.take(now, tokens) {
-                self.tell_of_a_long_wait(now, later);
-                return Some(later);
+            if let Err(hold) = self.limits.take(now, handle.node, tokens) {
+                self.tell_of_a_long_wait(now, handle.node, &hold);
+                self.holding = Some(hold.counted);
+                if hold.alone {
+                    held.push((self.limits.lanes()[handle.node], hold.until));
+                    continue;
+                }
+                self.note_binding(now, self.holding);
+                return earliest(&held).into_iter().chain([hold.until]).min();
             }
             let work = self.desk.work_mut(handle);
             (work.set_aside, work.started) = (cost, now);
@@ -161,12 +179,12 @@ impl Driver {
     }
 
     /// A wait that the server's quota asks for is told as a pause that it asks for.
-    fn tell_of_a_long_wait(&mut self, now: Duration, later: Duration) {
-        let pause = later.saturating_sub(now);
-        if pause >= LONG_WAIT && self.limits.held_until() == later && later > self.held_told {
-            self.held_told = later;
+    fn tell_of_a_long_wait(&mut self, now: Duration, node: usize, hold: &Held) {
+        let pause = hold.until.saturating_sub(now);
+        if pause >= LONG_WAIT && hold.by_the_server && hold.until > self.held_told {
+            self.held_told = hold.until;
             let cause = "the provider says that nothing is left of its limit".to_owned();
-            self.tell_pause(pause, cause);
+            self.tell_pause(self.limits.lanes()[node], pause, cause);
         }
     }
 
@@ -204,7 +222,7 @@ impl Driver {
                     pause,
                 });
             }
-            Action::Pause { pause, cause } => self.tell_pause(pause, cause),
+            Action::Pause { lane, pause, cause } => self.tell_pause(lane, pause, cause),
             Action::OutageBegan { cause } => self.teller.tell(Event::OutageBegan { cause }),
             Action::OutageEnded { lasted } => self.teller.tell(Event::OutageEnded { lasted }),
             Action::Concurrency(concurrency) => {
@@ -216,11 +234,17 @@ impl Driver {
         }
     }
 
-    fn tell_pause(&self, pause: Duration, cause: String) {
+    fn tell_pause(&self, lane: usize, pause: Duration, cause: String) {
         let wall = (self.services.unix_ms)();
         let end = wall.saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
         let (until, _) = self.task.times.tell(timestamp(end), wall);
-        self.teller.tell(Event::Paused { pause, until, cause });
+        let model = self.limits.model(lane);
+        self.teller.tell(Event::Paused {
+            pause,
+            until,
+            model,
+            cause,
+        });
     }
 
     fn tell_start(&self) {

@@ -37,8 +37,10 @@ impl Size {
 /// What was learned from answers, by node.
 #[derive(Debug)]
 pub struct Estimates {
-    /// Server's input tokens for each one of ours.
-    input_ratio: f64,
+    /// Server's input tokens for each one of ours, by model.
+    input_ratios: Vec<f64>,
+    /// By node: which of them is its model's.
+    models: Vec<usize>,
     output: Vec<Option<f64>>,
     /// The longest output and the number of answers, by node.
     longest: Vec<(f64, f64)>,
@@ -49,21 +51,37 @@ impl Estimates {
     /// For nodes with these models, with what is known of them from earlier runs.
     pub fn new(nodes: &[NodeId], models: &[Arc<str>], history: &History, reserves_output_cap: bool) -> Self {
         let pairs = || nodes.iter().zip(models);
-        let ratio = pairs().find_map(|(_, model)| history.input_ratio(model));
+        let mut names: Vec<&Arc<str>> = Vec::new();
+        let by_node = models.iter().map(|model| {
+            names.iter().position(|name| *name == model).unwrap_or_else(|| {
+                names.push(model);
+                names.len() - 1
+            })
+        });
+        let by_node: Vec<usize> = by_node.collect();
+        // Another model's tokens are nearer than our own guess.
+        let any = pairs().find_map(|(_, model)| history.input_ratio(model));
+        let ratio = |model: &&Arc<str>| history.input_ratio(model).or(any);
+        let ratio = |model| ratio(model).map_or(1.0, |ratio| ratio.clamp(0.1, 10.0));
         let output = |(node, model): (&NodeId, &Arc<str>)| Some(&history.of(node, model)?.output);
         let longest =
             |known: Option<&Spread>| known.map_or((0.0, 0.0), |o| (o.max as f64, (o.n as f64).min(EARLIER)));
         Self {
-            input_ratio: ratio.map_or(1.0, |ratio| ratio.clamp(0.1, 10.0)),
+            input_ratios: names.iter().map(ratio).collect(),
+            models: by_node,
             longest: pairs().map(output).map(longest).collect(),
             output: pairs().map(|pair| output(pair)?.mean()).collect(),
             reserves_output_cap,
         }
     }
 
+    fn input(&self, node: usize, size: Size) -> f64 {
+        size.input as f64 * self.input_ratios[self.models[node]]
+    }
+
     /// The tokens to reserve for a request of this node.
     pub fn reserve(&self, node: usize, size: Size) -> u64 {
-        let input = size.input as f64 * self.input_ratio;
+        let input = self.input(node, size);
         let cap = size.output_cap.map(|cap| cap as f64);
         let learned = self.output[node].unwrap_or_else(|| cap.unwrap_or(UNKNOWN_OUTPUT));
         let output = match cap {
@@ -80,7 +98,7 @@ impl Estimates {
     /// the first call is taken to need its limit, the second half of what lies between, and so on.
     /// Earlier runs count as one answer: theirs may have been to other prompts.
     pub fn careful(&self, node: usize, size: Size) -> (u64, u64) {
-        let input = size.input as f64 * self.input_ratio;
+        let input = self.input(node, size);
         let (longest, answers) = self.longest[node];
         let cap = size.output_cap.map(|cap| cap as f64);
         let most = cap.unwrap_or(UNKNOWN_OUTPUT.max(longest));
@@ -105,7 +123,8 @@ impl Estimates {
             return;
         }
         let ratio = usage.input as f64 / size.input as f64;
-        self.input_ratio += NEWEST * (ratio.clamp(0.1, 10.0) - self.input_ratio);
+        let known = &mut self.input_ratios[self.models[node]];
+        *known += NEWEST * (ratio.clamp(0.1, 10.0) - *known);
         let output = usage.output as f64;
         let (longest, answers) = &mut self.longest[node];
         *longest = longest.max(output);
@@ -188,5 +207,23 @@ mod tests {
         assert_eq!(estimates.careful(0, size).1, 1_024);
         estimates.learn(0, size, &usage(5_000));
         assert_eq!(estimates.careful(0, size).1, 5_000);
+    }
+
+    #[test]
+    fn each_model_counts_its_own_tokens() {
+        let (nodes, models) = (
+            ["a".into(), "b".into(), "c".into()],
+            ["m".into(), "n".into(), "m".into()],
+        );
+        let mut estimates = Estimates::new(&nodes, &models, &History::default(), false);
+        let mut answer = usage(100);
+        answer.input = 200;
+        (0..100).for_each(|_| estimates.learn(0, size(Some(100)), &answer));
+        assert_eq!(estimates.careful(2, size(Some(100))).0, 200);
+        assert_eq!(
+            estimates.careful(1, size(Some(100))).0,
+            100,
+            "the other one counts others"
+        );
     }
 }

@@ -100,8 +100,12 @@ pub enum Action {
         cause: String,
         pause: Duration,
     },
-    /// Tell: everybody waits.
-    Pause { pause: Duration, cause: String },
+    /// Tell: everybody in the lane waits.
+    Pause {
+        lane: usize,
+        pause: Duration,
+        cause: String,
+    },
     /// Tell: the provider does not answer anyone.
     OutageBegan { cause: String },
     /// Tell: it answers again.

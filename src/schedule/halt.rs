@@ -41,7 +41,8 @@ pub struct Gate {
     streak: usize,
     /// When the first of them came.
     failing_since: Option<Duration>,
-    paused_until: Duration,
+    /// Until when each lane waits because a server asked for it.
+    paused_until: Vec<Duration>,
     /// 429s since the last answer.
     refusals: Option<Refusals>,
     outage: Option<Outage>,
@@ -84,7 +85,7 @@ impl Gate {
             answered: 0,
             streak: 0,
             failing_since: None,
-            paused_until: Duration::ZERO,
+            paused_until: vec![Duration::ZERO],
             refusals: None,
             outage: None,
             stop: None,
@@ -95,7 +96,6 @@ impl Gate {
     /// True if a call may be sent now, as far as the run as a whole is concerned.
     pub fn is_open(&self, now: Duration) -> bool {
         !self.is_closing()
-            && now >= self.paused_until
             && self
                 .outage
                 .as_ref()
@@ -116,11 +116,21 @@ impl Gate {
     pub fn reopens_at(&self) -> Option<Duration> {
         match &self.outage {
             _ if self.is_closing() => None,
-            Some(outage) if outage.last_tries => Some(self.paused_until),
+            Some(outage) if outage.last_tries => Some(Duration::ZERO),
             Some(Outage { probe: Some(_), .. }) => None,
-            Some(outage) => Some(outage.next_probe.max(self.paused_until)),
-            None => Some(self.paused_until),
+            Some(outage) => Some(outage.next_probe),
+            None => Some(Duration::ZERO),
         }
+    }
+
+    /// Makes so many lanes: a pause that a server asks for holds up one of them.
+    pub fn divide(&mut self, lanes: usize) {
+        self.paused_until = vec![Duration::ZERO; lanes.max(1)];
+    }
+
+    /// Until when a lane waits because a server asked for it.
+    pub fn paused_until(&self, lane: usize) -> Duration {
+        self.paused_until[lane]
     }
 
     /// How many calls were answered so far.
@@ -175,11 +185,18 @@ impl Gate {
     }
 
     /// The call with this number failed in a way that may pass, while so many others are in flight.
-    pub fn faulted(&mut self, now: Duration, call: u64, fault: &Fault, others: usize) -> Option<Change> {
+    pub fn faulted(
+        &mut self,
+        now: Duration,
+        call: u64,
+        lane: usize,
+        fault: &Fault,
+        others: usize,
+    ) -> Option<Change> {
         self.probe_failed(now, call, fault);
         if fault.kind == FaultKind::RateLimited {
             self.refused(now, fault);
-            return self.pause(now, fault.retry_after?);
+            return self.pause(now, lane, fault.retry_after?);
         }
         if !fault.kind.is_outage() {
             return None;
@@ -236,12 +253,13 @@ impl Gate {
         }
     }
 
-    /// Everyone waits for what one was told, once: a shorter pause inside it changes nothing, and
+    /// Everyone in the lane waits for what one was told, once: a shorter pause inside it changes nothing, and
     /// one that is not much longer is no news.
-    fn pause(&mut self, now: Duration, pause: Duration) -> Option<Change> {
+    fn pause(&mut self, now: Duration, lane: usize, pause: Duration) -> Option<Change> {
         let until = now + pause;
-        let news = self.paused_until <= now || until >= self.paused_until + MUCH_LONGER;
-        self.paused_until = self.paused_until.max(until);
+        let paused_until = &mut self.paused_until[lane];
+        let news = *paused_until <= now || until >= *paused_until + MUCH_LONGER;
+        *paused_until = until.max(*paused_until);
         (news && !pause.is_zero()).then_some(Change::Paused { pause })
     }
 

@@ -52,6 +52,9 @@ pub struct Schedule {
     slots: Slots,
     gate: Gate,
     alike: Alike,
+    /// By node: the lane in which it goes. What a server says of one lane's rate says nothing of
+    /// another's.
+    lanes: Vec<usize>,
     sent: u64,
     failed_personas: usize,
     ended: bool,
@@ -63,6 +66,7 @@ impl Schedule {
         personas.reverse();
         let slots = Slots::new(settings.concurrency);
         Self {
+            lanes: vec![0; graph.len()],
             states: States::new(graph.clone()),
             graph,
             gate: Gate::new(settings.retry.base, slots.allowed()),
@@ -76,6 +80,14 @@ impl Schedule {
             failed_personas: 0,
             ended: false,
         }
+    }
+
+    /// Puts each node into a lane, by its place in the pipeline: without this all are in one.
+    pub fn in_lanes(mut self, lanes: Vec<usize>) -> Self {
+        assert_eq!(lanes.len(), self.graph.len(), "BUG: a node without a lane");
+        self.gate.divide(lanes.iter().max().map_or(1, |last| last + 1));
+        self.lanes = lanes;
+        self
     }
 
     /// Takes what happened and returns what is to be done. `now` is the time since the start of
@@ -95,14 +107,21 @@ impl Schedule {
 
     /// The node to send next and the tokens to reserve for it, if a call may be sent now.
     pub fn candidate(&mut self, now: Duration) -> Option<(Handle, u64)> {
+        self.candidate_but(now, |_| false)
+    }
+
+    /// The same of those lanes only that are not `held` up.
+    pub fn candidate_but(&mut self, now: Duration, held: impl Fn(usize) -> bool) -> Option<(Handle, u64)> {
         self.wake(now);
         if self.states.in_flight() >= self.slots.allowed() || !self.gate.is_open(now) {
             return None;
         }
-        let handle = if self.gate.is_probing() {
-            self.states.probe(now)
+        let (lanes, gate) = (&self.lanes, &self.gate);
+        let free = |node: usize| now >= gate.paused_until(lanes[node]) && !held(lanes[node]);
+        let handle = if gate.is_probing() {
+            self.states.probe(now, free)
         } else {
-            self.states.next(now)
+            self.states.next(now, free)
         }?;
         Some((handle, self.states.node(handle).tokens))
     }
@@ -111,11 +130,25 @@ impl Schedule {
     /// Always after `now`.
     pub fn wake_at(&self, now: Duration) -> Option<Duration> {
         let reopens = self.gate.reopens_at()?;
-        let ready = match self.states.next_timer() {
-            _ if self.states.first_queued().is_some() || self.gate.is_probing() => Duration::ZERO,
-            Some((until, _)) => until,
-            None => return None,
+        // In one lane the first of all is the first of it.
+        let looked_at = if self.lanes.iter().all(|lane| *lane == 0) {
+            1
+        } else {
+            usize::MAX
         };
+        let paused = |handle: Handle| self.gate.paused_until(self.lanes[handle.node]);
+        let queued = self.states.queued().take(looked_at).map(paused);
+        let timers = self.states.timers().take(looked_at).map(|(until, handle)| {
+            // A probe does not wait for the pause of its node.
+            let until = if self.gate.is_probing() {
+                Duration::ZERO
+            } else {
+                until
+            };
+            until.max(paused(handle))
+        });
+        // Of those that may go now too: in an outage they wait for the probe.
+        let ready = queued.chain(timers).min()?;
         Some(ready.max(reopens)).filter(|at| *at > now)
     }
 

@@ -111,11 +111,13 @@ impl Schedule {
             self.tell_concurrency(before, actions);
         }
         let others = self.states.in_flight() - 1;
-        match self.gate.faulted(now, call, fault, others) {
+        let lane = self.lanes[handle.node];
+        match self.gate.faulted(now, call, lane, fault, others) {
             Some(Change::OutageBegan) => actions.push(Action::OutageBegan {
                 cause: fault.to_string(),
             }),
             Some(Change::Paused { pause }) => actions.push(Action::Pause {
+                lane,
                 pause,
                 cause: fault.to_string(),
             }),

@@ -357,28 +357,34 @@ impl States {
         }
     }
 
-    /// The first node in the queue.
-    pub fn first_queued(&self) -> Option<Handle> {
-        self.queue.first().map(|&(_, handle)| handle)
+    /// The queue, the first one first.
+    pub fn queued(&self) -> impl Iterator<Item = Handle> {
+        self.queue.iter().map(|&(_, handle)| handle)
     }
 
-    /// The node to send next. Who may no longer go, because the provider has forgotten the prefix
-    /// and another one is on its way with it, is held on the way.
-    pub fn next(&mut self, now: Duration) -> Option<Handle> {
-        while let Some(handle) = self.first_queued() {
+    /// Who waits for which time, the earliest first.
+    pub fn timers(&self) -> impl Iterator<Item = (Duration, Handle)> {
+        self.timers.iter().copied()
+    }
+
+    /// The node to send next, of those that are `free`. Who may no longer go, because the provider
+    /// has forgotten the prefix and another one is on its way with it, is held on the way.
+    pub fn next(&mut self, now: Duration, free: impl Fn(usize) -> bool) -> Option<Handle> {
+        loop {
+            let handle = self.queued().find(|handle| free(handle.node))?;
             if self.goes(now, handle) {
                 return Some(handle);
             }
             self.set(handle, State::Held);
         }
-        None
     }
 
-    /// The node to send in an outage: the one that was tried least, so that a node that fails
-    /// every time does not make an outage look endless.
-    pub fn probe(&self, now: Duration) -> Option<Handle> {
-        let queued = self.queue.iter().map(|&(_, handle)| handle);
-        let waiting = self.timers.iter().map(|&(_, handle)| handle);
+    /// The node to send in an outage, of those that are `free`: the one that was tried least, so
+    /// that a node that fails every time does not make an outage look endless.
+    pub fn probe(&self, now: Duration, free: impl Fn(usize) -> bool) -> Option<Handle> {
+        let queued = self.queued().filter(|handle| free(handle.node));
+        let waiting = self.timers().map(|(_, handle)| handle);
+        let waiting = waiting.filter(|handle| free(handle.node));
         let may_go = |handle: &Handle| {
             let prefix = self.node(*handle).prefix;
             prefix.is_none_or(|prefix| self.prefixes.may_go(now, prefix.id, *handle))

@@ -70,6 +70,7 @@ fn everything() -> Script {
         .tell(Event::Paused {
             pause: Duration::from_secs(2),
             until: seven(),
+            model: None,
             cause: cause.clone(),
         })
         .tell(Event::Retrying {

@@ -236,11 +236,13 @@ fn what_everyone_waits_for_is_said_below() {
     let paused = Event::Paused {
         pause: Duration::from_secs(20),
         until: moment("23:30"),
+        model: None,
         cause: "slow down".to_owned(),
     };
     let long = Event::Paused {
         pause: Duration::from_secs(3_600),
         until: moment("00:30"),
+        model: Some("gpt-6-luna".into()),
         cause: "slow down".to_owned(),
     };
     let outage = Event::OutageBegan {
@@ -258,7 +260,7 @@ fn what_everyone_waits_for_is_said_below() {
     }
     insta::assert_snapshot!(seen, @"
     the provider asked to wait: 13.0s left
-    the provider asked to wait: waiting until 00:30 (59m 53s left)
+    the provider asked to wait with `gpt-6-luna`: waiting until 00:30 (59m 53s left)
     no answer for 7.0s, waiting and probing: connection refused
     stopping: waiting for 1 call in flight; Ctrl+C again drops it
     stopping now: dropping 1 call in flight, which may be billed

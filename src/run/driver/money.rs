@@ -67,7 +67,7 @@ impl Driver {
         work.paid(paid);
         let used = self.estimates.used(work.reserved, usage);
         self.limits
-            .settle(self.teller.now(), work.started, work.reserved, used);
+            .settle(self.teller.now(), handle.node, work.started, work.reserved, used);
         if let Some(rendered) = &work.rendered {
             self.estimates.learn(handle.node, rendered.size, usage);
         }

@@ -3,6 +3,7 @@
 use super::{Driver, broken};
 use crate::call::{Fault, FaultKind, Scope};
 use crate::events::{Event, Failure, PersonaStatus};
+use crate::limit::Refusal;
 use crate::run::attempt::{Attempt, Ended};
 use crate::run::job::{Found, Opened, Report};
 use crate::run::transcript::Written;
@@ -118,10 +119,9 @@ impl Driver {
     pub(super) fn ended(&mut self, handle: Handle, ended: Ended, inputs: &mut Vec<Input>) {
         let jitter = self.chance.f64();
         self.settle(handle, &ended);
-        if self.one_model {
-            let quotas = self.services.provider.told();
-            self.limits.told(self.teller.now(), &quotas);
-        }
+        let now = self.teller.now();
+        let quotas = self.services.provider.told(&self.task.models[handle.node]);
+        self.limits.told(now, handle.node, &quotas);
         let input = match ended {
             Ended::Answered(paid, text) => {
                 self.paid(handle, &paid);
@@ -140,10 +140,15 @@ impl Driver {
             }
             Ended::Faulted(fault) => {
                 self.warn_of_a_refused_hint(&fault);
-                if self.one_model && fault.kind == FaultKind::RateLimited {
+                if fault.kind == FaultKind::RateLimited {
                     let work = self.desk.work(handle);
-                    let (started, tokens) = (work.started, work.reserved);
-                    self.limits.refused(started, tokens, fault.limit);
+                    let refusal = Refusal {
+                        started: work.started,
+                        tokens: work.reserved,
+                        limit: fault.limit,
+                        wait: fault.retry_after.unwrap_or_default(),
+                    };
+                    self.limits.refused(now, handle.node, &refusal);
                 }
                 Input::Faulted {
                     handle,

@@ -130,3 +130,35 @@ fn nothing_but_429s_ends_with_the_deadline() {
         assert_eq!(run.figure("calls.faulted"), server.calls(), "{headers:?}");
     }
 }
+
+/// A model that is refused for an hour holds up nobody who asks another one.
+#[test]
+fn a_refusal_of_one_model_pauses_that_model_alone() {
+    let refused = error_with(
+        "429 Too Many Requests",
+        "retry-after: 3600\r\n",
+        "rate_limit_exceeded",
+        SLOW_DOWN,
+    );
+    let server = Wire::start(move |_, body| match body.contains("\"model\":\"slow-one\"") {
+        true => refused.clone(),
+        false => good(body),
+    });
+    let project = one_by_one(6, &server.url()).with(
+        "id = \"chunk-1\"",
+        "id = \"chunk-1\"\nmodel = { name = \"slow-one\" }",
+    );
+    let mut running = Running::start(&project, &[]);
+    running.wait_for("node_finished", 6);
+    running.signal(Signal::SIGINT);
+    let run = running.end();
+    assert_eq!(run.code, Some(130));
+    let called: Vec<String> = (0..6).map(|persona| format!("p0{persona}/chunk-2")).collect();
+    assert_eq!(run.nodes("called"), called);
+    assert_eq!(run.named("paused")[0]["model"], "slow-one");
+    assert_eq!(
+        (run.figure("nodes.failed"), run.figure("calls.faulted")),
+        (0, 1),
+        "one refusal is enough"
+    );
+}
