@@ -146,6 +146,16 @@ impl Project {
         }
     }
 
+    /// Runs a command as a person does, its lines to nowhere; returns how long it took, in seconds.
+    pub fn time(&self, args: &[&str]) -> f64 {
+        let mut septet = Command::new(BINARY);
+        septet.args(args).current_dir(self.path()).stdin(Stdio::null());
+        septet.stdout(Stdio::null()).stderr(Stdio::null());
+        let started = Instant::now();
+        assert!(septet.status().unwrap().success(), "{args:?} failed");
+        started.elapsed().as_secs_f64()
+    }
+
     /// Every file but the cache's, with the time it was written: one `stat` each.
     pub fn walk(&self) -> (usize, Vec<(PathBuf, SystemTime)>) {
         let mut open = vec![self.path().to_owned()];

@@ -40,7 +40,7 @@ fn measure(personas: usize) -> Sizes {
     let first = project.json("plan", &[]);
     project.run(&["--workers", "64"]);
     let rounds: Vec<(Ran, Ran)> = (0..ROUNDS)
-        .map(|_| (project.json("plan", &[]), project.json("run", &[])))
+        .map(|_| (project.json("plan", &[]), project.json("run", &["--verify"])))
         .collect();
     for (plan, run) in &rounds {
         assert_eq!(plan.figure("nodes.call"), 0.0, "nothing would be called");

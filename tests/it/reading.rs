@@ -361,7 +361,7 @@ fn runs_as_a_list_in_full_and_added_up() {
     cost      $0.00
     saved     $0.00 by the provider's cache, $0.0001 by septet's
     ");
-    let first = project.json(&[]).code(0).summary()["run"]
+    let first = project.json(&["--verify"]).code(0).summary()["run"]
         .as_str()
         .unwrap()
         .to_owned();
