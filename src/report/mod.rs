@@ -125,7 +125,9 @@ pub async fn run(mut events: UnboundedReceiver<Stamped>, sinks: Vec<Box<dyn Sink
                 news = true;
                 // The next ones are gathered: to be woken for each of them would cost the run
                 // more than to make them.
-                sleep(GATHER).await;
+                if report.tally.outcome.is_none() {
+                    sleep(GATHER).await;
+                }
             }
         }
     }
