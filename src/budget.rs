@@ -116,6 +116,13 @@ impl Budget {
     }
 }
 
+impl Used {
+    /// What is left of it.
+    pub fn left(&self) -> Money {
+        (self.limit.amount - self.spent).max(Money::ZERO)
+    }
+}
+
 impl Limit {
     /// What is left of it for a run.
     pub fn left(&self) -> Money {

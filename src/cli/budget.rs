@@ -1,18 +1,15 @@
 //! The budget of a run: the limits of `pipeline.toml` and the command line over what was spent
 //! before, and the prices that a budget needs.
 
-use std::fmt;
-
 use jiff::tz::TimeZone;
 
-use crate::budget::{Limit, tightest};
+use crate::budget::Limit;
 use crate::call::Money;
 use crate::cli::clock;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
 use crate::config::Limits;
-use crate::plan::Costs;
-use crate::report::figures::{count, dollars, number};
+use crate::report::figures::count;
 use crate::store::Spending;
 
 /// What stands for the limit of one run where the command line sets it.
@@ -91,54 +88,4 @@ pub fn caveat(limits: &Limits, spending: &Spending) -> Option<String> {
             if unpriced == 1 { "is" } else { "are" }
         )
     })
-}
-
-/// A budget that would not last.
-pub struct Passed {
-    pub limit: Limit,
-    /// It would be used up after so many calls.
-    pub calls: usize,
-    of: usize,
-    /// False if it would last where calls cost what is likely, and not where they cost the most.
-    pub likely: bool,
-}
-
-/// The limit that a run of so many calls would pass, if it would pass one: by what is likely, else
-/// by the most that is to be expected, spread evenly. Without earlier answers (`known`) only the
-/// most is known.
-pub fn passed(limits: &[Limit], of: usize, costs: Option<Costs>, known: bool) -> Option<Passed> {
-    let limit = *tightest(limits)?;
-    let costs = costs?;
-    let likely = known && costs.likely > limit.left();
-    let cost = if likely { costs.likely } else { costs.high? };
-    if cost <= limit.left() {
-        return None;
-    }
-    let calls = (of as f64 * limit.left().usd() / cost.usd()) as usize;
-    Some(Passed {
-        limit,
-        calls,
-        of,
-        likely,
-    })
-}
-
-impl fmt::Display for Passed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let amount = dollars(Some(self.limit.amount));
-        let left = match self.limit.before {
-            Money::ZERO => String::new(),
-            _ => format!(", of which {} is left,", dollars(Some(self.limit.left()))),
-        };
-        let (calls, of, name) = (number(self.calls as u64), self.of as u64, self.limit.name);
-        let (would, after) = match self.likely {
-            true => ("would", "after about"),
-            false => ("might", "at the earliest after"),
-        };
-        let of = count(of, "call");
-        write!(
-            f,
-            "{would} pass the budget of {amount} (`{name}`){left} {after} {calls} of {of}"
-        )
-    }
 }

@@ -4,6 +4,7 @@ mod basis;
 mod ends;
 mod history;
 mod json;
+mod money;
 mod prices;
 mod reasons;
 mod text;
@@ -17,7 +18,7 @@ use jiff::tz::TimeZone;
 
 use crate::call::{Delivery, Money};
 use crate::cli::args::Plan;
-use crate::cli::budget::{self, Passed};
+use crate::cli::budget;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
 use crate::cli::refresh::Refresh;
@@ -31,6 +32,7 @@ use crate::store::{LocalStore, Looked, Miss, Store};
 use crate::tariff::PriceRange;
 use crate::tokenizer::Encoding;
 
+use money::{Passed, Planned};
 use prices::Prices;
 use reasons::{Looked as Seen, Reasons};
 use time::Timing;
@@ -49,7 +51,8 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
         store: &store,
         refresh: &refresh,
     };
-    let mut planner = Planner::with_history(&project.graph, history::read(&project, &store)?)
+    let accounts = store.history().map_err(|error| cache::refused(&error))?;
+    let mut planner = Planner::with_history(&project.graph, history::read(&project, &store, &accounts)?)
         .ordered(project.config.schedule.prefix)
         .asking_again(project.config.retry.rejected)
         .counting(tokenizers(&project));
@@ -76,12 +79,22 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     let forecast = planner.forecast(&prices.ranges);
     let by_option = args.selection.budget.is_some();
     let budget = budget::limits(&limits, by_option, Money::ZERO, store.spending());
-    let called = counted.totals.calls + counted.totals.depends;
+    let planned = Planned {
+        project: &project,
+        limits: &limits,
+        planner: &planner,
+        accounts: &accounts,
+        prices: &prices.ranges,
+        calls: time.calls,
+        costs: forecast.cost,
+        known: forecast.basis.answers > 0,
+    };
+    let over = planned.passed(&budget);
     let foreseen = Foreseen {
         project: &project,
         time,
         prices,
-        over: budget::passed(&budget, called, forecast.cost, forecast.basis.answers > 0),
+        over,
         counted,
         forecast,
     };

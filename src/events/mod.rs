@@ -138,6 +138,8 @@ pub enum Event {
     DeadlineReached {
         /// That time.
         until: Moment,
+        /// Where it is not over yet, but calls may only be sent again after it: when the hours open.
+        opens: Option<Moment>,
     },
     /// Most of a budget is spent; told once for each limit.
     BudgetLow(Used),
@@ -145,7 +147,9 @@ pub enum Event {
     BudgetReached {
         /// How far it is used up.
         used: Used,
-        /// What the next call is thought to cost.
+        /// Whose call it is.
+        instance: Instance,
+        /// What that is thought to cost.
         next: Money,
     },
     /// A person asked to stop.

@@ -64,10 +64,12 @@ pub struct Tally {
     pub outage: Option<(Duration, String)>,
     /// Until when calls wait for `limits.hours`, by the clock and by the time of the run.
     pub waiting: Option<(Moment, Duration)>,
-    /// The deadline that has passed.
-    pub deadline: Option<Moment>,
-    /// The budget into which the next call did not fit, and what that was thought to cost.
-    pub budget_reached: Option<(Used, Money)>,
+    /// The deadline that has passed, or before which calls may not be sent any more: then with the
+    /// time when the hours open.
+    pub deadline: Option<(Moment, Option<Moment>)>,
+    /// The budget into which the next call did not fit, whose that was, and what it was thought to
+    /// cost.
+    pub budget_reached: Option<(Used, Instance, Money)>,
     /// What a person asked for.
     pub stopping: Option<Stop>,
     /// How the run ended; `None` while it goes on.
@@ -199,11 +201,13 @@ impl Tally {
                 self.waiting = None;
                 self.pace.outage_ended(at);
             }
-            Event::DeadlineReached { until } => {
+            Event::DeadlineReached { until, opens } => {
                 self.waiting = None;
-                self.deadline = Some(until.clone());
+                self.deadline = Some((until.clone(), opens.clone()));
             }
-            Event::BudgetReached { used, next } => self.budget_reached = Some((*used, *next)),
+            Event::BudgetReached { used, instance, next } => {
+                self.budget_reached = Some((*used, instance.clone(), *next));
+            }
             Event::Retrying { .. } | Event::Warning { .. } | Event::BudgetLow(_) => {}
         }
     }

@@ -98,6 +98,8 @@ pub struct Call {
     pub input: f64,
     /// How often it is made again because its answer was bad.
     pub again: Range,
+    /// The shares of them that are read from the provider's cache and written to it.
+    pub cached: (f64, f64),
     /// Output tokens.
     pub output: Range,
     /// Its limit.
@@ -376,14 +378,16 @@ pub(super) fn forecast(expected: &Expected<'_>, prices: &[Option<PriceRange>], s
 }
 
 /// What one call of each node is like.
-pub(super) fn calls(expected: &Expected<'_>) -> Vec<Call> {
+pub(super) fn calls(expected: &Expected<'_>, sharing: f64) -> Vec<Call> {
     let Expected { loads, history, .. } = *expected;
     let call = |node: usize| {
         let load: &Load = &loads[node];
         let count = load.count().max(1);
         let (nodes, again) = (expected.nodes(node), expected.again(node));
         let all = (nodes.likely + again.likely).max(f64::MIN_POSITIVE);
+        let (read, written) = history.cache_shares(node);
         Call {
+            cached: (read * sharing, written * sharing),
             input: expected.input(node).likely / all,
             again: Range {
                 low: 0.0,

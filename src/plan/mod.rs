@@ -281,7 +281,7 @@ impl<'a> Planner<'a> {
 
     /// What one call of each node is like.
     pub fn calls(&self) -> Vec<Call> {
-        forecast::calls(&self.expected())
+        forecast::calls(&self.expected(), self.sharing())
     }
 
     /// What there is to do of a persona, node by node, and of how many: those with nothing to do

@@ -43,6 +43,18 @@ impl Windows {
         self.start.unwrap_or(self.now)
     }
 
+    /// Where no call can be sent, since its hours open only after the deadline: when they do.
+    pub fn shut(&self) -> Option<Timestamp> {
+        let (start, hours) = (self.starts(), self.hours.as_ref()?);
+        if hours.are_open(start, &self.zone) {
+            return None;
+        }
+        let opens = hours.next_change(start, &self.zone).unwrap_or(Timestamp::MAX);
+        self.until
+            .is_some_and(|until| start < until && until <= opens)
+            .then_some(opens)
+    }
+
     /// The course of a run that takes so long without windows.
     pub fn course(&self, work: Duration) -> Course {
         let mut at = self.starts();
@@ -190,6 +202,22 @@ mod tests {
             };
             assert_eq!(course, expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_deadline_before_the_hours_open_shuts_all_out() {
+        let night = Some("23:00-07:00");
+        let shut = |start, until, open| windows(start, until, open).shut();
+        let opens = Some(at("2026-11-26T23:00:00Z"));
+        assert_eq!(shut(None, Some("2026-11-26T22:00:00Z"), night), opens);
+        assert_eq!(shut(None, Some("2026-11-26T23:00:00Z"), night), opens);
+        assert_eq!(shut(None, Some("2026-11-26T23:01:00Z"), night), None);
+        assert_eq!(
+            shut(Some("2026-11-26T23:30:00Z"), Some("2026-11-26T23:40:00Z"), night),
+            None
+        );
+        assert_eq!(shut(None, Some("2026-11-26T22:00:00Z"), None), None);
+        assert_eq!(shut(None, None, night), None);
     }
 
     /// 2026-10-25 in Berlin has 25 hours: the night from 23:00 to 07:00 has nine.

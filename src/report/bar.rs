@@ -131,15 +131,16 @@ fn waiting(tally: &Tally, now: Duration) -> Option<String> {
     if let Some(stop) = tally.stopping {
         return Some(wording::stopping(stop, tally.in_flight));
     }
-    if let Some(until) = &tally.deadline {
-        return Some(wording::draining(&wording::time_over(until), tally.in_flight));
+    if let Some((until, opens)) = &tally.deadline {
+        let over = wording::time_over(until, opens.as_ref());
+        return Some(wording::draining(&over, tally.in_flight));
     }
     if let Some((until, at)) = &tally.waiting {
         return Some(wording::waiting(until, at.saturating_sub(now)));
     }
-    if tally.budget_reached.is_some() {
+    if let Some((_, instance, _)) = &tally.budget_reached {
         return Some(wording::draining(
-            "the next call does not fit into the budget",
+            &wording::does_not_fit(instance),
             tally.in_flight,
         ));
     }

@@ -222,6 +222,7 @@ enum Object<'a> {
     },
     DeadlineReached {
         until: &'a str,
+        opens: Option<&'a str>,
         at_s: f64,
     },
     BudgetLow {
@@ -232,6 +233,9 @@ enum Object<'a> {
     BudgetReached {
         #[serde(flatten)]
         budget: Budget,
+        left_usd: f64,
+        persona: &'a str,
+        node: &'a str,
         next_usd: f64,
         at_s: f64,
     },
@@ -361,16 +365,20 @@ fn object(stamped: &Stamped) -> Option<Object<'_>> {
             at_s,
         },
         Event::WaitingEnded => Object::WaitingEnded { at_s },
-        Event::DeadlineReached { until } => Object::DeadlineReached {
+        Event::DeadlineReached { until, opens } => Object::DeadlineReached {
             until: &until.rfc3339,
+            opens: opens.as_ref().map(|opens| &*opens.rfc3339),
             at_s,
         },
         Event::BudgetLow(used) => Object::BudgetLow {
             budget: used.into(),
             at_s,
         },
-        Event::BudgetReached { used, next } => Object::BudgetReached {
+        Event::BudgetReached { used, instance, next } => Object::BudgetReached {
             budget: used.into(),
+            left_usd: used.left().usd(),
+            persona: instance.persona.as_str(),
+            node: instance.node.as_str(),
             next_usd: next.usd(),
             at_s,
         },

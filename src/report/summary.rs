@@ -4,9 +4,11 @@
 use crate::budget::Used;
 use crate::call::{Money, Rejection};
 use crate::events::{Cause, Failure, FailureGroup, ModelAccount, Outcome, Tally};
+use crate::names::Instance;
 use crate::printable::one_line;
 use crate::report::figures::{count, counted, dollars, duration, number};
 use crate::report::style::{Palette, pad_before, wrap};
+use crate::report::wording::time_over;
 
 /// The width of the first column.
 const LABEL: usize = 10;
@@ -214,22 +216,23 @@ impl Summary<'_> {
             Outcome::Partial => palette.bad("partial"),
             Outcome::Interrupted => palette.warn("interrupted"),
             Outcome::Budget => palette.warn("stopped by the budget"),
-            Outcome::Deadline => {
-                let time = tally
-                    .deadline
-                    .as_ref()
-                    .map_or("the set time", |until| &until.clock);
-                palette.warn(&format!("stopped at {time}"))
-            }
+            Outcome::Deadline => match &tally.deadline {
+                Some((until, None)) => palette.warn(&format!("stopped at {}", until.clock)),
+                _ => palette.warn("stopped by `--until`"),
+            },
             Outcome::Fatal => palette.bad("stopped early"),
         };
         let mut lines = vec![format!("{word}: {}", parts.join(", "))];
         match (outcome, &tally.budget_reached) {
-            (Outcome::Budget, Some((used, next))) => {
-                lines.extend(self.wrapped("", &budget_reached(used, *next)));
+            (Outcome::Budget, Some((used, instance, next))) => {
+                lines.extend(self.wrapped("", &budget_reached(used, instance, *next)));
             }
-            // Nothing is wrong: the words above say it.
-            (Outcome::Deadline, _) => {}
+            // Nothing is wrong: the words above say it, but for a time that has not come yet.
+            (Outcome::Deadline, _) => {
+                if let Some((until, opens @ Some(_))) = &tally.deadline {
+                    lines.extend(self.wrapped("", &time_over(until, opens.as_ref())));
+                }
+            }
             _ => lines.extend(self.cause(outcome)),
         }
         lines
@@ -264,7 +267,7 @@ impl Summary<'_> {
     fn hints(&self, outcome: Outcome) -> Vec<String> {
         let mut hints: Vec<&str> = Vec::new();
         let budget = self.tally.budget_reached.as_ref();
-        let go_on = budget.map(|(used, next)| go_on_with_money(used, *next));
+        let go_on = budget.map(|(used, _, next)| go_on_with_money(self.tally, used, *next));
         match outcome {
             Outcome::Complete => {}
             Outcome::Partial if self.tally.personas.pending == 0 && self.only_cut_off() => {
@@ -318,7 +321,7 @@ impl Summary<'_> {
 }
 
 /// What is spent, and what did not fit.
-fn budget_reached(used: &Used, next: Money) -> String {
+fn budget_reached(used: &Used, instance: &Instance, next: Money) -> String {
     let possibly = match used.possibly {
         Money::ZERO => String::new(),
         possibly => format!(
@@ -327,32 +330,55 @@ fn budget_reached(used: &Used, next: Money) -> String {
         ),
     };
     format!(
-        "budget: {} of {} (`{}`) is spent{possibly}; the next call may cost {}",
+        "budget: {} of {} (`{}`) is spent{possibly}; the next call, of {}, may cost {}, and {} is left",
         dollars(Some(used.spent)),
         dollars(Some(used.limit.amount)),
         used.limit.name,
+        one_line(&instance.to_string()),
         dollars(Some(next)),
+        dollars(Some(used.left())),
     )
 }
 
 /// How a run goes on whose budget is used up.
-fn go_on_with_money(used: &Used, next: Money) -> String {
+fn go_on_with_money(tally: &Tally, used: &Used, next: Money) -> String {
     const STORED: &str = "what was paid for is stored and not paid twice";
     let key = used.limit.name.trim_start_matches("limits.");
+    let rest = likely_rest(tally, next);
+    let all = amount(used.spent + rest);
     match key {
-        "budget_usd_total" => {
-            format!("raise `{key}` in `[limits]`, then `septet run` goes on from here; {STORED}")
-        }
-        "budget_usd_month" => format!(
-            "`septet run` goes on from here next month, or once `{key}` in `[limits]` is raised; {STORED}"
+        "budget_usd_total" => format!(
+            "raise `{key}` in `[limits]` to {all}, which should do for the rest; then `septet run` goes on from \
+             here; {STORED}"
         ),
-        // As much again, or as much as lets at least one call through.
-        _ => {
-            let cents = (used.limit.amount.max(next).usd() * 100.0 - 1e-6).ceil().max(1.0);
-            let usd = cents / 100.0;
-            format!("`septet run --budget {usd}` goes on from here; {STORED}")
-        }
+        "budget_usd_month" => format!(
+            "`septet run` goes on from here next month, or once `{key}` in `[limits]` is raised to {all}, which \
+             should do for the rest; {STORED}"
+        ),
+        _ => format!(
+            "`septet run --budget {}` should do for the rest: a budget is for one run, and {STORED}",
+            amount(rest)
+        ),
     }
+}
+
+/// What is set aside for the next call, and half as much again as the rest would cost at the mean of
+/// the calls so far: what is left may be dearer than what came first. Before the first of them each
+/// is taken to cost as much as the next.
+fn likely_rest(tally: &Tally, next: Money) -> Money {
+    let calls = tally.calls.ok + tally.calls.rejected;
+    let mean = match (tally.cost, calls) {
+        (Some(cost), 1..) => cost.usd() / calls as f64 * 1.5,
+        _ => next.usd(),
+    };
+    next + Money::from_usd(mean * tally.nodes.pending as f64)
+}
+
+/// A round amount that is not less, in dollars: two figures of it, and no parts of a cent.
+fn amount(money: Money) -> f64 {
+    let cents = (money.usd() * 100.0 - 1e-6).ceil().max(1.0);
+    let unit = 10_f64.powf(cents.log10().floor() - 1.0).max(1.0);
+    (cents / unit).ceil() * unit / 100.0
 }
 
 /// A part of the input in percent; nothing where there is none.

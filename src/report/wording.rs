@@ -7,7 +7,7 @@ use crate::budget::Used;
 use crate::call::{Cause, Change};
 use crate::events::{Event, Failure, PersonaFigures, PersonaStatus, RunStarted, Tally};
 use crate::hours::Moment;
-use crate::names::{PersonaId, Stop};
+use crate::names::{Instance, PersonaId, Stop};
 use crate::printable::one_line;
 use crate::report::figures::{count, dollars, duration, number};
 use crate::report::style::{Palette, cut, fit, pad, pad_before, width};
@@ -106,21 +106,21 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
             Weight::Passing,
             notice("`limits.hours` have begun: going on", palette),
         ),
-        Event::DeadlineReached { until } => (
+        Event::DeadlineReached { until, opens } => (
             Weight::Passing,
-            notice(&draining(&time_over(until), tally.in_flight), palette),
+            notice(
+                &draining(&time_over(until, opens.as_ref()), tally.in_flight),
+                palette,
+            ),
         ),
         Event::BudgetLow(used) => {
             let text = format!("{} {}", palette.warn("warning:"), budget_low(used));
             (Weight::Notice, text)
         }
-        Event::BudgetReached { .. } => (
-            Weight::Passing,
-            notice(
-                &draining("the next call does not fit into the budget", tally.in_flight),
-                palette,
-            ),
-        ),
+        Event::BudgetReached { instance, .. } => {
+            let text = draining(&does_not_fit(instance), tally.in_flight);
+            (Weight::Passing, notice(&text, palette))
+        }
         Event::Stopping(stop) => (
             Weight::Passing,
             notice(&stopping(*stop, tally.in_flight), palette),
@@ -169,10 +169,21 @@ pub fn paused(until: &Moment, left: Duration, model: Option<&str>) -> String {
 }
 
 /// Says that nothing more is sent because of the deadline: it has passed, or the hours open after it.
-pub fn time_over(until: &Moment) -> String {
+pub fn time_over(until: &Moment, opens: Option<&Moment>) -> String {
+    let opens = opens.map_or_else(String::new, |opens| {
+        format!(", since `limits.hours` open at {}", opens.clock)
+    });
     format!(
-        "no call can start before the time set by `--until` any more ({})",
+        "no call can start before the time set by `--until` any more ({}){opens}",
         until.clock
+    )
+}
+
+/// Says whose call does not fit into the budget.
+pub fn does_not_fit(instance: &Instance) -> String {
+    format!(
+        "the next call, of {}, does not fit into the budget",
+        one_line(&instance.to_string())
     )
 }
 

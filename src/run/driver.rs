@@ -157,7 +157,7 @@ impl Driver {
                 // The end of what is in flight is reported.
                 Room::Later => return earliest(&held),
                 Room::Never(used) => {
-                    self.out_of_budget(used, cost.unwrap_or_default());
+                    self.out_of_budget(handle, used, cost.unwrap_or_default());
                     continue;
                 }
             }

@@ -42,9 +42,39 @@ pub struct Estimates {
     /// By node: which of them is its model's.
     models: Vec<usize>,
     output: Vec<Option<f64>>,
-    /// The longest output and the number of answers, by node.
-    longest: Vec<(f64, f64)>,
+    /// By node.
+    longest: Vec<Longest>,
     reserves_output_cap: bool,
+}
+
+/// The longest output of a node so far, and of how many answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Longest {
+    tokens: f64,
+    answers: f64,
+}
+
+impl Longest {
+    /// What earlier runs tell.
+    pub fn of_earlier(output: &Spread) -> Self {
+        Self {
+            tokens: output.max as f64,
+            answers: (output.n as f64).min(EARLIER),
+        }
+    }
+
+    /// The output to set money aside for, see [`Estimates::careful`].
+    pub fn careful(&self, cap: Option<f64>) -> u64 {
+        let most = cap.unwrap_or(UNKNOWN_OUTPUT.max(self.tokens));
+        let longest = self.tokens.min(most);
+        (longest + (most - longest) / (self.answers + 1.0)).ceil() as u64
+    }
+
+    /// Takes one more in.
+    pub fn add(&mut self, output: f64) {
+        self.tokens = self.tokens.max(output);
+        self.answers += 1.0;
+    }
 }
 
 impl Estimates {
@@ -64,8 +94,7 @@ impl Estimates {
         let ratio = |model: &&Arc<str>| history.input_ratio(model).or(any);
         let ratio = |model| ratio(model).map_or(1.0, |ratio| ratio.clamp(0.1, 10.0));
         let output = |(node, model): (&NodeId, &Arc<str>)| Some(&history.of(node, model)?.output);
-        let longest =
-            |known: Option<&Spread>| known.map_or((0.0, 0.0), |o| (o.max as f64, (o.n as f64).min(EARLIER)));
+        let longest = |known: Option<&Spread>| known.map_or_else(Longest::default, Longest::of_earlier);
         Self {
             input_ratios: names.iter().map(ratio).collect(),
             models: by_node,
@@ -99,12 +128,8 @@ impl Estimates {
     /// Earlier runs count as one answer: theirs may have been to other prompts.
     pub fn careful(&self, node: usize, size: Size) -> (u64, u64) {
         let input = self.input(node, size);
-        let (longest, answers) = self.longest[node];
         let cap = size.output_cap.map(|cap| cap as f64);
-        let most = cap.unwrap_or(UNKNOWN_OUTPUT.max(longest));
-        let longest = longest.min(most);
-        let output = longest + (most - longest) / (answers + 1.0);
-        (input.ceil() as u64, output.ceil() as u64)
+        (input.ceil() as u64, self.longest[node].careful(cap))
     }
 
     /// What the server counted of a reservation in the end.
@@ -126,9 +151,7 @@ impl Estimates {
         let known = &mut self.input_ratios[self.models[node]];
         *known += NEWEST * (ratio.clamp(0.1, 10.0) - *known);
         let output = usage.output as f64;
-        let (longest, answers) = &mut self.longest[node];
-        *longest = longest.max(output);
-        *answers += 1.0;
+        self.longest[node].add(output);
         let mean = self.output[node].get_or_insert(output);
         *mean += NEWEST * (output - *mean);
     }

@@ -34,10 +34,11 @@ use crate::store::{Entry, Store, StoreError};
 use crate::tariff::Tariff;
 
 pub use attempt::with_causes;
+pub use estimate::Longest;
 pub use folder::Folder;
 pub use past::{Lost, Past, PastNeed, PastPipeline, PastRequest};
 pub use receipts::UpToDate;
-pub use rehearsal::{Rehearsal, Rehearsed, RehearsedPrefix};
+pub use rehearsal::{OutOfMoney, Rehearsal, Rehearsed, RehearsedMoney, RehearsedPrefix};
 pub use snapshot::Snapshot;
 pub use times::Times;
 pub use why::{Changed, Origin, Present, Unanswered, Why};

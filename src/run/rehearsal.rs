@@ -7,10 +7,12 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::{Key, Prefix, Rejection};
+use crate::budget::{Budget, Limit, Room, Used};
+use crate::call::{Key, Money, Prefix, Price, Rejection};
 use crate::graph::Graph;
 use crate::limit::Limits;
 use crate::names::PersonaId;
+use crate::run::estimate::Longest;
 use crate::schedule::{Action, Handle, Input, Schedule, Settings, SharedPrefix};
 
 /// More calls than this are not rehearsed: from the second half of so many it is plain how the
@@ -37,6 +39,8 @@ pub struct Rehearsal {
     pub nodes: Vec<Rehearsed>,
     /// Which nodes are called, and for how many personas.
     pub personas: Vec<(Vec<bool>, u64)>,
+    /// What it may spend.
+    pub budget: Vec<Limit>,
 }
 
 /// One call.
@@ -58,6 +62,32 @@ pub struct Rehearsed {
     pub stray: f64,
     /// What it begins with, where calls that begin alike wait for the first of them.
     pub prefix: Option<RehearsedPrefix>,
+    /// Its money; `None`: no price.
+    pub money: Option<RehearsedMoney>,
+}
+
+/// What is set aside for a call, and what it costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RehearsedMoney {
+    /// The dearest price that it can meet.
+    pub dearest: Price,
+    /// What earlier runs saw.
+    pub longest: Longest,
+    /// What it costs in the end.
+    pub cost: Money,
+}
+
+/// Where a budget ends a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OutOfMoney {
+    /// How far the budget is used up.
+    pub used: Used,
+    /// The node whose call does not fit.
+    pub node: usize,
+    /// What is set aside for such a call.
+    pub next: Money,
+    /// Nodes that were called.
+    pub called: u64,
 }
 
 /// What calls begin with.
@@ -103,6 +133,16 @@ impl Rehearsal {
         (sent as u64).min(all)
     }
 
+    /// Where the budget ends it; `None`: it does not, as far as it is rehearsed.
+    pub fn out_of_money(&self) -> Option<OutOfMoney> {
+        if self.budget.is_empty() {
+            return None;
+        }
+        let share = (MOST_CALLS as f64 / calls(&self.personas).max(1) as f64).min(1.0);
+        let stage = |budget: &[Limit]| self.stage(&self.part(share), Duration::MAX, budget);
+        stage(&self.budget).play().out_of_money
+    }
+
     /// Where there are more calls than are rehearsed: half of those that are, and all of them.
     fn begin(&self) -> (Played, Played) {
         let share = MOST_CALLS as f64 / calls(&self.personas) as f64;
@@ -118,9 +158,17 @@ impl Rehearsal {
 
     /// Plays these personas; nothing is sent at `until` or later.
     fn rehearse(&self, personas: &[(Vec<bool>, u64)], until: Duration) -> Played {
+        self.stage(personas, until, &[]).play()
+    }
+
+    fn stage(&self, personas: &[(Vec<bool>, u64)], until: Duration, budget: &[Limit]) -> Stage<'_> {
         let all: u64 = personas.iter().map(|(_, count)| count).sum();
         let names: Vec<PersonaId> = (0..all).map(|number| number.to_string().into()).collect();
-        let stage = Stage {
+        Stage {
+            budget: Budget::new(budget.to_vec()),
+            longest: self.nodes.iter().map(|node| Some(node.money?.longest)).collect(),
+            set_aside: HashMap::new(),
+            out_of_money: None,
             rehearsal: self,
             schedule: Schedule::new(self.graph.clone(), names, self.settings.clone()),
             limits: Limits::new(self.requests_per_minute, self.tokens_per_minute),
@@ -137,8 +185,7 @@ impl Rehearsal {
             calls: 0,
             sent: 0,
             over: false,
-        };
-        stage.play()
+        }
     }
 }
 
@@ -146,6 +193,7 @@ impl Rehearsal {
 struct Played {
     took: Duration,
     sent: u64,
+    out_of_money: Option<OutOfMoney>,
 }
 
 fn calls(personas: &[(Vec<bool>, u64)]) -> u64 {
@@ -177,6 +225,11 @@ struct Stage<'a> {
     rehearsal: &'a Rehearsal,
     schedule: Schedule,
     limits: Limits,
+    budget: Budget,
+    /// By node; `None`: no price.
+    longest: Vec<Option<Longest>>,
+    set_aside: HashMap<Handle, Money>,
+    out_of_money: Option<OutOfMoney>,
     now: Duration,
     /// Nothing is sent from then on.
     until: Duration,
@@ -219,6 +272,7 @@ impl Stage<'_> {
         Played {
             took: self.now,
             sent: self.sent,
+            out_of_money: self.out_of_money,
         }
     }
 
@@ -228,12 +282,39 @@ impl Stage<'_> {
             let Some((handle, tokens)) = self.schedule.candidate(self.now) else {
                 return self.schedule.wake_at(self.now);
             };
+            let next = self.next_cost(handle.node);
+            match self.budget.room(next) {
+                Room::Enough => {}
+                Room::Later => return None,
+                Room::Never(used) => {
+                    self.out_of_money = Some(OutOfMoney {
+                        used,
+                        node: handle.node,
+                        next,
+                        called: self.sent,
+                    });
+                    self.over = true;
+                    return None;
+                }
+            }
             let tokens = tokens.min(self.limits.most_tokens().unwrap_or(u64::MAX));
             if let Err(later) = self.limits.take(self.now, tokens) {
                 return Some(later);
             }
+            self.budget.reserve(next);
+            self.set_aside.insert(handle, next);
             self.turn(Input::Granted { handle });
         }
+    }
+
+    /// What is set aside for the next call of a node.
+    fn next_cost(&self, node: usize) -> Money {
+        let rehearsed = &self.rehearsal.nodes[node];
+        let price = rehearsed.money.zip(self.longest[node]);
+        price.map_or(Money::ZERO, |(money, longest)| {
+            let output = longest.careful(rehearsed.cap);
+            money.dearest.at_most(rehearsed.input.ceil() as u64, output)
+        })
     }
 
     fn answer(&mut self, at: Duration) {
@@ -241,6 +322,12 @@ impl Stage<'_> {
         if let Some(Reverse((_, handle))) = self.ends.pop() {
             let reserved = self.reserved.remove(&handle).unwrap_or(0);
             let node = &self.rehearsal.nodes[handle.node];
+            let set_aside = self.set_aside.remove(&handle).unwrap_or_default();
+            self.budget
+                .settle(set_aside, node.money.map_or(Money::ZERO, |money| money.cost));
+            if let Some(longest) = &mut self.longest[handle.node] {
+                longest.add(node.output);
+            }
             let used = (node.input + node.output).round() as u64;
             let used = if self.rehearsal.reserves_output_cap {
                 used.max(reserved)

@@ -152,6 +152,11 @@ impl Schedule {
         Some(ready.max(reopens)).filter(|at| *at > now)
     }
 
+    /// True while the driver reads personas, renders nodes, looks them up or writes transcripts.
+    pub fn is_looking(&self) -> bool {
+        self.states.has_jobs()
+    }
+
     /// Calls in flight that are allowed now.
     pub fn concurrency(&self) -> usize {
         self.slots.allowed()

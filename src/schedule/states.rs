@@ -454,6 +454,10 @@ impl States {
         self.in_flight + self.jobs + self.opening + self.writing > 0
     }
 
+    pub fn has_jobs(&self) -> bool {
+        self.jobs + self.opening + self.writing > 0
+    }
+
     pub fn open_count(&self) -> usize {
         self.slots.len() - self.free.len()
     }

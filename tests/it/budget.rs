@@ -124,8 +124,9 @@ fn what_people_read_of_a_budget() {
     let told = plan.stdout.lines().skip_while(|line| !line.starts_with("budget"));
     let budget: Vec<&str> = told.take_while(|line| !line.starts_with("time")).collect();
     insta::assert_snapshot!(budget.join("\n"), @"
-    budget    might pass the budget of $0.0500 (`--budget`) at the earliest after 7
-              of 60 calls
+    budget    might end the run at the earliest after 24 of 60 calls: $0.0020 is set
+              aside for the next one, of chunk-1, and $0.0019 of $0.0500
+              (`--budget`) is left
     ");
     let told = project.run(&["run", "--budget", "0.0040"]).code(3);
     let ending: Vec<&str> = told
@@ -137,11 +138,13 @@ fn what_people_read_of_a_budget() {
     insta::with_settings!({filters => vec![
         (r"\d+ of 20 (.*), \d+ left", "[n] of 20 $1, [n] left"),
         (r"\$0\.00[0-3]\d", "[usd]"),
+        (r"p\d\d/[a-z0-9-]+", "[node]"),
+        (r"--budget 0\.0\d+", "--budget [usd]"),
     ]}, {
-        insta::assert_snapshot!(ending.join("\n"), @r"
+        insta::assert_snapshot!(ending.join("\n"), @"
         stopped by the budget: [n] of 20 personas up to date, [n] left
-        budget: [usd] of $0.0040 (`--budget`) is spent; the next call may cost [usd]
-        hint: `septet run --budget 0.01` goes on from here; what was paid for is stored and not paid twice
+        budget: [usd] of $0.0040 (`--budget`) is spent; the next call, of [node], may cost [usd], and [usd] is left
+        hint: `septet run --budget [usd]` should do for the rest: a budget is for one run, and what was paid for is stored and not paid twice
         hint: `septet plan` says what the rest would cost
         ");
     });
@@ -150,4 +153,63 @@ fn what_people_read_of_a_budget() {
     assert_eq!(last["passes_budget"]["budget_usd"], 0.01);
     let wrong = project.run(&["run", "--budget", "plenty"]).code(2);
     assert!(wrong.stderr.contains("an amount in dollars"), "{}", wrong.stderr);
+}
+
+fn plan_of(project: &Project, args: &[&str]) -> Value {
+    let args: Vec<&str> = ["plan", "--json"].iter().chain(args).copied().collect();
+    let told = project.run(&args).code(0);
+    serde_json::from_str(told.stdout.lines().last().unwrap()).unwrap()
+}
+
+/// What is set aside for a call is that of the run, so the plan ends it where the run ends: also
+/// where a dear call does not fit though what the calls would cost does.
+#[test]
+fn a_plan_says_where_a_budget_ends_the_run() {
+    for budget in ["0.0045", "0.0090"] {
+        let project = Project::small(20).with("concurrency = 16", "concurrency = 2");
+        project.json(&["--max", "4"]).code(0);
+        project.edit("prompts/system.md", "You write", "You will write");
+        let args = ["--budget", budget];
+        let over = plan_of(&project, &args)["passes_budget"].clone();
+        let run = project.json(&args).code(3);
+        let (foreseen, sent) = (
+            over["after_calls"].as_f64().unwrap(),
+            run.figure("calls.sent") as f64,
+        );
+        assert!(
+            (foreseen - sent).abs() <= 1.0 + 0.15 * sent,
+            "{foreseen} for {sent}"
+        );
+        let reached = &run.named("budget_reached")[0];
+        let next = |value: &Value, name: &str| value[name].as_f64().unwrap();
+        let (planned, real) = (next(&over["next"], "usd"), next(reached, "next_usd"));
+        assert!((planned / real - 1.0).abs() < 0.3, "${planned} for ${real}");
+        assert!(next(reached, "left_usd") < real);
+    }
+}
+
+#[test]
+fn one_dear_call_that_does_not_fit_is_named_with_what_would_do() {
+    let project = Project::small(3)
+        .with(
+            "needs = [\"chunk-*\"]",
+            "needs = [\"chunk-*\"]\nmodel = { max_output_tokens = 64000 }",
+        )
+        .with("concurrency = 16", "concurrency = 1");
+    let told = project.run(&["plan", "--budget", "0.02"]).code(0).stdout;
+    let text = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        text.contains("might end the run at the earliest after 2 of 9 calls: $0.032"),
+        "{text}"
+    );
+    let told = project.run(&["run", "--budget", "0.02"]).code(3).stderr;
+    let text = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        text.contains("; the next call, of p00/combine, may cost $0.032"),
+        "{text}"
+    );
+    // What the hint names does for the rest.
+    let (_, hint) = text.split_once("hint: `septet run --budget ").unwrap();
+    let amount = hint.split('`').next().unwrap();
+    project.json(&["--budget", amount]).code(0);
 }

@@ -95,3 +95,47 @@ fn an_answer_keeps_what_it_cost_when_its_price_was_another() {
         "prices are no part of the key"
     );
 }
+
+/// Hours that open in two to three hours, and a deadline in one: nothing is waited for, and what is
+/// said is the same in `plan` and `run`.
+#[test]
+fn a_deadline_before_the_hours_open_leaves_what_has_to_be_called() {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let hour = now.unwrap().as_secs() / 3600 % 24;
+    let opens = format!("{:02}:00", (hour + 3) % 24);
+    let hours = format!("[limits]\nhours = \"{opens}-{:02}:00\"", (hour + 4) % 24);
+    let project = Project::small(5).variable("TZ", "UTC");
+    project.json(&["--max", "2"]).code(0);
+    let project = project.with("[limits]", &hours);
+    project.edit("prompts/combine.md", "Join", "Put together");
+    let told = project.run(&["plan", "--until", "1h"]).code(0).stdout;
+    let about = |label: &str| told.lines().any(|line| line.starts_with(label));
+    assert!(about("until") && !about("ends") && !about("sleeps"), "{told}");
+    let text = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("comes before `limits.hours` open"), "{text}");
+    assert!(
+        text.contains(&format!("{opens}: none of 11 calls would be sent")),
+        "{text}"
+    );
+    for _ in 0..3 {
+        let run = project.json(&["--until", "1h"]).code(3);
+        assert_eq!(run.summary()["outcome"], "deadline");
+        assert_eq!(run.figure("nodes.cached"), 4, "what is there is found, each time");
+        assert_eq!(run.figure("nodes.pending"), 11);
+        let reached = run.named("deadline_reached");
+        assert!(
+            reached[0]["opens"].as_str().unwrap().contains(&opens),
+            "{reached:?}"
+        );
+    }
+    let told = project.run(&["run", "--until", "1h"]).code(3).stderr;
+    let text = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        text.contains("stopped by `--until`: 0 of 5 personas up to date, 5 left"),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("since `limits.hours` open at {opens}")),
+        "{text}"
+    );
+}

@@ -279,6 +279,10 @@ fn what_people_read() {
     );
     settings.add_filter(r"\([\d,]+ of it cached\)", "([n] of it cached)");
     settings.add_filter(r"about \$[\d.]+; \$[\d.]+ to \$[\d.]+", "about [$]; [$] to [$]");
+    settings.add_filter(
+        r"after about \d+ of (.*) and \$[\d.]+ of",
+        "after about [n] of $1 and [$] of",
+    );
     let _scope = settings.bind_to_scope();
     let project = Project::shipped().with("# latency      = \"500ms\"", "latency = \"1ms\"");
     insta::assert_snapshot!(told(&project, &["plan"]), @"
@@ -365,7 +369,7 @@ fn what_people_read() {
     tokens    about 28,284 input ([n] of it cached), 6,342 output; 22,852 to 39,255 in all
     cost      about [$]; [$] to [$], at most $0.2734 (simulated)
     prices    of gpt-6-luna: those of 00:00-12:00, 12:00-24:00 UTC
-    budget    might pass the budget of $0.0100 (`--budget`) at the earliest after 13 of 16 calls
+    budget    would end the run after about [n] of 16 calls: $0.0088 is set aside for the next one, of combine, and [$] of $0.0100 (`--budget`) is left
     time      about [time], bound by calls that wait for others
     ends      at [clock], if it started now
     rests on  64 earlier answers; input as the server counted before; [time] a call as before

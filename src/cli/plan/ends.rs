@@ -19,6 +19,20 @@ pub fn lines(time: &Timing) -> Vec<(&'static str, String)> {
             format!("at {} (`--start-at`)", clock(time, start, false)),
         ));
     }
+    if let (Some(opens), Some(until)) = (windows.shut(), windows.until) {
+        let told = |at| clock(time, at, false);
+        let none = match time.calls {
+            1 => "the call would not".to_owned(),
+            calls => format!("none of {} would", count(calls, "call")),
+        };
+        let shut = format!(
+            "{} (`--until`) comes before `limits.hours` open, at {}: {none} be sent",
+            told(until),
+            told(opens)
+        );
+        lines.push(("until", shut));
+        return lines;
+    }
     lines.push(("ends", ends(time)));
     if !time.latest.asleep.is_zero() {
         lines.push(("sleeps", sleeps(time)));
@@ -240,6 +254,18 @@ mod tests {
         starts: at Friday 07:00 (`--start-at`)
         ends: at Friday 07:00
         until: Friday 07:00 (`--until`) leaves all of 816 calls
+        ");
+    }
+
+    #[test]
+    fn a_deadline_before_the_hours_open_leaves_everything() {
+        let early = |windows: &mut Windows| {
+            windows.hours = Hours::new(vec![Window::parse("23:30-07:00").unwrap()]);
+            windows.until = Some(at("2026-11-26T22:20:00Z"));
+        };
+        insta::assert_snapshot!(told(1, early), @"
+        time: about 1m 00s; 54.0s to 1m 06s, bound by requests per minute
+        until: 23:20 (`--until`) comes before `limits.hours` open, at 23:30: none of 816 calls would be sent
         ");
     }
 

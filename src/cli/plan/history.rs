@@ -7,6 +7,7 @@ use crate::cli::cache;
 use crate::cli::failure::CliError;
 use crate::cli::project::Loaded;
 use crate::config::Node;
+use crate::events::History as Accounts;
 use crate::plan::{Answered, History};
 use crate::store::{Entry, LocalStore, Record, Store, StoreError};
 
@@ -14,13 +15,12 @@ use crate::store::{Entry, LocalStore, Record, Store, StoreError};
 /// within three percent.
 const SAMPLE: usize = 1_024;
 
-/// Reads the accounts, and the sample if need be.
+/// Takes the accounts in, and reads the sample if need be.
 ///
 /// # Errors
 /// If the store does not work.
-pub fn read(project: &Loaded, store: &LocalStore) -> Result<History, CliError> {
+pub fn read(project: &Loaded, store: &LocalStore, accounts: &Accounts) -> Result<History, CliError> {
     let nodes = &project.config.nodes;
-    let accounts = store.history().map_err(|error| cache::refused(&error))?;
     let mut history = History::new(nodes.len()).answered_by(&project.models());
     let mut from_accounts = vec![false; nodes.len()];
     for (index, node) in nodes.iter().enumerate() {

@@ -111,6 +111,9 @@ pub fn totals(foreseen: &Foreseen<'_>) {
                 "left_usd": over.limit.left().usd(),
                 "after_calls": over.calls,
                 "likely": over.likely,
+                "next": over.next.as_ref().map(|next| json!({
+                    "node": next.node, "usd": next.usd.usd(), "left_usd": next.left.usd(),
+                })),
             })),
             "rests_on": basis::json(foreseen),
             "simulated": provider::is_simulated(&foreseen.project.config.provider),

@@ -65,27 +65,7 @@ pub fn timing(
     windows: Windows,
 ) -> Timing {
     let calls = planner.calls();
-    let rehearsal = |which: fn(Range) -> f64, perhaps: bool| {
-        let nodes = calls.iter().enumerate();
-        let nodes = nodes.map(|(node, call)| rehearsed(project, node, call, which));
-        let shape = |(parts, count): (&[Part], u64)| {
-            let called = |part: &Part| *part == Part::Call || (perhaps && *part == Part::Perhaps);
-            (parts.iter().map(called).collect(), count)
-        };
-        Rehearsal {
-            graph: project.graph.clone(),
-            settings: Settings {
-                concurrency: limits.concurrency,
-                retry: project.config.retry.clone(),
-                fail_fast: false,
-            },
-            requests_per_minute: limits.requests_per_minute,
-            tokens_per_minute: limits.tokens_per_minute,
-            reserves_output_cap: provider::reserves_output_cap(&project.config.provider),
-            nodes: nodes.collect(),
-            personas: planner.shapes().map(shape).collect(),
-        }
-    };
+    let rehearsal = |which, perhaps| rehearsal(project, limits, planner, &calls, which, perhaps);
     // What depends may turn out to be there only where it was there before.
     let known = forecast.basis.unknown.is_empty();
     let low = rehearsal(|range| range.low, !known).duration();
@@ -133,6 +113,37 @@ pub fn timing(
         course,
         latest,
         windows,
+    }
+}
+
+/// The run, with a figure of each range; what may turn out to be there is called only with `perhaps`.
+pub fn rehearsal(
+    project: &Loaded,
+    limits: &Limits,
+    planner: &Planner<'_>,
+    calls: &[Call],
+    which: fn(Range) -> f64,
+    perhaps: bool,
+) -> Rehearsal {
+    let nodes = calls.iter().enumerate();
+    let nodes = nodes.map(|(node, call)| rehearsed(project, node, call, which));
+    let shape = |(parts, count): (&[Part], u64)| {
+        let called = |part: &Part| *part == Part::Call || (perhaps && *part == Part::Perhaps);
+        (parts.iter().map(called).collect(), count)
+    };
+    Rehearsal {
+        graph: project.graph.clone(),
+        settings: Settings {
+            concurrency: limits.concurrency,
+            retry: project.config.retry.clone(),
+            fail_fast: false,
+        },
+        requests_per_minute: limits.requests_per_minute,
+        tokens_per_minute: limits.tokens_per_minute,
+        reserves_output_cap: provider::reserves_output_cap(&project.config.provider),
+        nodes: nodes.collect(),
+        personas: planner.shapes().map(shape).collect(),
+        budget: Vec::new(),
     }
 }
 
@@ -189,5 +200,6 @@ fn rehearsed(project: &Loaded, node: usize, call: &Call, which: fn(Range) -> f64
         seconds: which(seconds),
         stray,
         prefix: call.shared.and_then(|shared| prefix(project, node, shared)),
+        money: None,
     }
 }

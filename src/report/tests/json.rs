@@ -7,7 +7,7 @@ use crate::budget::{Limit, Used};
 use crate::call::{Fault, FaultKind, Money, Rejection};
 use crate::events::{CallOutcome, Event, Failure, NodeStatus, Outcome, PersonaStatus, RunSummary};
 use crate::hours::Moment;
-use crate::names::Stop;
+use crate::names::{Instance, Stop};
 use crate::report::json::Json;
 use crate::report::script::Script;
 
@@ -98,10 +98,14 @@ fn everything() -> Script {
             wait: Duration::from_secs(3600),
         })
         .tell(Event::WaitingEnded)
-        .tell(Event::DeadlineReached { until: seven() })
+        .tell(Event::DeadlineReached {
+            until: seven(),
+            opens: None,
+        })
         .tell(Event::BudgetLow(used(0.42)))
         .tell(Event::BudgetReached {
             used: used(0.4995),
+            instance: Instance::new("tom", "chunk-6"),
             next: Money::from_usd(0.001),
         })
         .tell(Event::Stopping(Stop::Drain))
@@ -142,9 +146,9 @@ fn every_event_is_one_object() {
     {"event":"warning","message":"look here","at_s":1.75}
     {"event":"waiting","cause":"hours","until":"2026-11-27T07:00:00+01:00","wait_s":3600.0,"at_s":1.75}
     {"event":"waiting_ended","at_s":1.75}
-    {"event":"deadline_reached","until":"2026-11-27T07:00:00+01:00","at_s":1.75}
+    {"event":"deadline_reached","until":"2026-11-27T07:00:00+01:00","opens":null,"at_s":1.75}
     {"event":"budget_low","limit":"limits.budget_usd","budget_usd":0.5,"spent_usd":0.42,"maybe_billed_usd":0.002,"at_s":1.75}
-    {"event":"budget_reached","limit":"limits.budget_usd","budget_usd":0.5,"spent_usd":0.4995,"maybe_billed_usd":0.002,"next_usd":0.001,"at_s":1.75}
+    {"event":"budget_reached","limit":"limits.budget_usd","budget_usd":0.5,"spent_usd":0.4995,"maybe_billed_usd":0.002,"left_usd":0.0005,"persona":"tom","node":"chunk-6","next_usd":0.001,"at_s":1.75}
     {"event":"stopping","level":"drain","at_s":1.75}
     {"event":"call_ended","persona":"tom","node":"chunk-4","attempt":1,"outcome":"abandoned","latency_s":1.5,"tokens":{"input":0,"output":0,"reasoning":0,"cached_input":0,"cache_write":0,"total":0},"cost_usd":0.0,"error":{"kind":"timeout","message":"too slow","http_status":null},"at_s":1.75}
     {"event":"stopping","level":"abort","at_s":1.75}

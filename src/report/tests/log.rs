@@ -7,7 +7,7 @@ use crate::budget::{Limit, Used};
 use crate::call::{Fault, FaultKind, Money, Rejection, Usage};
 use crate::events::{CallOutcome, Event, Failure, NodeStatus, Outcome, PersonaStatus};
 use crate::hours::Moment;
-use crate::names::Stop;
+use crate::names::{Instance, Stop};
 use crate::report::lines::Lines;
 use crate::report::script::Script;
 use crate::report::style::Palette;
@@ -610,6 +610,7 @@ fn out_of_money(name: &'static str, possibly: f64) -> Script {
         .send("old_man_02_jim", "chunk-1", 1)
         .tell(Event::BudgetReached {
             used: used(name, 0.0023, possibly),
+            instance: Instance::new("old_man_02_jim", "chunk-2"),
             next,
         })
         .end("old_man_02_jim", "chunk-1", 1, CallOutcome::Abandoned)
@@ -618,11 +619,11 @@ fn out_of_money(name: &'static str, possibly: f64) -> Script {
 
 #[test]
 fn a_budget_that_is_used_up() {
-    insta::assert_snapshot!(log(out_of_money("--budget", 0.0002)), @r"
+    insta::assert_snapshot!(log(out_of_money("--budget", 0.0002)), @"
     run 20261123-223015-4f2a: 3 personas, 24 nodes, simulator (simulated)
     ✓ old_man_01_tom                8 calls   12,320 tokens  $0.0019   12.0s  (simulated)
     warning: 84 % of the budget is spent: $0.0021 of $0.0025 (`--budget`)
-    ! the next call does not fit into the budget: waiting for 1 call in flight
+    ! the next call, of old_man_02_jim/chunk-2, does not fit into the budget: waiting for 1 call in flight
 
     personas  3: 1 written, 2 left
     nodes     24: 8 called, 16 left
@@ -641,8 +642,8 @@ fn a_budget_that_is_used_up() {
               $0.00 (simulated) by septet's cache
 
     stopped by the budget: 1 of 3 personas up to date, 2 left
-    budget: $0.0023 of $0.0025 (`--budget`) is spent, of which $0.0002 for calls that may have been billed; the next call may cost $0.0003
-    hint: `septet run --budget 0.01` goes on from here; what was paid for is stored and not paid twice
+    budget: $0.0023 of $0.0025 (`--budget`) is spent, of which $0.0002 for calls that may have been billed; the next call, of old_man_02_jim/chunk-2, may cost $0.0003, and $0.0002 is left
+    hint: `septet run --budget 0.01` should do for the rest: a budget is for one run, and what was paid for is stored and not paid twice
     hint: `septet plan` says what the rest would cost
     ");
     let hints = |name| {
@@ -650,16 +651,16 @@ fn a_budget_that_is_used_up() {
         let hint = |line: &&str| line.starts_with("hint") || line.starts_with("budget");
         text.lines().filter(hint).collect::<Vec<_>>().join("\n")
     };
-    insta::assert_snapshot!(hints("limits.budget_usd_month"), @r"
-    budget: $0.0023 of $0.0025 (`limits.budget_usd_month`) is spent; the next call may cost $0.0003
-    budget: $0.0023 of $0.0025 (`limits.budget_usd_month`) is spent; the next call may cost $0.0003
-    hint: `septet run` goes on from here next month, or once `budget_usd_month` in `[limits]` is raised; what was paid for is stored and not paid twice
+    insta::assert_snapshot!(hints("limits.budget_usd_month"), @"
+    budget: $0.0023 of $0.0025 (`limits.budget_usd_month`) is spent; the next call, of old_man_02_jim/chunk-2, may cost $0.0003, and $0.0002 is left
+    budget: $0.0023 of $0.0025 (`limits.budget_usd_month`) is spent; the next call, of old_man_02_jim/chunk-2, may cost $0.0003, and $0.0002 is left
+    hint: `septet run` goes on from here next month, or once `budget_usd_month` in `[limits]` is raised to 0.01, which should do for the rest; what was paid for is stored and not paid twice
     hint: `septet plan` says what the rest would cost
     ");
-    insta::assert_snapshot!(hints("limits.budget_usd_total"), @r"
-    budget: $0.0023 of $0.0025 (`limits.budget_usd_total`) is spent; the next call may cost $0.0003
-    budget: $0.0023 of $0.0025 (`limits.budget_usd_total`) is spent; the next call may cost $0.0003
-    hint: raise `budget_usd_total` in `[limits]`, then `septet run` goes on from here; what was paid for is stored and not paid twice
+    insta::assert_snapshot!(hints("limits.budget_usd_total"), @"
+    budget: $0.0023 of $0.0025 (`limits.budget_usd_total`) is spent; the next call, of old_man_02_jim/chunk-2, may cost $0.0003, and $0.0002 is left
+    budget: $0.0023 of $0.0025 (`limits.budget_usd_total`) is spent; the next call, of old_man_02_jim/chunk-2, may cost $0.0003, and $0.0002 is left
+    hint: raise `budget_usd_total` in `[limits]` to 0.01, which should do for the rest; then `septet run` goes on from here; what was paid for is stored and not paid twice
     hint: `septet plan` says what the rest would cost
     ");
 }
@@ -684,7 +685,10 @@ fn hours_and_a_deadline() {
         .tell(Event::WaitingEnded)
         .written("old_man_01_tom")
         .send("old_man_02_jim", "chunk-1", 1)
-        .tell(Event::DeadlineReached { until: seven() })
+        .tell(Event::DeadlineReached {
+            until: seven(),
+            opens: None,
+        })
         .finished(Outcome::Deadline, None);
     let text = log(script);
     let lines: Vec<&str> = text

@@ -21,11 +21,13 @@ impl Driver {
                 }
                 return true;
             }
-            Now::Over(deadline) => self.end_at(deadline, wall),
+            Now::Over(deadline) => self.end_at(deadline, None, wall),
             // Without a call that waits there is nothing to wait for.
             Now::Closed(_) if self.schedule.candidate(self.teller.now()).is_none() => {}
             Now::Closed(opens) => match self.task.times.until {
-                Some(deadline) if deadline <= opens => self.end_at(deadline, wall),
+                // What is looked up meanwhile is not left: it may be there.
+                Some(deadline) if deadline <= opens && self.schedule.is_looking() => {}
+                Some(deadline) if deadline <= opens => self.end_at(deadline, Some(opens), wall),
                 _ if self.waiting => {}
                 _ => {
                     self.waiting = true;
@@ -38,20 +40,24 @@ impl Driver {
     }
 
     /// Sends nothing more because of the deadline.
-    pub(super) fn end_at(&mut self, deadline: Timestamp, wall: u64) {
+    fn end_at(&mut self, deadline: Timestamp, opens: Option<Timestamp>, wall: u64) {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
-        let (until, _) = self.task.times.tell(deadline, wall);
+        let tell = |moment| self.task.times.tell(moment, wall).0;
+        let (until, opens) = (tell(deadline), opens.map(tell));
+        let hours = opens.as_ref().map_or_else(String::new, |opens| {
+            format!(", since `limits.hours` open at {}", opens.clock)
+        });
         let cause = Failure {
             kind: Failure::DEADLINE,
             message: format!(
-                "no call can start before the time set by `--until` any more ({})",
+                "no call can start before the time set by `--until` any more ({}){hours}",
                 until.clock
             ),
             http_status: None,
         };
-        self.teller.tell(Event::DeadlineReached { until });
+        self.teller.tell(Event::DeadlineReached { until, opens });
         let outcome = Outcome::Deadline;
         self.turn([Input::Enough { outcome, cause }]);
     }

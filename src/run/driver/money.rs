@@ -26,16 +26,19 @@ impl Driver {
         Some(price.at_most(input, output))
     }
 
-    pub(super) fn out_of_budget(&mut self, used: Used, next: Money) {
-        self.teller.tell(Event::BudgetReached { used, next });
+    pub(super) fn out_of_budget(&mut self, handle: Handle, used: Used, next: Money) {
+        let instance = self.desk.instance(handle);
         let cause = Failure {
             kind: Failure::BUDGET,
             message: format!(
-                "the next call, about {next}, does not fit into the budget of {} (`{}`): {} is spent",
-                used.limit.amount, used.limit.name, used.spent
+                "the next call, of {instance}, may cost {next}, and {} is left of the budget of {} (`{}`)",
+                used.left(),
+                used.limit.amount,
+                used.limit.name
             ),
             http_status: None,
         };
+        self.teller.tell(Event::BudgetReached { used, instance, next });
         let outcome = Outcome::Budget;
         self.turn([Input::Enough { outcome, cause }]);
     }

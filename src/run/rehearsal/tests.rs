@@ -14,6 +14,7 @@ fn rehearsal(personas: u64, concurrency: Option<usize>) -> Rehearsal {
         seconds: 2.0,
         stray: 0.0,
         prefix: None,
+        money: None,
     };
     Rehearsal {
         graph: graph.into(),
@@ -32,6 +33,7 @@ fn rehearsal(personas: u64, concurrency: Option<usize>) -> Rehearsal {
         reserves_output_cap: false,
         nodes: vec![node; 8],
         personas: vec![(vec![true; 8], personas)],
+        budget: vec![],
     }
 }
 

@@ -31,6 +31,7 @@ fn night(night: &Night) -> (f64, f64) {
         seconds,
         stray: (square - seconds * seconds).sqrt(),
         prefix: None,
+        money: None,
     };
     // Some personas ask the same: who is served from another's answer is not called.
     let personas = (count / 8.0).round() as u64;
@@ -42,6 +43,7 @@ fn night(night: &Night) -> (f64, f64) {
         reserves_output_cap: false,
         nodes: vec![node; task.graph.len()],
         personas: vec![(vec![true; task.graph.len()], personas)],
+        budget: vec![],
     };
     let took = told.events.last().unwrap().at.as_secs_f64();
     (took, rehearsal.duration().as_secs_f64())

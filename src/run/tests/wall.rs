@@ -134,7 +134,7 @@ fn at_the_deadline_nothing_more_is_sent_and_what_is_in_flight_is_kept() {
             "the longest call lasts 20 s"
         );
         let reached =
-            |s: &&Stamped| matches!(&s.event, Event::DeadlineReached { until } if until.clock == "06:40");
+            |s: &&Stamped| matches!(&s.event, Event::DeadlineReached { until, .. } if until.clock == "06:40");
         assert_eq!(told.events.iter().filter(reached).count(), 1);
         night.times = Times::default();
         finished_again_costs_nothing(&night, &world, &store).await;
