@@ -25,7 +25,7 @@ use crate::cli::print::errln;
 use crate::cli::project;
 use crate::printable::one_line;
 use crate::report::figures::dollars;
-use crate::store::{Damage, Died, LocalStore, Notice, Progress, Receipts, StoreError};
+use crate::store::{self, Damage, Died, LocalStore, Notice, Progress, Receipts, StoreError};
 
 /// The name of the cache in the folder of a project.
 const FOLDER: &str = "cache";
@@ -52,15 +52,27 @@ pub fn command(directory: Option<&Path>, command: &args::Cache) -> Result<ExitCo
 }
 
 /// The cache of a folder.
-pub struct Opened {
+pub struct Opened<S = LocalStore> {
     /// The folder of the project.
     pub root: PathBuf,
     /// `None`: nothing was paid for yet.
-    pub store: Option<LocalStore>,
+    pub store: Option<S>,
 }
 
 /// Opens the cache if there is one. What is looked after needs no good `pipeline.toml`.
 pub fn existing(directory: Option<&Path>) -> Result<Opened, CliError> {
+    existing_by(directory, open)
+}
+
+/// The same to read what is in it.
+pub fn existing_to_read(directory: Option<&Path>) -> Result<Opened<Reading>, CliError> {
+    existing_by(directory, open_to_read)
+}
+
+fn existing_by<S>(
+    directory: Option<&Path>,
+    open: fn(&Path) -> Result<S, CliError>,
+) -> Result<Opened<S>, CliError> {
     let root = project::root(directory);
     let store = match has_cache(directory)? {
         true => Some(open(&root)?),
@@ -116,6 +128,72 @@ fn warn_of_damage(damaged: &[Damage]) {
 /// Opens the store in `cache/`; tells what was mended.
 pub fn open(root: &Path) -> Result<LocalStore, CliError> {
     open_within(root, Duration::ZERO)
+}
+
+/// A store that is only read: the cache's own, or a copy of what another process has written into it
+/// until now, which goes when this is closed.
+pub struct Reading {
+    store: LocalStore,
+    copy: Option<tempfile::TempDir>,
+}
+
+impl std::ops::Deref for Reading {
+    type Target = LocalStore;
+
+    fn deref(&self) -> &LocalStore {
+        &self.store
+    }
+}
+
+impl Reading {
+    /// Closes it.
+    pub fn close(self) {
+        close(Arc::new(self.store));
+        drop(self.copy);
+    }
+}
+
+/// Opens the store to read what is in it. While another process holds it, a run say, that is what was
+/// written until now.
+pub fn open_to_read(root: &Path) -> Result<Reading, CliError> {
+    let opening = Opening::new(root);
+    opening.make_folder()?;
+    let opened = opening.try_open();
+    opening.leave();
+    let held = match opened {
+        Ok((store, notices)) => {
+            let store = JustOpened { store, notices }.tell()?;
+            return Ok(Reading { store, copy: None });
+        }
+        Err(held @ StoreError::Held { .. }) => held,
+        Err(error) => return Err(refused(&error)),
+    };
+    let StoreError::Held { holder, .. } = &held else {
+        return Err(refused(&held));
+    };
+    let folder = tempfile::Builder::new().prefix("septet-").tempdir();
+    let folder =
+        folder.map_err(|source| Complaint::new(format!("cannot make a temporary folder: {source}")))?;
+    // A cache that is being written anew is ready soon, and says so by its lock.
+    if !store::copy_journal(&opening.folder, folder.path()).map_err(|error| refused(&error))? {
+        return Err(refused(&held));
+    }
+    let copy = Opening {
+        folder: folder.path().to_owned(),
+        bar: indicatif::ProgressBar::hidden(),
+    };
+    // What is to be mended is told by the one that holds it.
+    let (store, _) = copy.try_open().map_err(|error| refused(&error))?;
+    copy.leave();
+    let note = style("note:").for_stderr().bold();
+    errln!(
+        "{note} another septet is at work in this cache ({}): this is as far as it has come",
+        one_line(holder)
+    );
+    Ok(Reading {
+        store,
+        copy: Some(folder),
+    })
 }
 
 /// The same, waiting so long for another process that holds it.

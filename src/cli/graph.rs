@@ -74,7 +74,7 @@ fn find(project: &Loaded, name: &str) -> Result<PersonaId, CliError> {
 /// What `plan` sees of the persona's nodes.
 fn seen(project: &Loaded, persona: &PersonaId) -> Result<Vec<Seen>, CliError> {
     let refresh = Refresh::new(&[], &project.graph, &[])?;
-    let store = cache::open(&project.root)?;
+    let store = cache::open_to_read(&project.root)?;
     let mut planner = Planner::new(&project.graph);
     let lookup = Lookup {
         project,
@@ -83,7 +83,7 @@ fn seen(project: &Loaded, persona: &PersonaId) -> Result<Vec<Seen>, CliError> {
         refresh: &refresh,
     };
     let outlooks = lookup.outlooks(&mut planner, persona)?;
-    cache::close(store.into());
+    store.close();
     let outlooks = outlooks.map_err(|failure| {
         Complaint::new(format!("{persona}: {}", failure.message)).hint("`septet check` looks at all of them")
     })?;

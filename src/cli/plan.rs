@@ -22,13 +22,13 @@ use crate::cli::budget;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
 use crate::cli::refresh::Refresh;
-use crate::cli::{cache, clock, provider};
+use crate::cli::{cache, clock, project, provider};
 use crate::config::Node;
 use crate::events::Failure;
 use crate::names::{Instance, PersonaId};
 use crate::plan::{Forecast, Found, Outlook, Planner, Reason, Stored, Tokenizers, Totals};
-use crate::run::{Folder, Project, with_causes};
-use crate::store::{LocalStore, Looked, Miss, Store};
+use crate::run::{Fate, Folder, Project, with_causes};
+use crate::store::{LocalStore, Looked, Miss, Store, StoreError};
 use crate::tariff::PriceRange;
 use crate::tokenizer::Encoding;
 
@@ -44,7 +44,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     let refresh = Refresh::new(&args.selection.refresh, &project.graph, &personas)?;
     let limits = args.selection.limits(&project.config.limits);
     budget::demand_prices(&project, &limits)?;
-    let store = cache::open(&project.root)?;
+    let store = cache::open_to_read(&project.root)?;
     let lookup = Lookup {
         project: &project,
         folder: project.folder(),
@@ -59,13 +59,17 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     let mut reasons = Reasons::new(&project, &store);
     let mut counted = Counted::default();
     for persona in &personas {
-        let outlooks = lookup.explained(&mut planner, &mut reasons, persona)?;
+        let (outlooks, text) = lookup.explained(&mut planner, &mut reasons, persona)?;
         if args.selection.json {
             json::persona(&project, persona, &outlooks);
         } else if let (Err(failure), false) = (&outlooks, args.quiet) {
             text::failure(persona, failure);
         }
-        counted.add(&outlooks);
+        let fate = match &outlooks {
+            Ok(_) => Some(lookup.transcript(persona, text.as_deref())?),
+            Err(_) => None,
+        };
+        counted.add(&outlooks, text.is_some(), fate);
     }
     planner.count();
     let windows = time::windows(&args.selection, &limits, clock::now(), TimeZone::system());
@@ -108,12 +112,12 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
         let mut planner = planner.again();
         let mut reasons = Reasons::new(&project, &store);
         for persona in &personas {
-            let outlooks = lookup.explained(&mut planner, &mut reasons, persona)?;
+            let (outlooks, _) = lookup.explained(&mut planner, &mut reasons, persona)?;
             text::persona(&project, persona, outlooks.as_deref().unwrap_or(&[]));
         }
     }
     drop(reasons);
-    cache::close(store.into());
+    store.close();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -143,22 +147,49 @@ struct Counted {
     personas: usize,
     to_do: usize,
     failed: usize,
+    transcripts: Transcripts,
+}
+
+/// What would become of transcripts.
+#[derive(Default)]
+struct Transcripts {
+    /// Their text is in the cache and they are as it is.
+    unchanged: u64,
+    /// Their text is in the cache, and they are missing or have an older one.
+    to_write: u64,
+    /// They were edited by hand: another text comes beside them.
+    kept: u64,
 }
 
 impl Counted {
-    fn add(&mut self, outlooks: &Result<Vec<Outlook>, Failure>) {
+    /// `there`: the text of the transcript is in the cache.
+    fn add(&mut self, outlooks: &Outlooks, there: bool, fate: Option<Fate>) {
         self.personas += 1;
         let Ok(outlooks) = outlooks else {
             self.failed += 1;
             return;
         };
         let called = |outlook: &Outlook| matches!(outlook, Outlook::Call(..) | Outlook::Depends(_));
-        self.to_do += usize::from(outlooks.iter().any(called));
+        let called = outlooks.iter().any(called);
+        let (files, mut writes) = (&mut self.transcripts, false);
+        match fate {
+            Some(Fate::UpToDate) => files.unchanged += 1,
+            Some(Fate::Missing | Fate::Outdated) => {
+                writes = there;
+                files.to_write += u64::from(there);
+            }
+            Some(Fate::Edited) => files.kept += u64::from(there || called),
+            None => {}
+        }
+        self.to_do += usize::from(called || writes);
         for (node, outlook) in outlooks.iter().enumerate() {
             self.totals.add(node, outlook);
         }
     }
 }
+
+/// Of the nodes of a persona, or why it would fail.
+type Outlooks = Result<Vec<Outlook>, Failure>;
 
 /// Where outlooks are taken from.
 pub struct Lookup<'a> {
@@ -173,28 +204,34 @@ impl Lookup<'_> {
     ///
     /// # Errors
     /// If the store does not work.
-    pub fn outlooks(
-        &self,
-        planner: &mut Planner<'_>,
-        persona: &PersonaId,
-    ) -> Result<Result<Vec<Outlook>, Failure>, CliError> {
+    pub fn outlooks(&self, planner: &mut Planner<'_>, persona: &PersonaId) -> Result<Outlooks, CliError> {
         let mut seen = Seen::new(self.project.graph.len());
         self.looked(planner, persona, &mut seen)
     }
 
-    /// The same with what differs from what was sent before.
+    /// What is in the place of a persona's transcript, beside the text that it is to have.
+    fn transcript(&self, persona: &PersonaId, text: Option<&str>) -> Result<Fate, CliError> {
+        let stopped = |error: StoreError| CliError::stopped(Complaint::new(with_causes(&error)));
+        let note = self.store.transcript(persona).map_err(stopped)?;
+        let file = self.project.files.read(&self.project.config.transcript(persona));
+        let file = file.map_err(|error| project::about_file(&error))?;
+        Ok(Fate::of(file.as_deref(), note.as_ref(), text))
+    }
+
+    /// The same with what differs from what was sent before, and the text of the result if that is
+    /// there.
     fn explained(
         &self,
         planner: &mut Planner<'_>,
         reasons: &mut Reasons<'_>,
         persona: &PersonaId,
-    ) -> Result<Result<Vec<Outlook>, Failure>, CliError> {
+    ) -> Result<(Outlooks, Option<String>), CliError> {
         let mut seen = Seen::new(self.project.graph.len());
         let mut outlooks = self.looked(planner, persona, &mut seen)?;
         if let Ok(outlooks) = &mut outlooks {
             reasons.explain(persona, outlooks, &seen)?;
         }
-        Ok(outlooks)
+        Ok((outlooks, seen.answers.swap_remove(self.project.graph.result())))
     }
 
     fn looked(
@@ -202,7 +239,7 @@ impl Lookup<'_> {
         planner: &mut Planner<'_>,
         persona: &PersonaId,
         seen: &mut Seen,
-    ) -> Result<Result<Vec<Outlook>, Failure>, CliError> {
+    ) -> Result<Outlooks, CliError> {
         let requests = match self.folder.open(persona) {
             Ok(requests) => requests,
             Err(failure) => return Ok(Err(failure)),

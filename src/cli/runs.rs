@@ -27,13 +27,13 @@ const LAST: &str = "last";
 
 /// Prints earlier runs.
 pub fn runs(directory: Option<&Path>, args: &Runs) -> Result<ExitCode, CliError> {
-    let Opened { store, .. } = cache::existing(directory)?;
+    let Opened { store, .. } = cache::existing_to_read(directory)?;
     let entries = match &store {
         Some(store) => store.runs().map_err(|error| cache::refused(&error))?,
         None => Vec::new(),
     };
     if let Some(store) = store {
-        cache::close(store.into());
+        store.close();
     }
     let mut all: Vec<Told> = entries.into_iter().filter_map(Told::of).collect();
     // Their names sort by the second in which they began, and after it by chance.

@@ -25,9 +25,9 @@ use crate::tariff::Rate;
 pub fn show(directory: Option<&Path>, args: &Show) -> Result<ExitCode, CliError> {
     let project = Loaded::open(directory)?;
     let target = target::read(&project, &args.target)?;
-    let store = cache::open(&project.root)?;
+    let store = cache::open_to_read(&project.root)?;
     let nodes = all(&project, &store, &target.persona);
-    cache::close(store.into());
+    store.close();
     let nodes = nodes?;
     let mut out = Out::new();
     let transcript = project.config.transcript(&target.persona);

@@ -5,7 +5,6 @@ mod words;
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use crate::call::{Key, Request};
 use crate::cli::args;
@@ -22,7 +21,7 @@ use crate::store::{LocalStore, Looked, Record, Store, StoreError, TranscriptNote
 pub fn why(directory: Option<&Path>, args: &args::Why) -> Result<ExitCode, CliError> {
     let project = Loaded::open(directory)?;
     let target = target::read(&project, &args.target)?;
-    let store = cache::open(&project.root)?;
+    let store = cache::open_to_read(&project.root)?;
     let explained = explain(&project, &store, &target.persona);
     let explained = explained.and_then(|explained| {
         let transcript = transcript(&project, &store, &target.persona)?;
@@ -38,7 +37,7 @@ pub fn why(directory: Option<&Path>, args: &args::Why) -> Result<ExitCode, CliEr
             (false, Some(node)) => shown.node(node),
         }
     });
-    cache::close(Arc::new(store));
+    store.close();
     explained.map(|()| ExitCode::SUCCESS)
 }
 

@@ -41,6 +41,7 @@ pub use receipts::UpToDate;
 pub use rehearsal::{OutOfMoney, Rehearsal, Rehearsed, RehearsedMoney, RehearsedPrefix};
 pub use snapshot::Snapshot;
 pub use times::Times;
+pub use transcript::Fate;
 pub use why::{Changed, Origin, Present, Unanswered, Why};
 
 /// What a run works with. Each can be replaced, so that a night can be replayed in memory.

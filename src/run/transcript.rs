@@ -12,6 +12,35 @@ use crate::store::{Entry, TranscriptNote};
 /// What became of a transcript, and where the text is.
 pub type Written = Result<(PersonaStatus, Option<String>), Failure>;
 
+/// What there is in the place of a transcript, beside the text that it is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// That text.
+    UpToDate,
+    /// Nothing.
+    Missing,
+    /// What septet wrote.
+    Outdated,
+    /// What a person wrote: the text comes beside it.
+    Edited,
+}
+
+impl Fate {
+    /// Compares the file, what is noted of it and the text; `None`: the text is not known yet, and
+    /// taken to be another.
+    pub fn of(file: Option<&[u8]>, note: Option<&TranscriptNote>, text: Option<&str>) -> Self {
+        let Some(found) = file.map(TranscriptNote::digest) else {
+            return Fate::Missing;
+        };
+        let is = |text| TranscriptNote::digest(transcript(text).as_bytes()) == found;
+        match note {
+            _ if text.is_some_and(is) => Fate::UpToDate,
+            Some(note) if note.is_ours(&found) => Fate::Outdated,
+            _ => Fate::Edited,
+        }
+    }
+}
+
 /// Brings the transcript of `persona` to `text`.
 ///
 /// # Errors
@@ -22,16 +51,17 @@ pub async fn bring_up_to_date(
     text: Arc<str>,
     overwrite: bool,
 ) -> Written {
-    let wanted = transcript(&text);
     let now = {
         let (project, persona) = (services.project.clone(), persona.clone());
         services.jobs.block(move || project.transcript(&persona)).await?
     };
     let store = &services.store;
     let note = store.transcript(persona).map_err(|error| store_failure(&error))?;
+    let wanted = transcript(&text);
     let digest = TranscriptNote::digest(wanted.as_bytes());
     let found = now.as_deref().map(TranscriptNote::digest);
-    if found.as_ref() == Some(&digest) {
+    let fate = Fate::of(now.as_deref(), note.as_ref(), Some(&text));
+    if fate == Fate::UpToDate {
         if note.is_none_or(|note| note.written != digest) {
             remember(
                 services,
@@ -45,12 +75,8 @@ pub async fn bring_up_to_date(
         }
         return Ok((PersonaStatus::Unchanged, None));
     }
-    let ours = match (&found, &note) {
-        (None, _) => true,
-        (Some(found), Some(note)) => note.is_ours(found),
-        (Some(_), None) => false,
-    };
-    let beside = !ours && !overwrite;
+    let beside = fate == Fate::Edited && !overwrite;
+    let ours = fate == Fate::Outdated;
     if !beside {
         // Before the rename: after a crash in between the older text is still known as ours.
         remember(

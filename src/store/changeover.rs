@@ -43,6 +43,19 @@ pub(super) fn first(journal: &Path) -> u32 {
     read(journal).map_or(1, |begin| begin.first)
 }
 
+/// Copies what says where the journal begins, if anything does.
+///
+/// # Errors
+/// If it cannot be written.
+pub(super) fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
+    match fs::copy(from.join(NAME), to.join(NAME)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::io("copy", &from.join(NAME), error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Puts the new files `first` to `last` in force. They are durable, and have numbers behind all of
 /// the journal's.
 ///

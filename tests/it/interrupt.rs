@@ -190,6 +190,51 @@ fn a_second_process_is_told_who_holds_the_cache() {
     running.end();
 }
 
+/// What is only read is read meanwhile, from a copy of what the run has written until then.
+#[test]
+fn while_a_run_is_at_work_its_cache_can_be_read() {
+    let project = Project::small(4);
+    project.json(&["--max", "2"]).code(0);
+    let project = project.with("latency = \"0s\"", "latency = \"5s\"");
+    let mut running = Running::start(&project, &[]);
+    running.wait_for("call_started", 1);
+    let pid = running.child.id();
+    for args in [
+        ["plan"].as_slice(),
+        &["why", "p00"],
+        &["show", "p00/combine"],
+        &["graph", "p00"],
+        &["runs"],
+        &["cache", "stats"],
+        &["cache", "ls"],
+    ] {
+        let read = project.run(args).code(0);
+        assert!(
+            read.stderr
+                .contains(&format!("is at work in this cache (pid {pid}")),
+            "{args:?}: {}",
+            read.stderr
+        );
+        assert!(
+            !read.stderr.contains("without a word"),
+            "nobody has died: {}",
+            read.stderr
+        );
+    }
+    assert_eq!(project.run(&["cache", "ls"]).code(0).stdout.lines().count(), 6);
+    let plan = project.run(&["plan"]).code(0).stdout;
+    assert!(plan.contains("6 cached, 4 to call, 2 that depend"), "{plan}");
+    running.signal(Signal::SIGINT);
+    running.signal(Signal::SIGINT);
+    running.end();
+    let told = project.run(&["runs"]).code(0);
+    assert!(
+        told.stdout.contains("interrupted") && !told.stderr.contains("at work"),
+        "{}",
+        told.stderr
+    );
+}
+
 #[test]
 fn a_signal_while_the_cache_is_opened_is_honoured_at_once() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {

@@ -257,6 +257,44 @@ fn a_first_plan_counts_with_the_models_tokenizer_if_it_is_public() {
     );
 }
 
+#[test]
+fn a_plan_knows_what_becomes_of_transcripts() {
+    let project = Project::small(4);
+    project.json(&[]).code(0);
+    let files = |args: &[&str]| planned(&project, args)["transcripts"].clone();
+    assert_eq!(
+        files(&[]),
+        serde_json::json!({ "unchanged": 4, "to_write": 0, "kept": 0 })
+    );
+    assert!(told(&project, &["plan"]).ends_with("nothing to call\n"));
+    std::fs::remove_file(project.path("transcripts/p00.md")).unwrap();
+    project.write("transcripts/p01.md", "my own words\n");
+    assert_eq!(
+        files(&[]),
+        serde_json::json!({ "unchanged": 2, "to_write": 1, "kept": 1 })
+    );
+    insta::assert_snapshot!(told(&project, &["plan"]), @"
+    personas  1 of 4 have something to do
+    nodes     12 cached, 0 to call, 0 that depend on their answers
+    files     1 transcript to be written from the cache; 1 transcript was edited by hand: a new text comes beside it (`septet run --overwrite` replaces it)
+    nothing to call; `septet run` writes 1 transcript
+    ");
+    let ran = project.json(&[]).code(0);
+    let figures = ["written", "kept", "unchanged"].map(|kind| ran.figure(&format!("personas.{kind}")));
+    assert_eq!(figures, [1, 1, 2]);
+    // What a new answer would be written over.
+    project.edit("prompts/combine.md", "Join", "Put together");
+    assert_eq!(
+        files(&[]),
+        serde_json::json!({ "unchanged": 0, "to_write": 0, "kept": 1 })
+    );
+    let text = told(&project, &["plan"]);
+    assert!(
+        text.contains("files     1 transcript was edited by hand"),
+        "{text}"
+    );
+}
+
 /// What people read; lines that were broken are whole again.
 fn told(project: &Project, args: &[&str]) -> String {
     let told = project.run(args).code(0).stdout;

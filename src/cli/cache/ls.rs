@@ -28,7 +28,7 @@ pub fn ls(directory: Option<&Path>, args: &Ls) -> Result<ExitCode, CliError> {
         true => None,
         false => Some(Selection::globs("cache ls", &args.globs)?),
     };
-    let Some(store) = cache::existing(directory)?.store else {
+    let Some(store) = cache::existing_to_read(directory)?.store else {
         errln!("the cache is empty: nothing was paid for yet");
         return Ok(ExitCode::SUCCESS);
     };
@@ -43,7 +43,7 @@ pub fn ls(directory: Option<&Path>, args: &Ls) -> Result<ExitCode, CliError> {
     let List { listed, out, .. } = list;
     out.finish()?;
     warn_of_damage(&damaged);
-    cache::close(store.into());
+    store.close();
     match listed {
         0 => none_listed(args),
         _ => Ok(ExitCode::SUCCESS),

@@ -21,7 +21,7 @@ use crate::store::{self, Sum, Survey};
 
 /// Prints what there is.
 pub fn stats(directory: Option<&Path>, args: &Stats) -> Result<ExitCode, CliError> {
-    let Opened { root, store } = cache::existing(directory)?;
+    let Opened { root, store } = cache::existing_to_read(directory)?;
     let Some(store) = store else {
         return nothing(args);
     };
@@ -41,7 +41,7 @@ pub fn stats(directory: Option<&Path>, args: &Stats) -> Result<ExitCode, CliErro
         }
         false => cache::print(&figures.text())?,
     }
-    cache::close(store.into());
+    store.close();
     Ok(ExitCode::SUCCESS)
 }
 

@@ -73,6 +73,11 @@ pub fn totals(foreseen: &Foreseen<'_>) {
                 "to_do": foreseen.counted.to_do,
                 "failed": foreseen.counted.failed,
             },
+            "transcripts": {
+                "unchanged": foreseen.counted.transcripts.unchanged,
+                "to_write": foreseen.counted.transcripts.to_write,
+                "kept": foreseen.counted.transcripts.kept,
+            },
             "nodes": {
                 "cached": totals.hits, "call": totals.calls, "depends": totals.depends,
                 "failed": totals.failed, "skipped": totals.skipped,

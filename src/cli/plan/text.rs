@@ -1,6 +1,6 @@
 //! The plan as people read it: totals first, names after them.
 
-use crate::cli::plan::{Foreseen, basis, ends};
+use crate::cli::plan::{Foreseen, Transcripts, basis, ends};
 use crate::cli::print::outln;
 use crate::cli::project::Loaded;
 use crate::cli::provider;
@@ -50,8 +50,15 @@ pub fn totals(foreseen: &Foreseen<'_>, verbose: bool) {
         );
     }
     cut_off(totals);
+    let files = &counted.transcripts;
+    if let Some(files) = transcripts(files) {
+        line("files", &files);
+    }
     if totals.calls + totals.depends == 0 {
-        return outln!("nothing to call");
+        return match files.to_write {
+            0 => outln!("nothing to call"),
+            n => outln!("nothing to call; `septet run` writes {}", count(n, "transcript")),
+        };
     }
     for (at, reason) in reasons(foreseen.project, totals).iter().enumerate() {
         line(if at == 0 { "because" } else { "" }, reason);
@@ -185,6 +192,29 @@ fn unpriced(foreseen: &Foreseen<'_>) -> String {
     names.sort();
     names.dedup();
     names.join(", ")
+}
+
+/// What becomes of transcripts beside those whose text has to be called.
+fn transcripts(files: &Transcripts) -> Option<String> {
+    let mut parts = Vec::new();
+    if files.to_write > 0 {
+        parts.push(format!(
+            "{} to be written from the cache",
+            count(files.to_write, "transcript")
+        ));
+    }
+    if files.kept > 0 {
+        let (was, it) = if files.kept == 1 {
+            ("was", "it")
+        } else {
+            ("were", "them")
+        };
+        parts.push(format!(
+            "{} {was} edited by hand: a new text comes beside {it} (`septet run --overwrite` replaces {it})",
+            count(files.kept, "transcript")
+        ));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// Nodes that fail at once, and those that need them.
