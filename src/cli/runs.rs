@@ -18,7 +18,7 @@ use crate::cli::cache::out::Out;
 use crate::cli::cache::{self, Opened};
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::print::errln;
-use crate::events::{Account, CallCounts, NodeCounts, PersonaCounts, Saved, TokenCounts};
+use crate::events::{Account, CallCounts, Failures, NodeCounts, PersonaCounts, Saved, TokenCounts};
 use crate::names::RunId;
 use crate::store::Entry;
 
@@ -73,6 +73,7 @@ struct Told {
 #[serde(default)]
 struct Summary {
     outcome: String,
+    failures: Vec<Failures>,
     personas: PersonaCounts,
     nodes: NodeCounts,
     calls: CallCounts,

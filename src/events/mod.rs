@@ -16,7 +16,10 @@ use serde::{Deserialize, Serialize};
 pub use account::{Account, Asked, HoursAccount, ModelAccount, PossiblyBilled};
 pub use history::{History, NodeHistory, Spread};
 pub use persona::PersonaFigures;
-pub use summary::{CallCounts, NodeCounts, PersonaCounts, PromptCache, RunSummary, Saved, TokenCounts};
+pub use summary::{
+    CallCounts, FailureExample, Failures, NodeCounts, PersonaCounts, PromptCache, RunSummary, Saved,
+    TokenCounts,
+};
 pub use tally::{Cause, FailureGroup, Tally};
 
 use crate::budget::Used;

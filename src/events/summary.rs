@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::call::Usage;
 use crate::events::Outcome;
-use crate::names::RunId;
+use crate::names::{NodeId, PersonaId, RunId};
+use crate::printable::one_line;
 
 /// The `run_finished` object: how a run ended, with every figure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,35 @@ pub struct RunSummary {
     /// What the provider's prompt cache had to do with the input; absent in older records.
     #[serde(default)]
     pub prompt_cache: PromptCache,
+    /// What failed, by cause, the most frequent first; absent in older records.
+    #[serde(default)]
+    pub failures: Vec<Failures>,
+}
+
+/// What failed for one cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    /// The kind: one of those listed in `docs/json.md`.
+    pub kind: String,
+    /// The HTTP status, where there was one.
+    pub http_status: Option<u16>,
+    /// Nodes that failed so.
+    pub nodes: u64,
+    /// Personas that they belong to, or that failed so as a whole.
+    pub personas: u64,
+    /// One of them, that was paid for if any was.
+    pub example: FailureExample,
+}
+
+/// A failure that stands for others of its cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureExample {
+    /// Whose.
+    pub persona: PersonaId,
+    /// Its node; `None`: the persona failed as a whole.
+    pub node: Option<NodeId>,
+    /// What was said there.
+    pub message: String,
 }
 
 /// Personas by how they ended; `total` is the sum of the others.
@@ -128,6 +158,36 @@ impl From<&TokenCounts> for PromptCache {
         Self {
             read_share: share(tokens.cached_input),
             write_share: share(tokens.cache_write),
+        }
+    }
+}
+
+impl Failures {
+    /// In words: how many of what, and the place of the example.
+    pub fn words(&self) -> String {
+        let status = self
+            .http_status
+            .map_or_else(String::new, |status| format!(" (HTTP {status})"));
+        let personas = match (self.nodes, self.personas) {
+            (0 | 1, _) | (_, 0) => String::new(),
+            (_, 1) => " in 1 persona".to_owned(),
+            (_, personas) => format!(" in {personas} personas"),
+        };
+        let such_as = if self.nodes.max(self.personas) > 1 {
+            "such as "
+        } else {
+            ""
+        };
+        format!("{status}{personas}: {such_as}{}", one_line(&self.example.place()))
+    }
+}
+
+impl FailureExample {
+    /// `PERSONA/NODE` or `PERSONA`.
+    pub fn place(&self) -> String {
+        match &self.node {
+            Some(node) => format!("{}/{node}", self.persona),
+            None => self.persona.to_string(),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::budget::Used;
 use crate::call::{Counted, Money, Rejection, Usage};
 use crate::events::pace::Pace;
-use crate::events::summary::{CallCounts, NodeCounts, PersonaCounts, Saved};
+use crate::events::summary::{CallCounts, FailureExample, Failures, NodeCounts, PersonaCounts, Saved};
 use crate::events::{
     Account, Asked, CallOutcome, Event, Failure, NodeFinished, NodeStatus, Outcome, PersonaFigures,
     PersonaStatus, RunStarted, RunSummary, Stamped, TokenCounts,
@@ -47,7 +47,7 @@ pub struct Tally {
     pub saved_by_provider: Option<Money>,
     /// What the answers served from the store had cost; `None`: not known of one of them.
     pub saved_by_septet: Option<Money>,
-    /// Failed personas by their cause.
+    /// What failed, by cause.
     pub failures: BTreeMap<Cause, FailureGroup>,
     /// The first node that failed: the one at which `--fail-fast` stops.
     pub first_failed: Option<Instance>,
@@ -91,15 +91,26 @@ pub struct Cause {
     pub http_status: Option<u16>,
 }
 
-/// Personas that failed for the same cause.
+/// What failed for the same cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureGroup {
-    /// How many.
-    pub count: u64,
-    /// The first of them, as `PERSONA/NODE` or `PERSONA`.
-    pub example: String,
-    /// What was said there.
-    pub message: String,
+    /// Nodes.
+    pub nodes: u64,
+    /// Personas that they belong to, or that failed as a whole.
+    pub personas: u64,
+    /// The first of them, or the first that was paid for.
+    pub example: FailureExample,
+    /// True if that was.
+    pub paid: bool,
+}
+
+impl From<&Failure> for Cause {
+    fn from(failure: &Failure) -> Self {
+        Self {
+            kind: failure.kind,
+            http_status: failure.http_status,
+        }
+    }
 }
 
 impl Default for Tally {
@@ -306,6 +317,11 @@ impl Tally {
             }
             NodeStatus::Failed => {
                 self.nodes.failed += 1;
+                let paid = node.tokens.input + node.tokens.output > 0;
+                if let Some(error) = node.error.as_ref().filter(|error| error.kind != Failure::PERSONA) {
+                    let (persona, name) = (&node.instance.persona, &node.instance.node);
+                    self.group(error, persona, Some(name), paid).nodes += 1;
+                }
                 let error = node.error.as_ref().filter(|_| node.attempts > 0);
                 if let Some(rejection) = error.and_then(|error| Rejection::named(error.kind)) {
                     let (name, model) = (&node.instance.node, self.model(&node.instance.node));
@@ -347,29 +363,55 @@ impl Tally {
             PersonaStatus::Kept => self.personas.kept += 1,
             PersonaStatus::Failed => {
                 self.personas.failed += 1;
-                self.group(&figures, error);
+                self.failed(&figures, error);
             }
         }
         self.last_persona = Some(figures);
     }
 
-    fn group(&mut self, figures: &PersonaFigures, error: Option<&Failure>) {
-        let Some((node, failure)) = figures.cause(error) else {
-            return;
-        };
-        let cause = Cause {
-            kind: failure.kind,
-            http_status: failure.http_status,
-        };
-        let group = self.failures.entry(cause).or_insert_with(|| FailureGroup {
-            count: 0,
-            example: match node {
-                Some(node) => format!("{}/{node}", figures.persona),
-                None => figures.persona.to_string(),
-            },
+    /// The group of a failure, which becomes its example if there is none, or if it was paid for and
+    /// the one before was not.
+    fn group(
+        &mut self,
+        failure: &Failure,
+        persona: &PersonaId,
+        node: Option<&NodeId>,
+        paid: bool,
+    ) -> &mut FailureGroup {
+        let example = || FailureExample {
+            persona: persona.clone(),
+            node: node.cloned(),
             message: failure.message.clone(),
-        });
-        group.count += 1;
+        };
+        let new = || FailureGroup {
+            nodes: 0,
+            personas: 0,
+            example: example(),
+            paid,
+        };
+        let group = self.failures.entry(failure.into()).or_insert_with(new);
+        if paid && !group.paid {
+            (group.example, group.paid) = (example(), true);
+        }
+        group
+    }
+
+    /// Counts a persona for each cause that it failed for.
+    fn failed(&mut self, figures: &PersonaFigures, error: Option<&Failure>) {
+        let of_nodes = figures.failed.iter().map(|(_, failure)| failure);
+        let of_nodes = of_nodes.filter(|failure| failure.kind != Failure::PERSONA);
+        let mut causes: Vec<Cause> = of_nodes.map(Cause::from).collect();
+        causes.sort();
+        causes.dedup();
+        for cause in &causes {
+            if let Some(group) = self.failures.get_mut(cause) {
+                group.personas += 1;
+            }
+        }
+        // What failed beside its nodes: its files, its transcript.
+        if let Some(error) = error.filter(|error| !causes.contains(&Cause::from(*error))) {
+            self.group(error, &figures.persona, None, false).personas += 1;
+        }
     }
 
     fn run_finished(&mut self, outcome: Outcome, cause: Option<Failure>) {
@@ -411,6 +453,20 @@ impl Tally {
         })
     }
 
+    /// Returns what failed, by cause, the most frequent first.
+    pub fn failures(&self) -> Vec<Failures> {
+        let mut groups: Vec<_> = self.failures.iter().collect();
+        groups.sort_by_key(|(cause, group)| (std::cmp::Reverse(group.nodes.max(group.personas)), **cause));
+        let failures = |(cause, group): (&Cause, &FailureGroup)| Failures {
+            kind: cause.kind.to_owned(),
+            http_status: cause.http_status,
+            nodes: group.nodes,
+            personas: group.personas,
+            example: group.example.clone(),
+        };
+        groups.into_iter().map(failures).collect()
+    }
+
     /// Returns the exit code; `None` while the run goes on.
     pub fn exit_code(&self) -> Option<u8> {
         self.outcome.map(Outcome::exit_code)
@@ -432,6 +488,7 @@ impl Tally {
             cost_usd: self.cost.map(Money::usd),
             saved_usd: self.saved_usd(),
             prompt_cache: (&self.tokens).into(),
+            failures: self.failures(),
             elapsed_s: self.at.as_millis() as f64 / 1000.0,
         })
     }

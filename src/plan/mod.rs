@@ -213,7 +213,10 @@ impl<'a> Planner<'a> {
                     prefixes[node] = prefix(&request);
                     self.loads[node].call(units, cap, reason.cut_off_at());
                     self.sample(node, &request, units);
-                    Outlook::Call(self.estimate(node, units, &[]), reason)
+                    let mut estimate = self.estimate(node, units, &[]);
+                    // What was cut off is longer than that.
+                    estimate.output = estimate.output.max(reason.cut_off_at().unwrap_or(0));
+                    Outlook::Call(estimate, reason)
                 }
                 Found::Missing(_) => Outlook::Twin,
             };

@@ -3,7 +3,7 @@
 
 use crate::budget::Used;
 use crate::call::{Money, Rejection};
-use crate::events::{Cause, Failure, FailureGroup, ModelAccount, Outcome, Tally};
+use crate::events::{Failure, Failures, ModelAccount, Outcome, Tally};
 use crate::names::Instance;
 use crate::printable::one_line;
 use crate::report::figures::{count, counted, dollars, duration, number};
@@ -160,11 +160,10 @@ impl Summary<'_> {
     }
 
     fn failures(&self) -> Vec<String> {
-        let mut groups: Vec<_> = self.tally.failures.iter().collect();
-        groups.sort_by_key(|(cause, group)| (std::cmp::Reverse(group.count), *cause));
+        let groups = self.tally.failures();
         let mut lines = vec![self.palette.strong("failures")];
-        for (cause, group) in groups.iter().take(MOST_GROUPS) {
-            lines.extend(self.group(cause, group));
+        for group in groups.iter().take(MOST_GROUPS) {
+            lines.extend(self.group(group));
         }
         if groups.len() > MOST_GROUPS {
             lines.push(format!(
@@ -175,20 +174,13 @@ impl Summary<'_> {
         lines
     }
 
-    fn group(&self, cause: &Cause, group: &FailureGroup) -> Vec<String> {
-        let status = cause
-            .http_status
-            .map_or_else(String::new, |status| format!(" (HTTP {status})"));
-        let kind = self.palette.bad(cause.kind);
-        let such_as = if group.count > 1 { "such as " } else { "" };
-        let example = one_line(&group.example);
-        let mut lines = vec![format!(
-            "  {} x {kind}{status}: {such_as}{example}",
-            number(group.count)
-        )];
-        lines.extend(self.wrapped("      ", &one_line(&group.message)));
+    fn group(&self, group: &Failures) -> Vec<String> {
+        let n = number(group.nodes.max(group.personas));
+        let (kind, words) = (self.palette.bad(&group.kind), group.words());
+        let mut lines = vec![format!("  {n} x {kind}{words}")];
+        lines.extend(self.wrapped("      ", &one_line(&group.example.message)));
         lines.extend(
-            advice(cause.kind)
+            advice(&group.kind)
                 .into_iter()
                 .flat_map(|advice| self.hint("      ", advice)),
         );

@@ -259,6 +259,7 @@ impl Left {
             saved_usd: None,
             elapsed_s: elapsed_ms as f64 / 1000.0,
             prompt_cache: (&self.tokens).into(),
+            failures: Vec::new(),
         };
         let mut summary = serde_json::to_value(summary).expect("BUG: names and numbers are JSON");
         summary["outcome"] = json!(DIED);

@@ -126,10 +126,11 @@ fn people_read_what_was_cut_off_and_what_helps() {
     ");
     raised(&project, 20, 50);
     let plan = project.run(&["plan", "-v"]).code(0);
-    insta::assert_snapshot!(about_limits(&plan.stdout), @r"
+    insta::assert_snapshot!(about_limits(&plan.stdout), @"
     because   1 chunk-1: cut off at 20 tokens; the limit is now 50
-    rests on  1 earlier answer; none of chunk-1, combine: as long as the limit
-    call     p00/chunk-1  about 71 tokens, cut off at 20 tokens; the limit is now 50
+    again     up to 8 more calls: an answer that is cut off at `max_output_tokens`,
+              limit, as the others do; input as the server counted before; 0.0s a
+    call     p00/chunk-1  about 41 tokens, cut off at 20 tokens; the limit is now 50
     ");
 }
 

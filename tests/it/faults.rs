@@ -534,7 +534,7 @@ fn a_person_reads_what_failed() {
         "context_length_exceeded",
         "This model's maximum context length is 128000 tokens. However, your messages resulted in 130123 tokens.",
     ));
-    insta::assert_snapshot!(told(&server, 1), @r"
+    insta::assert_snapshot!(told(&server, 1), @"
     ✗ p00  chunk-1: This model's maximum context length is 128000 tokens. However, your messages resulted in 130123 tokens. (HTTP 400), and 1 other node
 
     personas  1: 1 failed
@@ -546,7 +546,7 @@ fn a_person_reads_what_failed() {
               $0.00 by septet's cache
 
     failures
-      1 x context_too_long (HTTP 400): p00/chunk-1
+      2 x context_too_long (HTTP 400) in 1 persona: such as p00/chunk-1
           This model's maximum context length is 128000 tokens. However, your messages resulted in 130123 tokens.
           hint: shorten the prompt or the persona, or choose a model with a longer context
 
@@ -554,7 +554,7 @@ fn a_person_reads_what_failed() {
     hint: `septet run` tries what failed again; what was paid for is stored and not paid twice
     ");
     let server = Wire::always(wire::json("200 OK", &answer("Half a sen", "length")));
-    insta::assert_snapshot!(told(&server, 1), @r"
+    insta::assert_snapshot!(told(&server, 1), @"
     ✗ p00  chunk-1: answer cut off after 20 tokens, before `max_output_tokens` = 4000, 3 times; the model's context is full, or the server has a limit of its own: shorten the prompt, or raise it, and 1 other node
 
     personas  1: 1 failed
@@ -572,7 +572,7 @@ fn a_person_reads_what_failed() {
               $0.00 by septet's cache
 
     failures
-      1 x truncated: p00/chunk-1
+      2 x truncated in 1 persona: such as p00/chunk-1
           answer cut off after 20 tokens, before `max_output_tokens` = 4000, 3 times; the model's context is full, or the server has a limit of its own: shorten the prompt, or raise it
           hint: raise `max_output_tokens`, or ask for a shorter answer; at this limit only `--refresh` asks again
 
@@ -580,7 +580,7 @@ fn a_person_reads_what_failed() {
     hint: `septet run` calls what was cut off again once `max_output_tokens` is larger
     ");
     let server = Wire::always(wire::json("200 OK", &answer("", "content_filter")));
-    insta::assert_snapshot!(told(&server, 1), @r"
+    insta::assert_snapshot!(told(&server, 1), @"
     ✗ p00  chunk-1: answer withheld by the provider's filter, 3 times, and 1 other node
 
     personas  1: 1 failed
@@ -598,7 +598,7 @@ fn a_person_reads_what_failed() {
               $0.00 by septet's cache
 
     failures
-      1 x filtered: p00/chunk-1
+      2 x filtered in 1 persona: such as p00/chunk-1
           answer withheld by the provider's filter, 3 times
 
     partial: 0 of 1 persona up to date, 1 failed

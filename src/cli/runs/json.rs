@@ -29,6 +29,7 @@ pub fn run(told: &Told) -> Value {
         None => (&[][..], &[][..]),
     };
     object["models"] = models.iter().map(model).collect();
+    object["failures"] = json!(told.summary.failures);
     object["by_node"] = nodes.iter().map(node).collect();
     object
 }

@@ -119,6 +119,15 @@ pub fn run(told: &Told) -> String {
     if let Some(billed) = billed(sums::possibly(told)) {
         say("billed?", billed);
     }
+    for (at, group) in summary.failures.iter().enumerate() {
+        let n = number(group.nodes.max(group.personas));
+        let words = group.words();
+        say(
+            if at == 0 { "failures" } else { "" },
+            format!("{n} x {}{words}", one_line(&group.kind)),
+        );
+        say("", format!("    {}", one_line(&group.example.message)));
+    }
     let Some(account) = told.account.as_ref().filter(|account| !account.nodes.is_empty()) else {
         return lines.join("\n");
     };

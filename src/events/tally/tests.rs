@@ -195,22 +195,44 @@ fn failures_are_grouped_by_cause_with_the_first_as_example() {
     let groups: Vec<_> = tally
         .failures
         .values()
-        .map(|g| (g.count, g.example.as_str()))
+        .map(|g| (g.nodes, g.personas, g.example.place()))
         .collect();
-    assert_eq!(groups, [(1, "p3"), (2, "p1/n0")]);
+    assert_eq!(groups, [(0, 1, "p3".to_owned()), (2, 2, "p1/n0".to_owned())]);
 }
 
+/// Two nodes of one persona that were cut off before, one of another that was paid for now, and a
+/// node with another cause beside it.
 #[test]
-fn a_persona_without_words_of_its_own_fails_for_its_first_failed_node() {
-    let node = |name: &str| Instance::new("p", name);
+fn failures_count_nodes_and_personas_and_show_one_that_was_paid() {
+    let fails = |persona: &str, node: &str, kind: &'static str, output: u64| {
+        let instance = Instance::new(persona, node);
+        let Event::NodeFinished(mut finished) =
+            node_finished(&instance, NodeStatus::Failed, Some(failure(kind, None)))
+        else {
+            unreachable!()
+        };
+        finished.tokens.output = output;
+        Event::NodeFinished(finished)
+    };
     let tally = fold(&[
-        started(1, 3),
-        node_finished(&node("n1"), NodeStatus::Failed, Some(failure("truncated", None))),
-        node_finished(&node("n0"), NodeStatus::Failed, Some(failure("filtered", None))),
-        persona_finished("p", PersonaStatus::Failed, None),
+        started(2, 3),
+        fails("p", "n0", "truncated", 0),
+        fails("p", "n1", "truncated", 0),
+        persona_finished("p", PersonaStatus::Failed, Some(failure("truncated", None))),
+        fails("q", "n0", "truncated", 900),
+        fails("q", "n1", "filtered", 900),
+        persona_finished("q", PersonaStatus::Failed, None),
     ]);
-    let (cause, group) = tally.failures.first_key_value().unwrap();
-    assert_eq!((cause.kind, group.example.as_str()), ("truncated", "p/n1"));
+    let told: Vec<String> = tally
+        .failures()
+        .iter()
+        .map(|group| format!("{} {}{}", group.nodes, group.kind, group.words()))
+        .collect();
+    assert_eq!(
+        told,
+        ["3 truncated in 2 personas: such as q/n0", "1 filtered: q/n1"]
+    );
+    assert_eq!(tally.summary(), None, "it goes on");
 }
 
 #[test]
@@ -240,7 +262,7 @@ fn the_summary_has_the_fields_of_the_contract_in_its_order() {
         persona_finished("p", PersonaStatus::Kept, None),
         finished,
     ]);
-    insta::assert_snapshot!(serde_json::to_string(&tally.summary()).unwrap(), @r#"{"event":"run_finished","run":"20261123-223015-4f2a","outcome":"partial","personas":{"total":2,"written":0,"unchanged":0,"kept":1,"failed":0,"pending":1},"nodes":{"total":16,"called":0,"cached":0,"failed":0,"skipped":0,"pending":16},"calls":{"sent":0,"ok":0,"rejected":0,"faulted":0,"abandoned":0},"tokens":{"input":0,"output":0,"reasoning":0,"cached_input":0,"cache_write":0,"total":0},"cost_usd":0.0,"saved_usd":{"provider_cache":0.0,"septet_cache":0.0},"elapsed_s":2.0,"prompt_cache":{"read_share":null,"write_share":null}}"#);
+    insta::assert_snapshot!(serde_json::to_string(&tally.summary()).unwrap(), @r#"{"event":"run_finished","run":"20261123-223015-4f2a","outcome":"partial","personas":{"total":2,"written":0,"unchanged":0,"kept":1,"failed":0,"pending":1},"nodes":{"total":16,"called":0,"cached":0,"failed":0,"skipped":0,"pending":16},"calls":{"sent":0,"ok":0,"rejected":0,"faulted":0,"abandoned":0},"tokens":{"input":0,"output":0,"reasoning":0,"cached_input":0,"cache_write":0,"total":0},"cost_usd":0.0,"saved_usd":{"provider_cache":0.0,"septet_cache":0.0},"elapsed_s":2.0,"prompt_cache":{"read_share":null,"write_share":null},"failures":[]}"#);
 }
 
 #[test]
@@ -389,8 +411,9 @@ proptest! {
             prop_assert!(t.reasoning <= t.output && t.cached_input + t.cache_write <= t.input);
             let begun = count(&events[..length], |e| matches!(e, Event::CallStarted { .. }));
             prop_assert_eq!(c.sent + tally.in_flight, begun);
-            let grouped: u64 = tally.failures.values().map(|group| group.count).sum();
-            prop_assert!(grouped <= p.failed);
+            let grouped: u64 = tally.failures.values().map(|group| group.nodes).sum();
+            prop_assert!(grouped <= n.failed);
+            prop_assert!(tally.failures.values().all(|group| group.personas <= p.failed));
         }
     }
 

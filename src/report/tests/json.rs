@@ -154,7 +154,7 @@ fn every_event_is_one_object() {
     {"event":"stopping","level":"abort","at_s":1.75}
     {"event":"call_ended","persona":"tom","node":"chunk-5","attempt":1,"outcome":"abandoned","latency_s":1.5,"tokens":{"input":0,"output":0,"reasoning":0,"cached_input":0,"cache_write":0,"total":0},"cost_usd":0.0,"error":null,"at_s":1.75}
     {"event":"run_stopped","error":{"kind":"no_credit","message":"no credit","http_status":null},"at_s":1.75}
-    {"event":"run_finished","run":"20261123-223015-4f2a","outcome":"fatal","personas":{"total":2,"written":0,"unchanged":0,"kept":1,"failed":1,"pending":0},"nodes":{"total":16,"called":1,"cached":1,"failed":1,"skipped":1,"pending":12},"calls":{"sent":5,"ok":1,"rejected":1,"faulted":1,"abandoned":2},"tokens":{"input":2400,"output":680,"reasoning":80,"cached_input":1200,"cache_write":0,"total":3080},"cost_usd":0.000472,"saved_usd":{"provider_cache":0.000108,"septet_cache":0.0002},"elapsed_s":1.75,"prompt_cache":{"read_share":0.5,"write_share":0.0}}
+    {"event":"run_finished","run":"20261123-223015-4f2a","outcome":"fatal","personas":{"total":2,"written":0,"unchanged":0,"kept":1,"failed":1,"pending":0},"nodes":{"total":16,"called":1,"cached":1,"failed":1,"skipped":1,"pending":12},"calls":{"sent":5,"ok":1,"rejected":1,"faulted":1,"abandoned":2},"tokens":{"input":2400,"output":680,"reasoning":80,"cached_input":1200,"cache_write":0,"total":3080},"cost_usd":0.000472,"saved_usd":{"provider_cache":0.000108,"septet_cache":0.0002},"elapsed_s":1.75,"prompt_cache":{"read_share":0.5,"write_share":0.0},"failures":[{"kind":"truncated","http_status":null,"nodes":1,"personas":1,"example":{"persona":"tom","node":"chunk-3","message":"answer cut off at the output limit"}}]}
     "#);
 }
 

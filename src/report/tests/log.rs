@@ -151,7 +151,7 @@ fn partial_with_failures_in_groups() {
               $0.00 by septet's cache
 
     failures
-      2 x rate_limited (HTTP 429): such as young_couple_01_daniel_mary/chunk-3
+      2 x rate_limited (HTTP 429) in 2 personas: such as young_couple_01_daniel_mary/chunk-3
           rate limit reached: limit 500, used 500, requested 1
           hint: look at what the account may use; `--workers` and `--rpm` ask for less at once
       1 x context_too_long (HTTP 400): old_man_01_tom/chunk-3
