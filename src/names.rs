@@ -91,9 +91,11 @@ impl fmt::Display for Instance {
     }
 }
 
-/// How strongly a person asked a run to stop. Only a stronger one replaces a weaker one.
+/// How strongly a run was asked to stop. Only a stronger one replaces a weaker one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stop {
+    /// What it works on was edited (`--watch`): like the next one, and then it is run again.
+    Restart,
     /// First Ctrl+C or SIGTERM: nothing new is sent, what is in flight is waited for and stored.
     Drain,
     /// Second Ctrl+C: what is in flight is given up as well.

@@ -21,7 +21,7 @@ use console::style;
 
 use crate::call::Money;
 use crate::cli::failure::{CliError, Complaint};
-use crate::cli::print::errln;
+use crate::cli::print::{errln, told};
 use crate::cli::project;
 use crate::printable::one_line;
 use crate::report::figures::dollars;
@@ -186,10 +186,10 @@ pub fn open_to_read(root: &Path) -> Result<Reading, CliError> {
     let (store, _) = copy.try_open().map_err(|error| refused(&error))?;
     copy.leave();
     let note = style("note:").for_stderr().bold();
-    errln!(
+    told(&format!(
         "{note} another septet is at work in this cache ({}): this is as far as it has come",
         one_line(holder)
-    );
+    ));
     Ok(Reading {
         store,
         copy: Some(folder),
@@ -328,7 +328,7 @@ fn most(most: Option<Money>) -> String {
 /// Tells what a person should know and what stops nothing.
 pub fn warn(text: &str) {
     let warning = style("warning:").for_stderr().yellow().bold();
-    errln!("{warning} {}", one_line(text));
+    told(&format!("{warning} {}", one_line(text)));
 }
 
 /// Why there is no store to work with.

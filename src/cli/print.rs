@@ -4,6 +4,8 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
+use crate::report::style::wrap;
+
 /// `println!` that does not panic where it cannot write: see [`line()`].
 macro_rules! outln {
     ($($text:tt)*) => { $crate::cli::print::line(format_args!($($text)*)) };
@@ -33,6 +35,16 @@ pub fn whole(text: &[u8]) {
 /// Prints a line on standard error. Where that fails there is nobody left to tell.
 pub fn aside(text: impl Display) {
     _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Prints a text on standard error, broken between words where that is a terminal.
+pub fn told(text: &str) {
+    let terminal = console::Term::stderr();
+    let columns = terminal.size_checked().filter(|_| terminal.is_term());
+    let columns = columns.map_or(usize::MAX, |(_, columns)| usize::from(columns));
+    for line in wrap(text, columns) {
+        aside(line);
+    }
 }
 
 fn tell_failure(printed: io::Result<()>) {

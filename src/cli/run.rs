@@ -258,6 +258,7 @@ fn shown(args: &Run, color: Color) -> report::Options {
     report::Options {
         json: args.selection.json,
         quiet: args.quiet,
+        session: args.watch,
         color: color.into(),
     }
 }

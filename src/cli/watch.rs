@@ -123,7 +123,7 @@ impl Watch<'_> {
                 }
                 files = self.edits.next() => {
                     edited.extend(files);
-                    _ = ask.send(Stop::Drain);
+                    _ = ask.send(Stop::Restart);
                 }
             }
         };

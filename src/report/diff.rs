@@ -5,7 +5,7 @@ use std::time::Duration;
 use similar::{ChangeTag, TextDiff};
 
 use crate::printable;
-use crate::report::style::Palette;
+use crate::report::style::{Palette, width, wrap};
 
 /// Lines that are shown around a change.
 const CONTEXT: usize = 3;
@@ -15,6 +15,12 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// Returns the difference as `diff -u` writes it, without a line end at its end; empty where there
 /// is none. `name` stands for both versions.
 pub fn unified(old: &str, new: &str, name: &str, palette: Palette) -> String {
+    unified_within(old, new, name, palette, None)
+}
+
+/// The same for a terminal of so many columns: longer lines are broken between words, and what follows
+/// of one is indented.
+pub fn unified_within(old: &str, new: &str, name: &str, palette: Palette, columns: Option<usize>) -> String {
     let diff = TextDiff::configure().timeout(LONGEST).diff_lines(old, new);
     let mut unified = diff.unified_diff();
     let mut lines = Vec::new();
@@ -26,11 +32,20 @@ pub fn unified(old: &str, new: &str, name: &str, palette: Palette) -> String {
         lines.push(palette.faint(&hunk.header().to_string()));
         for change in hunk.iter_changes() {
             let text = printable::lines(change.value().trim_end_matches(['\n', '\r']));
-            lines.push(match change.tag() {
-                ChangeTag::Delete => palette.bad(&format!("-{text}")),
-                ChangeTag::Insert => palette.good(&format!("+{text}")),
-                ChangeTag::Equal => format!(" {text}"),
-            });
+            // Behind the mark, and what follows behind an indent.
+            let room = columns.map_or(usize::MAX, |columns| columns.saturating_sub(3).max(1));
+            let parts = match width(&text) < room {
+                true => vec![text],
+                false => wrap(&text, room),
+            };
+            for (at, part) in parts.iter().enumerate() {
+                let indent = if at == 0 { "" } else { "  " };
+                lines.push(match change.tag() {
+                    ChangeTag::Delete => palette.bad(&format!("-{indent}{part}")),
+                    ChangeTag::Insert => palette.good(&format!("+{indent}{part}")),
+                    ChangeTag::Equal => format!(" {indent}{part}"),
+                });
+            }
         }
     }
     lines.join("\n")
@@ -69,6 +84,20 @@ mod tests {
          line 20
         ");
         assert_eq!(unified(&old, &old, "a.md", PLAIN), "");
+    }
+
+    #[test]
+    fn long_lines_are_broken_between_words_where_there_is_a_width() {
+        let (old, new) = ("a line of some words that is long\n", "short\n");
+        insta::assert_snapshot!(unified_within(old, new, "a.md", PLAIN, Some(20)), @"
+        --- a.md
+        +++ a.md
+        @@ -1 +1 @@
+        -a line of some
+        -  words that is
+        -  long
+        +short
+        ");
     }
 
     #[test]

@@ -384,7 +384,7 @@ fn object(stamped: &Stamped) -> Option<Object<'_>> {
         },
         Event::Stopping(stop) => Object::Stopping {
             level: match stop {
-                Stop::Drain => "drain",
+                Stop::Restart | Stop::Drain => "drain",
                 Stop::Abort => "abort",
             },
             at_s,

@@ -14,6 +14,7 @@ pub struct Lines {
     out: BufWriter<Box<dyn Write + Send>>,
     palette: Palette,
     quiet: bool,
+    session: bool,
 }
 
 impl Lines {
@@ -23,7 +24,13 @@ impl Lines {
             out: BufWriter::new(out),
             palette,
             quiet,
+            session: false,
         }
+    }
+
+    /// The same for one of many runs.
+    pub fn of_session(self, session: bool) -> Self {
+        Self { session, ..self }
     }
 }
 
@@ -39,10 +46,10 @@ impl Sink for Lines {
             writeln!(self.out, "{}", line.text)?;
         }
         if let Event::RunFinished { .. } = stamped.event {
-            let text = if self.quiet {
-                summary::brief
-            } else {
-                summary::lines
+            let text = match (self.quiet, self.session) {
+                (true, _) => summary::brief,
+                (false, true) => summary::of_session,
+                (false, false) => summary::lines,
             };
             for line in text(tally, self.palette, None) {
                 writeln!(self.out, "{line}")?;

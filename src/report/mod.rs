@@ -65,6 +65,8 @@ pub struct Options {
     pub json: bool,
     /// `--quiet`: only warnings and what is not well.
     pub quiet: bool,
+    /// `--watch`: it is one of many runs.
+    pub session: bool,
     /// `--color`.
     pub color: Color,
 }
@@ -82,13 +84,12 @@ pub fn sinks(options: Options) -> Vec<Box<dyn Sink>> {
         sinks.push(Box::new(json::Json::new(Box::new(io::stdout()))));
     }
     if terminal.is_term() && !console::is_dumb() && !quiet {
-        sinks.push(Box::new(terminal::Terminal::new(terminal, palette)));
+        sinks.push(Box::new(
+            terminal::Terminal::new(terminal, palette).of_session(options.session),
+        ));
     } else {
-        sinks.push(Box::new(lines::Lines::new(
-            Box::new(io::stderr()),
-            palette,
-            quiet,
-        )));
+        let lines = lines::Lines::new(Box::new(io::stderr()), palette, quiet);
+        sinks.push(Box::new(lines.of_session(options.session)));
     }
     sinks
 }

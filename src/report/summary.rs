@@ -4,7 +4,7 @@
 use crate::budget::Used;
 use crate::call::{Money, Rejection};
 use crate::events::{Failure, Failures, ModelAccount, Outcome, Tally};
-use crate::names::Instance;
+use crate::names::{Instance, Stop};
 use crate::printable::one_line;
 use crate::report::figures::{count, counted, dollars, duration, number};
 use crate::report::style::{Palette, pad_before, wrap};
@@ -22,6 +22,13 @@ pub fn lines(tally: &Tally, palette: Palette, columns: Option<usize>) -> Vec<Str
     let Some(outcome) = tally.outcome else {
         return Vec::new();
     };
+    if is_restarted(tally) {
+        let (calls, paid) = (count(tally.calls.sent, "call"), dollars(tally.cost));
+        return vec![
+            String::new(),
+            format!("cut short by the edit, after {calls} and {paid}; all of it is kept"),
+        ];
+    }
     let summary = Summary {
         tally,
         palette,
@@ -45,6 +52,26 @@ pub fn lines(tally: &Tally, palette: Palette, columns: Option<usize>) -> Vec<Str
     lines
 }
 
+/// Returns the end of a run of a session, in which one that changes nothing is worth a line.
+pub fn of_session(tally: &Tally, palette: Palette, columns: Option<usize>) -> Vec<String> {
+    let idle = tally.outcome == Some(Outcome::Complete) && tally.calls.sent == 0 && tally.personas.kept == 0;
+    if !idle {
+        return lines(tally, palette, columns);
+    }
+    let written = match tally.personas.written {
+        0 => String::new(),
+        n => format!(", {} written", count(n, "transcript")),
+    };
+    let personas = count(tally.personas.total, "persona");
+    let done = palette.good("nothing to call");
+    vec![String::new(), format!("{done}: {personas} up to date{written}")]
+}
+
+/// True if it was cut short to be run again.
+fn is_restarted(tally: &Tally) -> bool {
+    tally.outcome == Some(Outcome::Interrupted) && tally.stopping == Some(Stop::Restart)
+}
+
 /// Returns only what is not well: for `--quiet`.
 pub fn brief(tally: &Tally, palette: Palette, columns: Option<usize>) -> Vec<String> {
     let summary = Summary {
@@ -53,6 +80,7 @@ pub fn brief(tally: &Tally, palette: Palette, columns: Option<usize>) -> Vec<Str
         columns,
     };
     match tally.outcome {
+        _ if is_restarted(tally) => Vec::new(),
         None | Some(Outcome::Complete) => Vec::new(),
         Some(outcome) => summary.ending(outcome),
     }

@@ -17,6 +17,7 @@ pub struct Terminal<T> {
     live: MultiProgress,
     bar: ProgressBar,
     palette: Palette,
+    session: bool,
     /// Finished lines that are not printed yet.
     lines: Vec<String>,
 }
@@ -35,8 +36,15 @@ impl<T: TermLike + Clone + 'static> Terminal<T> {
             live,
             bar,
             palette,
+            session: false,
             lines: Vec::new(),
         }
+    }
+
+    /// The same for one of many runs.
+    pub fn of_session(mut self, session: bool) -> Self {
+        self.session = session;
+        self
     }
 
     fn columns(&self) -> usize {
@@ -67,7 +75,11 @@ impl<T: TermLike + Clone + 'static> Sink for Terminal<T> {
             self.lines.push(line.text);
         }
         if let Event::RunFinished { .. } = stamped.event {
-            self.lines.extend(summary::lines(tally, self.palette, columns));
+            let text = match self.session {
+                true => summary::of_session,
+                false => summary::lines,
+            };
+            self.lines.extend(text(tally, self.palette, columns));
         }
         Ok(())
     }

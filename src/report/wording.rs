@@ -133,7 +133,12 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
 /// Says what a stop waits for.
 pub fn stopping(stop: Stop, in_flight: u64) -> String {
     match (stop, in_flight) {
+        (Stop::Restart, 0) => "edited: starting again".to_owned(),
         (_, 0) => "stopping".to_owned(),
+        (Stop::Restart, n) => format!(
+            "edited: waiting for {} in flight, then starting again; Ctrl+C ends",
+            count(n, "call")
+        ),
         (Stop::Drain, n) => {
             let calls = count(n, "call");
             let them = if n == 1 { "it" } else { "them" };

@@ -332,3 +332,37 @@ fn what_is_wrong_at_the_start_ends_it() {
     let ran = project.run(&["run", "--watch"]).code(2);
     assert!(ran.stderr.contains("did you mean"), "{}", ran.stderr);
 }
+
+#[test]
+fn an_edit_during_a_run_and_one_that_is_undone_are_told_in_a_line() {
+    let project = Project::small(3)
+        .with("latency = \"0s\"", "latency = \"200ms\"")
+        .with("concurrency = 16", "concurrency = 1");
+    let watching = Watching::start(&project, &["--color", "never"]);
+    let until = |start: &str| {
+        let mut errors: Vec<String> = Vec::new();
+        while !errors.last().is_some_and(|line| line.starts_with(start)) {
+            errors.push(watching.errors.recv_timeout(LONG).unwrap());
+        }
+        errors
+    };
+    until("✓ p00");
+    project.edit("prompts/combine.md", "Join", "Put together");
+    let told = until("edited").join("\n");
+    assert!(
+        told.contains("! edited: waiting for 1 call in flight, then starting again"),
+        "{told}"
+    );
+    assert!(told.contains("cut short by the edit, after "), "{told}");
+    assert!(!told.contains("interrupted") && !told.contains("hint:"), "{told}");
+    let told = until("watching").join("\n");
+    assert!(told.contains("complete: 3 of 3 personas up to date"), "{told}");
+    // All of it is there already: once more, and back.
+    project.edit("prompts/combine.md", "Put together", "Join");
+    until("watching");
+    project.edit("prompts/combine.md", "Join", "Put together");
+    let told = until("watching").join("\n");
+    assert!(told.contains("nothing to call: 3 personas up to date"), "{told}");
+    assert!(!told.contains("personas  3"), "{told}");
+    watching.signal(Signal::SIGINT);
+}

@@ -8,11 +8,11 @@ use super::changes::AllChanged;
 use crate::call::Money;
 use crate::cli::args::Run;
 use crate::cli::failure::CliError;
-use crate::cli::print::{errln, outln};
+use crate::cli::print::{errln, outln, told};
 use crate::cli::run::Ready;
 use crate::events::Tally;
 use crate::printable::one_line;
-use crate::report::diff::unified;
+use crate::report::diff::{unified, unified_within};
 use crate::report::figures::{count, dollars, number};
 use crate::report::json::escape;
 use crate::report::style::Palette;
@@ -65,11 +65,11 @@ impl Session {
     pub fn warn(&self, ready: &Ready) {
         let personas = ready.personas.len();
         if personas > MANY && !ready.has_budget() {
-            errln!(
+            told(&format!(
                 "{} each edit may call all {} personas: choose a few with `--persona` or `--max`, or set `--budget`",
                 style("warning:").for_stderr().yellow().bold(),
                 number(personas as u64)
-            );
+            ));
         }
     }
 
@@ -83,14 +83,15 @@ impl Session {
         }
         if !self.quiet {
             let simulated = if self.simulated { " (simulated)" } else { "" };
-            errln!(
-                "\n{} {} of {}; so far {} and {}{simulated}; Ctrl+C ends",
+            errln!("");
+            told(&format!(
+                "{} {} of {}; so far {} and {}{simulated}; Ctrl+C ends",
                 style("watching").for_stderr().bold(),
                 count(files as u64, "file"),
                 count(personas as u64, "persona"),
                 count(self.calls, "call"),
                 dollars(self.cost)
-            );
+            ));
         }
     }
 
@@ -105,11 +106,12 @@ impl Session {
                 named.push(format!("{} more", number((files.len() - NAMED) as u64)));
             }
             let when = if running { " during the run" } else { "" };
-            errln!(
-                "\n{} {}{when}",
+            errln!("");
+            told(&format!(
+                "{} {}{when}",
                 style("edited").for_stderr().bold(),
                 named.join(", ")
-            );
+            ));
         }
     }
 
@@ -140,8 +142,11 @@ impl Session {
         let palette = Palette {
             color: console::colors_enabled(),
         };
+        let terminal = console::Term::stdout();
+        let columns = terminal.size_checked().filter(|_| terminal.is_term());
+        let columns = columns.map(|(_, columns)| usize::from(columns));
         for changed in all.kept.iter().take(SHOWN) {
-            let diff = unified(&changed.old, &changed.new, &changed.path, palette);
+            let diff = unified_within(&changed.old, &changed.new, &changed.path, palette, columns);
             if !diff.is_empty() {
                 outln!("\n{diff}");
             }
