@@ -142,6 +142,10 @@ pub struct Plan {
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
 
+    /// Look at every node, also of personas whose files are as they were when they were up to date
+    #[arg(long)]
+    pub verify: bool,
+
     // `run` and `plan` take the same options, so that one can be put for the other.
     #[arg(long, hide = true)]
     pub fail_fast: bool,

@@ -10,6 +10,7 @@ mod reasons;
 mod text;
 mod time;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use crate::events::Failure;
 use crate::names::{Instance, PersonaId};
 use crate::plan::{Forecast, Found, Outlook, Planner, Reason, Stored, Tokenizers, Totals};
 use crate::run::{Fate, Folder, Project, with_causes};
-use crate::store::{LocalStore, Looked, Miss, Store, StoreError};
+use crate::store::{LocalStore, Looked, Miss, Receipts, Store, StoreError};
 use crate::tariff::PriceRange;
 use crate::tokenizer::Encoding;
 
@@ -44,10 +45,17 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     let refresh = Refresh::new(&args.selection.refresh, &project.graph, &personas)?;
     let limits = args.selection.limits(&project.config.limits);
     budget::demand_prices(&project, &limits)?;
+    let folder = project.folder();
+    // What is asked for anew is not up to date.
+    let known = match args.verify || !refresh.is_empty() {
+        true => HashSet::new(),
+        false => up_to_date(&project, &folder, &personas),
+    };
+    let all_hit = vec![Outlook::Hit; project.graph.len()];
     let store = cache::open_to_read(&project.root)?;
     let lookup = Lookup {
         project: &project,
-        folder: project.folder(),
+        folder,
         store: &store,
         refresh: &refresh,
     };
@@ -59,6 +67,14 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     let mut reasons = Reasons::new(&project, &store);
     let mut counted = Counted::default();
     for persona in &personas {
+        if known.contains(persona) {
+            let outlooks = Ok(all_hit.clone());
+            if args.selection.json {
+                json::persona(&project, persona, &outlooks);
+            }
+            counted.add(&outlooks, true, Some(Fate::UpToDate));
+            continue;
+        }
         let (outlooks, text) = lookup.explained(&mut planner, &mut reasons, persona)?;
         if args.selection.json {
             json::persona(&project, persona, &outlooks);
@@ -112,6 +128,10 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
         let mut planner = planner.again();
         let mut reasons = Reasons::new(&project, &store);
         for persona in &personas {
+            if known.contains(persona) {
+                text::persona(&project, persona, &all_hit);
+                continue;
+            }
             let (outlooks, _) = lookup.explained(&mut planner, &mut reasons, persona)?;
             text::persona(&project, persona, outlooks.as_deref().unwrap_or(&[]));
         }
@@ -119,6 +139,13 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     drop(reasons);
     store.close();
     Ok(ExitCode::SUCCESS)
+}
+
+/// The personas for which a run finds nothing to do without looking any further.
+fn up_to_date(project: &Loaded, folder: &Folder, personas: &[PersonaId]) -> HashSet<PersonaId> {
+    let receipts = Receipts::read(&cache::folder(&project.root), project.basis.clone());
+    let (known, _) = folder.part(&receipts, personas.to_vec());
+    known.into_iter().map(|known| known.persona).collect()
 }
 
 /// What counts the input where no server did. The built-in model counts four characters as one.

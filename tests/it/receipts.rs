@@ -207,6 +207,25 @@ fn receipts_say_what_looking_at_every_node_finds() {
             copy(&project.path(""), &twin.path(""));
             let mut verify = args.clone();
             verify.push("--verify");
+            let plan = |verify: &[&str]| {
+                let args = [&["plan", "--json"], &args[..], verify].concat();
+                let ran = project.run(&args).code(0);
+                // How long the plan's own figures say it takes depends on the time of day.
+                let lines = ran
+                    .stdout
+                    .lines()
+                    .map(|line| serde_json::from_str::<Value>(line).unwrap());
+                lines
+                    .map(|line| {
+                        (
+                            line["event"].clone(),
+                            line["nodes"].clone(),
+                            line["transcripts"].clone(),
+                        )
+                    })
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(plan(&[]), plan(&["--verify"]), "seed {seed}: {done:?}");
             let (short, long) = (project.json(&args), twin.json(&verify));
             assert_eq!(short.code, long.code, "seed {seed}: {done:?}");
             assert_eq!(differences(&short, &long), [""; 0], "seed {seed}: {done:?}");
