@@ -189,7 +189,14 @@ impl Moment {
     pub fn of(at: Timestamp, now: Timestamp, zone: &TimeZone) -> Self {
         let local = at.to_zoned_datetime(zone.clone());
         let far = now.duration_until(at) > jiff::SignedDuration::from_hours(24);
-        let clock = if far { "%Y-%m-%d %H:%M" } else { CLOCK };
+        // What is over in a moment is told to the second.
+        let away = now.duration_until(at);
+        let soon = !far && away < jiff::SignedDuration::from_mins(2) && local.second() != 0;
+        let clock = match (far, soon) {
+            (true, _) => "%Y-%m-%d %H:%M",
+            (_, true) => "%H:%M:%S",
+            _ => CLOCK,
+        };
         Self {
             rfc3339: local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
             clock: local.strftime(clock).to_string(),

@@ -11,6 +11,7 @@ use crate::cli::project::Loaded;
 use crate::config::Limits;
 use crate::report::figures::count;
 use crate::store::Spending;
+use crate::wording::nearest;
 
 /// What stands for the limit of one run where the command line sets it.
 const OPTION: &str = "--budget";
@@ -45,9 +46,10 @@ pub fn demand_prices(project: &Loaded, limits: &Limits) -> Result<(), CliError> 
         complaints.push(
             Complaint::new(message)
                 .at(format!("{}:{}", config.file, node.line))
-                .hint(format!(
-                    "add `{table}` with `input` and `output`, in USD per million tokens"
-                )),
+                .hint(match nearest(model, config.prices.keys().map(String::as_str)) {
+                    Some(known) => format!("there is `[prices.{known:?}]`: did you mean `{table}`?"),
+                    None => format!("add `{table}` with `input` and `output`, in USD per million tokens"),
+                }),
         );
     }
     match complaints.is_empty() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use crate::call::{Answer, Delivery, Message, Request, Role};
+use crate::call::{Answer, Delivery, Message, Money, Request, Role};
 use crate::cli::args::Check;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::print::outln;
@@ -18,9 +18,10 @@ use crate::graph::Graph;
 use crate::hours::Moment;
 use crate::plan::sharing::Survey;
 use crate::printable::one_line;
-use crate::report::figures::{count, number};
+use crate::report::figures::{count, dollars, number};
 use crate::run::{Project, Requests};
 use crate::tariff::Rate;
+use crate::wording::nearest;
 
 /// A ping's answer need not be long; less than 16 some servers refuse (OpenAI Responses, 2026-11).
 const PING_TOKENS: u64 = 16;
@@ -52,8 +53,9 @@ pub fn check(directory: Option<&Path>, args: &Check) -> Result<ExitCode, CliErro
         }
     }
     let good = personas.len() - failed;
+    let mark = if failed == 0 { "✓" } else { "!" };
     outln!(
-        "✓ {} with {} each; {} of {} can be rendered, about {} input tokens before the nodes that need others",
+        "{mark} {} with {} each; {} of {} can be rendered, about {} input tokens before the nodes that need others",
         count(personas.len() as u64, "persona"),
         count(project.graph.len() as u64, "node"),
         number(good as u64),
@@ -66,6 +68,13 @@ pub fn check(directory: Option<&Path>, args: &Check) -> Result<ExitCode, CliErro
     check_key(&project)?;
     if args.ping {
         ping(&project)?;
+    }
+    if failed > 0 {
+        outln!(
+            "✗ {} of {} cannot be rendered",
+            number(failed as u64),
+            count(personas.len() as u64, "persona")
+        );
     }
     Ok(ExitCode::from(u8::from(failed > 0)))
 }
@@ -98,7 +107,15 @@ fn check_prices(project: &Loaded) {
         .into_iter()
         .filter(|model| !project.config.prices.contains_key(*model))
     {
-        outln!("! no price for `{model}`: its cost will be unknown (add `[prices.\"{model}\"]`)");
+        let add = match nearest(model, project.config.prices.keys().map(String::as_str)) {
+            Some(known) => format!("there is `[prices.{known:?}]`: did you mean this model?"),
+            None => format!("add `[prices.{model:?}]`"),
+        };
+        outln!(
+            "! no price for `{}`: its cost will be unknown ({})",
+            one_line(model),
+            one_line(&add)
+        );
     }
 }
 
@@ -161,7 +178,12 @@ fn ping(project: &Loaded) -> Result<(), CliError> {
             Complaint::new(format!("the call failed: {fault}")).at(format!("node `{}`", node.id)),
         )
     })?;
-    say_answer(&answer, started.elapsed());
+    let price = project.prices().swap_remove(0);
+    say_answer(
+        &answer,
+        started.elapsed(),
+        price.map(|price| price.cost(&answer.usage)),
+    );
     Ok(())
 }
 
@@ -183,12 +205,13 @@ fn hello(node: &Node, provider: &Arc<str>) -> Request {
     }
 }
 
-fn say_answer(answer: &Answer, time: std::time::Duration) {
+fn say_answer(answer: &Answer, time: std::time::Duration, cost: Option<Money>) {
     outln!(
-        "✓ `{}` answered in {} ms: {} input, {} output tokens",
+        "✓ `{}` answered in {} ms: {} input, {} output tokens, cost {}",
         one_line(&answer.model),
         time.as_millis(),
         number(answer.usage.input),
         number(answer.usage.output),
+        dollars(cost),
     );
 }

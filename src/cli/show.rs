@@ -12,11 +12,13 @@ use crate::cli::args::Show;
 use crate::cli::cache::out::Out;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::plan::found;
+use crate::cli::print::errln;
 use crate::cli::project::{Loaded, about_prompt};
 use crate::cli::{cache, target};
 use crate::hours::timestamp;
 use crate::names::{Instance, PersonaId};
 use crate::plan::{Found, Planner, Reason};
+use crate::printable::one_line;
 use crate::run::{Lost, Past, with_causes};
 use crate::store::{Entry, LocalStore, Looked, Record, Sent, Store, StoreError};
 use crate::tariff::Rate;
@@ -44,6 +46,15 @@ pub fn show(directory: Option<&Path>, args: &Show) -> Result<ExitCode, CliError>
             return Err(Complaint::new("which node?")
                 .hint(format!("write `{}/NODE`", target.persona))
                 .into());
+        }
+        (None, false) if args.rejected => {
+            let bad = |attempt: &Attempt| matches!(attempt.end, End::Rejected(..));
+            let nodes = nodes.iter().filter(|node| node.attempts.iter().any(bad));
+            let told: Vec<String> = nodes.map(|node| text::node(node, true)).collect();
+            match told.is_empty() {
+                true => errln!("{} has no rejected answers", one_line(target.persona.as_str())),
+                false => out.line(&told.join("\n\n"))?,
+            }
         }
         (None, false) => {
             let is_there = project.root.join(&transcript).is_file();

@@ -29,7 +29,11 @@ pub fn read(project: &Loaded, text: &str) -> Result<Target, CliError> {
         let names = all.iter().map(PersonaId::as_str);
         return Err(match nearest(persona, names) {
             Some(name) => complaint.hint(format!("did you mean `{name}`?")).into(),
-            None => complaint.into(),
+            None => complaint
+                .hint(format!(
+                    "if its folder was removed, its answers are still listed: `septet cache ls '{persona}/*'`"
+                ))
+                .into(),
         });
     };
     let node = node.map(|node| {

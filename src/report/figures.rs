@@ -105,8 +105,11 @@ pub fn dollars(amount: Option<Money>) -> String {
         return "unknown".to_owned();
     };
     if amount != Money::ZERO && amount.usd().abs() < 0.000_05 {
-        let sign = if amount < Money::ZERO { "-" } else { "" };
-        return format!("{sign}<$0.0001");
+        return match amount < Money::ZERO {
+            // `-<$0.0001` is no way to write it.
+            true => ">-$0.0001".to_owned(),
+            false => "<$0.0001".to_owned(),
+        };
     }
     let text = amount.to_string();
     let Some((before, cents)) = text.split_once('.') else {
@@ -196,7 +199,7 @@ mod tests {
         let cases = [
             (Some(0.0), "$0.00"),
             (Some(0.00001), "<$0.0001"),
-            (Some(-0.00001), "-<$0.0001"),
+            (Some(-0.00001), ">-$0.0001"),
             (Some(0.0123), "$0.0123"),
             (Some(-0.0123), "-$0.0123"),
             (Some(12.345), "$12.35"),

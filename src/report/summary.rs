@@ -177,13 +177,14 @@ impl Summary<'_> {
         )];
         let by_hours = tally.account.models.iter().flat_map(at_hours);
         lines.extend(by_hours.map(|text| self.labelled("", &text)));
-        lines.extend([
-            self.labelled(
-                "saved",
-                &format!("{} by the provider's cache{loss}", saved(tally.saved_by_provider)),
-            ),
-            self.labelled("", &format!("{} by septet's cache", saved(tally.saved_by_septet))),
-        ]);
+        let septet = format!("{} by septet's cache", saved(tally.saved_by_septet));
+        // Without a call the provider had nothing to save.
+        if tally.calls.sent == 0 {
+            lines.push(self.labelled("saved", &septet));
+            return lines;
+        }
+        let provider = format!("{} by the provider's cache{loss}", saved(tally.saved_by_provider));
+        lines.extend([self.labelled("saved", &provider), self.labelled("", &septet)]);
         lines
     }
 

@@ -447,3 +447,32 @@ fn runs_that_stopped_at_a_budget_and_went_on() {
     chunk-[n]        1         0       20 (20 to 20)           [s]
     ");
 }
+
+#[test]
+fn check_says_what_a_ping_cost_which_price_was_meant_and_what_failed() {
+    let project = Project::small(2);
+    let told = project.run(&["check", "--ping"]).code(0).stdout;
+    assert!(told.lines().last().unwrap().contains("tokens, cost "), "{told}");
+    let project = project.with("[prices.\"gpt-6-luna\"]", "[prices.\"gpt-6-lunna\"]");
+    let told = project.run(&["check"]).code(0).stdout;
+    assert!(
+        told.contains("there is `[prices.\"gpt-6-lunna\"]`: did you mean this model?"),
+        "{told}"
+    );
+    let told = project.run(&["plan", "--budget", "1"]).code(2).stderr;
+    assert!(
+        told.contains("there is `[prices.\"gpt-6-lunna\"]`: did you mean"),
+        "{told}"
+    );
+    project.write("personas/p00/data.toml", "a = ");
+    let told = project.run(&["check"]).code(1).stdout;
+    assert_eq!(told.lines().last(), Some("✗ 1 of 2 personas cannot be rendered"));
+    let missing = project.with("personas = \"personas\"", "personas = \"persons\"");
+    let told = missing.run(&["check"]).code(2).stderr;
+    insta::assert_snapshot!(told, @"
+    error: no personas: `persons` does not exist
+      --> pipeline.toml
+
+    hint: make it, with one folder for each persona, or name another as `personas` in `[pipeline]`
+    ");
+}

@@ -123,3 +123,23 @@ fn a_run_that_was_killed_is_told_of_once_and_stays_in_the_list() {
         (&"no_answer".into(), &true.into())
     );
 }
+
+#[test]
+fn rejected_answers_of_a_persona_are_shown_and_one_that_was_removed_is_explained() {
+    let project = Project::small(2).with(
+        "vars = { title = \"Leaving\" }",
+        "vars = { title = \"Leaving\" }\nmodel = { max_output_tokens = 20 }",
+    );
+    project.json(&[]).code(1);
+    let shown = project.run(&["show", "p00", "--rejected"]).code(0).stdout;
+    assert!(
+        shown.contains("node      p00/chunk-2") && !shown.contains("p00/chunk-1"),
+        "{shown}"
+    );
+    let why = project.run(&["why", "p00"]).code(0).stdout;
+    assert!(!why.contains("as written"), "{why}");
+    std::fs::remove_dir_all(project.path("personas/p01")).unwrap();
+    std::fs::rename(project.path("personas/p00"), project.path("personas/old_lady")).unwrap();
+    let refused = project.run(&["show", "p01"]).code(2).stderr;
+    assert!(refused.contains("septet cache ls 'p01/*'"), "{refused}");
+}

@@ -69,7 +69,7 @@ fn a_damaged_record_says_so() {
       chunk-1     to call     stored answer is damaged (checksum does not match)
       chunk-2     up to date  paid YYYY-MM-DD hh:mm in run YYYYMMDD-hhmmss-[id]
       combine     depends     its request is known once `chunk-1` has been called
-      transcript  as written  transcripts/p00.md
+      transcript  as written  transcripts/p00.md: by an earlier run; `septet run` brings it up to date
     ");
     insta::assert_snapshot!(said(&spoiled(), "p00/chunk-1"), @"
     p00/chunk-1: to call
@@ -159,7 +159,7 @@ fn whole_texts() {
       chunk-1     to call     template `prompts/chunk.md` changed
       chunk-2     to call     template `prompts/chunk.md` changed; `vars.title`: "Leaving" -> "Going"
       combine     depends     its request is known once `chunk-1`, `chunk-2` have been called
-      transcript  as written  transcripts/p00.md
+      transcript  as written  transcripts/p00.md: by an earlier run; `septet run` brings it up to date
 
     `septet why p00/chunk-1` shows the difference
     "#);

@@ -1,6 +1,7 @@
 //! `septet cache ls`: the answers that are served, or those that were rejected, one a line, in the
 //! order in which they were paid. Holds one at a time.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -39,6 +40,9 @@ pub fn ls(directory: Option<&Path>, args: &Ls) -> Result<ExitCode, CliError> {
         listed: 0,
         out: Out::new(),
     };
+    if !args.json && std::io::stdout().is_terminal() {
+        list.out.line(&header())?;
+    }
     let damaged = list.all(&store)?;
     let List { listed, out, .. } = list;
     out.finish()?;
@@ -143,6 +147,19 @@ fn object(record: &Record, rejection: Option<Rejection>, bytes: u64) -> Value {
         "bytes": bytes,
         "rejected": rejection.map(Rejection::as_str),
     })
+}
+
+/// What stands above the columns of [`text`].
+fn header() -> String {
+    format!(
+        "{}  {}  {}  {}  {}  {}  persona/node",
+        pad("key", 12),
+        pad_before("input", 10),
+        pad_before("output", 11),
+        pad_before("cost", 8),
+        pad_before("paid", 11),
+        pad("model", 12),
+    )
 }
 
 /// The names last: what comes next is not known yet, so that they cannot be columns.

@@ -85,7 +85,11 @@ fn sleeps(time: &Timing) -> String {
 
 /// What the deadline leaves.
 fn deadline(time: &Timing, until: Timestamp) -> String {
-    let until = clock(time, until, false);
+    let until = clock(
+        time,
+        until,
+        span(time.windows.now, until) < Duration::from_secs(120),
+    );
     let all = count(time.calls, "call");
     match time.left {
         (0, 0) => format!("{until} (`--until`) is time enough"),

@@ -33,6 +33,12 @@ pub struct Shown<'a> {
     pub path: &'a str,
 }
 
+impl Explained {
+    fn fails(&self) -> bool {
+        matches!(self.outlook, Outlook::CutOff(_) | Outlook::Skipped)
+    }
+}
+
 impl Shown<'_> {
     /// One line for each node, and one for the transcript.
     pub fn persona(&self) -> Result<(), CliError> {
@@ -168,6 +174,17 @@ impl Shown<'_> {
                 "missing",
                 format!(
                     "{}: it was removed; `septet run` writes it again, unpaid",
+                    self.path
+                ),
+            ),
+            Transcript::AsWritten if self.nodes.iter().any(Explained::fails) => (
+                "as written",
+                format!("{}: by an earlier run, and kept while nodes fail", self.path),
+            ),
+            Transcript::AsWritten if !self.nodes.iter().all(Explained::is_up_to_date) => (
+                "as written",
+                format!(
+                    "{}: by an earlier run; `septet run` brings it up to date",
                     self.path
                 ),
             ),

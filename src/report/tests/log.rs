@@ -343,8 +343,7 @@ fn all_cached() {
     time      0.0s
 
     cost      $0.00
-    saved     $0.00 by the provider's cache
-              $0.0032 by septet's cache
+    saved     $0.0032 by septet's cache
 
     complete: 2 of 2 personas up to date
     ");

@@ -79,8 +79,8 @@ pub(super) fn plain(json: &str) -> Cow<'_, str> {
 /// # Errors
 /// In words, why it is none.
 pub(super) fn read(line: &str) -> Result<Line<'_>, String> {
-    let any: Any<'_> =
-        serde_json::from_str(line).map_err(|error| format!("not a line of an export: {error}"))?;
+    let any: Any<'_> = serde_json::from_str(line)
+        .map_err(|error| format!("not a line of an export: {}", in_line(&error)))?;
     match any {
         Any {
             septet_export: Some(version),
@@ -101,7 +101,7 @@ pub(super) fn read(line: &str) -> Result<Line<'_>, String> {
                 return Err("checksum does not match".to_owned());
             }
             let entry = serde_json::from_str(raw.get())
-                .map_err(|error| format!("not readable as an entry: {error}"))?;
+                .map_err(|error| format!("not readable as an entry: {}", in_line(&error)))?;
             Ok(Line::Entry(Box::new(entry), raw.get()))
         }
         Any {
@@ -112,6 +112,11 @@ pub(super) fn read(line: &str) -> Result<Line<'_>, String> {
         } => Ok(Line::End(entries)),
         _ => Err("not a line of an export".to_owned()),
     }
+}
+
+/// What is wrong with a text of one line: which line that is the caller knows, and it is not the first.
+fn in_line(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", " at column ")
 }
 
 #[cfg(test)]
@@ -154,7 +159,7 @@ mod tests {
         let rows = [
             (
                 "",
-                "not a line of an export: EOF while parsing a value at line 1 column 0",
+                "not a line of an export: EOF while parsing a value at column 0",
             ),
             ("{}", "not a line of an export"),
             ("{\"septet_export\":2}", "has format 2, this septet reads 1"),
