@@ -15,7 +15,7 @@ use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-use crate::call::{self, Cause, Change, Counted, Quotas};
+use crate::call::{self, Counted, Quotas, RateCause, RateChange};
 pub use models::{Held, ModelLimits, Refusal};
 use rate::Rate;
 
@@ -41,7 +41,7 @@ pub struct Limits {
     fixed: [bool; 2],
     /// Calls that started before took nothing out of the bucket of tokens: there was none.
     tokens_since: Duration,
-    changes: Vec<Change>,
+    changes: Vec<RateChange>,
 }
 
 /// Tokens a minute. governor gives nothing back, so the difference between what was reserved and
@@ -110,8 +110,8 @@ impl Limits {
         self.clock.set(now);
         for counted in [Counted::Requests, Counted::Tokens] {
             let cause = match self.rates[counted as usize].look(now) {
-                true => Cause::Refused,
-                false => Cause::Recovered,
+                true => RateCause::Refused,
+                false => RateCause::Recovered,
             };
             self.retune(now, counted, cause);
         }
@@ -178,7 +178,7 @@ impl Limits {
             }
             if let Some(per_minute) = quota.per_minute(self.fixed[at]) {
                 self.rates[at].told(per_minute);
-                self.retune(now, counted, Cause::Told);
+                self.retune(now, counted, RateCause::Told);
             }
             let wait = quota.exhausted(self.fixed[at]);
             self.held[at] = wait.map_or(Duration::ZERO, |wait| now + wait);
@@ -213,19 +213,19 @@ impl Limits {
     }
 
     /// What changed since this was last asked.
-    pub fn changes(&mut self) -> Vec<Change> {
+    pub fn changes(&mut self) -> Vec<RateChange> {
         std::mem::take(&mut self.changes)
     }
 
     /// Lets the bucket follow its rate, and notes the change.
-    fn retune(&mut self, now: Duration, counted: Counted, cause: Cause) {
+    fn retune(&mut self, now: Duration, counted: Counted, cause: RateCause) {
         let per_minute = self.rates[counted as usize].per_minute();
         if per_minute != self.kept[counted as usize] {
             if counted == Counted::Tokens && self.tokens.is_none() {
                 self.tokens_since = now;
             }
             self.keep(counted);
-            self.changes.push(Change {
+            self.changes.push(RateChange {
                 counted,
                 per_minute,
                 cause,

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 
 use crate::call::Price;
 use crate::hours::{Weekly, timestamp};
+use crate::printable::one_line;
 
 /// Prices repeat after so long, so nothing is learned from looking farther.
 pub(crate) const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -33,11 +34,21 @@ struct HourPrice {
 
 /// A price, and the hours at which it holds.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rate {
+pub struct PriceAt {
     /// The price.
     pub price: Price,
     /// Its hours; `None`: it holds where no others do.
     pub hours: Option<Arc<str>>,
+}
+
+impl PriceAt {
+    /// Which of the prices of its model it is, in words.
+    pub fn in_words(&self) -> String {
+        match &self.hours {
+            Some(hours) => format!("those of {}", one_line(hours)),
+            None => "the usual ones".to_owned(),
+        }
+    }
 }
 
 /// Prices over some time.
@@ -78,17 +89,17 @@ impl Tariff {
     }
 
     /// The price at a moment.
-    pub fn at(&self, at: Timestamp) -> Rate {
+    pub fn at(&self, at: Timestamp) -> PriceAt {
         let hours = self
             .hours
             .iter()
             .find(|hours| hours.times.is_open(at, &self.zone));
         match hours {
-            Some(hours) => Rate {
+            Some(hours) => PriceAt {
                 price: hours.price,
                 hours: Some(hours.name.clone()),
             },
-            None => Rate {
+            None => PriceAt {
                 price: self.usual,
                 hours: None,
             },
@@ -108,7 +119,7 @@ impl Tariff {
     }
 
     /// When the price is next another one, and what it is then; `None`: it stays.
-    pub fn next(&self, at: Timestamp) -> Option<(Timestamp, Rate)> {
+    pub fn next(&self, at: Timestamp) -> Option<(Timestamp, PriceAt)> {
         let to = at.checked_add(WEEK).unwrap_or(Timestamp::MAX);
         self.rates(at, to).into_iter().nth(1)
     }
@@ -128,8 +139,8 @@ impl Tariff {
 
     /// The prices that hold in some stretches of time, each once and in the order of the first
     /// use, with the seconds for which it does.
-    pub fn parts(&self, stretches: &[(Timestamp, Timestamp)]) -> Vec<(Rate, f64)> {
-        let mut parts: Vec<(Rate, f64)> = Vec::new();
+    pub fn parts(&self, stretches: &[(Timestamp, Timestamp)]) -> Vec<(PriceAt, f64)> {
+        let mut parts: Vec<(PriceAt, f64)> = Vec::new();
         for &(from, to) in stretches {
             let to = to.min(from.checked_add(WEEK).unwrap_or(Timestamp::MAX));
             let rates = self.rates(from, to);
@@ -152,14 +163,14 @@ impl Tariff {
 
     /// The prices from a moment to another, both included, each with the moment from which on it
     /// holds.
-    fn rates(&self, from: Timestamp, to: Timestamp) -> Vec<(Timestamp, Rate)> {
+    fn rates(&self, from: Timestamp, to: Timestamp) -> Vec<(Timestamp, PriceAt)> {
         let edges = self
             .hours
             .iter()
             .flat_map(|hours| hours.times.edges(from, to, &self.zone));
         let mut moments: Vec<Timestamp> = edges.chain([from]).collect();
         moments.sort_unstable();
-        let mut rates: Vec<(Timestamp, Rate)> = Vec::new();
+        let mut rates: Vec<(Timestamp, PriceAt)> = Vec::new();
         for at in moments {
             let rate = self.at(at);
             if rates.last().is_none_or(|(_, last)| *last != rate) {

@@ -20,6 +20,6 @@ pub use fault::{Fault, FaultKind, Scope};
 pub use key::Key;
 pub use price::{Money, Price};
 pub use prompt_cache::Prefix;
-pub use quota::{Cause, Change, Counted, Quota, Quotas};
+pub use quota::{Counted, Quota, Quotas, RateCause, RateChange};
 pub use request::{CacheHint, Delivery, Mark, Message, Request, Role, UNKNOWN_OUTPUT};
 pub use schema::Schema;

@@ -47,20 +47,20 @@ pub struct Quota {
 
 /// A rate that changed while it was used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct RateChange {
     /// Of what.
     pub counted: Counted,
     /// So many a minute from now on; `None`: as fast as there are calls.
     pub per_minute: Option<u32>,
     /// Why.
-    pub cause: Cause,
+    pub cause: RateCause,
     /// Of which model; `None`: of the only one.
     pub model: Option<Arc<str>>,
 }
 
 /// Why a rate changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum RateCause {
     /// The server said how many it allows.
     Told,
     /// The server refused calls.
@@ -69,13 +69,13 @@ pub enum Cause {
     Recovered,
 }
 
-impl Cause {
+impl RateCause {
     /// The word for it in `--json`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Cause::Told => "told",
-            Cause::Refused => "refused",
-            Cause::Recovered => "recovered",
+            RateCause::Told => "told",
+            RateCause::Refused => "refused",
+            RateCause::Recovered => "recovered",
         }
     }
 }

@@ -20,7 +20,6 @@ use crate::plan::sharing::Survey;
 use crate::printable::one_line;
 use crate::report::figures::{count, dollars, number};
 use crate::run::{Project, Requests};
-use crate::tariff::Rate;
 use crate::wording::nearest;
 
 /// A ping's answer need not be long; less than 16 some servers refuse (OpenAI Responses, 2026-11).
@@ -123,10 +122,6 @@ fn check_prices(project: &Loaded) {
 /// wrong zone are seen.
 fn tell_hours(project: &Loaded) {
     let (now, zone) = (clock::now(), TimeZone::system());
-    let name = |rate: &Rate| match &rate.hours {
-        Some(hours) => format!("those of {}", one_line(hours)),
-        None => "the usual ones".to_owned(),
-    };
     for (model, tariff) in project
         .config
         .prices
@@ -135,12 +130,12 @@ fn tell_hours(project: &Loaded) {
     {
         let then = tariff.next(now).map(|(at, rate)| {
             let at = Moment::of(at, now, &zone).clock;
-            format!(", from {at} local time on {}", name(&rate))
+            format!(", from {at} local time on {}", rate.in_words())
         });
         outln!(
             "✓ prices of `{}` go by the hour: now {}{}",
             one_line(model),
-            name(&tariff.at(now)),
+            tariff.at(now).in_words(),
             then.unwrap_or_default()
         );
     }

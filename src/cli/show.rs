@@ -21,7 +21,7 @@ use crate::plan::{Found, Planner, Reason};
 use crate::printable::one_line;
 use crate::run::{Lost, Past, with_causes};
 use crate::store::{Entry, LocalStore, Looked, Record, Sent, Store, StoreError};
-use crate::tariff::Rate;
+use crate::tariff::PriceAt;
 
 /// Shows a persona or a node.
 pub fn show(directory: Option<&Path>, args: &Show) -> Result<ExitCode, CliError> {
@@ -94,7 +94,7 @@ struct Shown {
     /// All calls that were made for it, oldest first.
     attempts: Vec<Attempt>,
     /// Which of the prices that its model has today the answer was paid at.
-    rate: Option<Rate>,
+    rate: Option<PriceAt>,
 }
 
 /// How what is shown stands to the request of today.
@@ -154,7 +154,7 @@ fn all(project: &Loaded, store: &LocalStore, persona: &PersonaId) -> Result<Vec<
 
 /// The price at which an answer was paid, where that depends on the time and is still the one of
 /// today: what was written down is the sum.
-fn rate(project: &Loaded, shown: &Shown) -> Option<Rate> {
+fn rate(project: &Loaded, shown: &Shown) -> Option<PriceAt> {
     let (record, request) = (shown.record.as_ref()?, shown.request.as_ref()?.as_ref().ok()?);
     let tariff = project.config.prices.get(&*request.model)?;
     let rate = tariff.at(timestamp(record.at_ms));

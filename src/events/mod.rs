@@ -20,10 +20,10 @@ pub use summary::{
     CallCounts, FailureExample, Failures, NodeCounts, PersonaCounts, PromptCache, RunSummary, Saved,
     TokenCounts,
 };
-pub use tally::{Cause, FailureGroup, Tally};
+pub use tally::{FailureCause, FailureGroup, Tally};
 
 use crate::budget::Used;
-use crate::call::{Change, Counted, Fault, FaultKind, Money, Rejection, Usage};
+use crate::call::{Counted, Fault, FaultKind, Money, RateChange, Rejection, Usage};
 use crate::hours::Moment;
 use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
 
@@ -98,7 +98,7 @@ pub enum Event {
     },
     /// Calls or tokens a minute that are asked for from now on: the server said how many it allows,
     /// or refused some, or has not for a while.
-    RateChanged(Change),
+    RateChanged(RateChange),
     /// The limit that holds calls up from now on; `None`: none does any more.
     LimitBinds(Option<Counted>),
     /// A node of a persona has reached its end.

@@ -48,7 +48,7 @@ pub struct Tally {
     /// What the answers served from the store had cost; `None`: not known of one of them.
     pub saved_by_septet: Option<Money>,
     /// What failed, by cause.
-    pub failures: BTreeMap<Cause, FailureGroup>,
+    pub failures: BTreeMap<FailureCause, FailureGroup>,
     /// The first node that failed: the one at which `--fail-fast` stops.
     pub first_failed: Option<Instance>,
     /// Calls in flight that are allowed; `None`: not known.
@@ -84,7 +84,7 @@ pub struct Tally {
 
 /// What failures have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Cause {
+pub struct FailureCause {
     /// The kind: one of those listed in `docs/json.md`.
     pub kind: &'static str,
     /// The HTTP status, where there was one.
@@ -104,7 +104,7 @@ pub struct FailureGroup {
     pub paid: bool,
 }
 
-impl From<&Failure> for Cause {
+impl From<&Failure> for FailureCause {
     fn from(failure: &Failure) -> Self {
         Self {
             kind: failure.kind,
@@ -400,7 +400,7 @@ impl Tally {
     fn failed(&mut self, figures: &PersonaFigures, error: Option<&Failure>) {
         let of_nodes = figures.failed.iter().map(|(_, failure)| failure);
         let of_nodes = of_nodes.filter(|failure| failure.kind != Failure::PERSONA);
-        let mut causes: Vec<Cause> = of_nodes.map(Cause::from).collect();
+        let mut causes: Vec<FailureCause> = of_nodes.map(FailureCause::from).collect();
         causes.sort();
         causes.dedup();
         for cause in &causes {
@@ -409,7 +409,7 @@ impl Tally {
             }
         }
         // What failed beside its nodes: its files, its transcript.
-        if let Some(error) = error.filter(|error| !causes.contains(&Cause::from(*error))) {
+        if let Some(error) = error.filter(|error| !causes.contains(&FailureCause::from(*error))) {
             self.group(error, &figures.persona, None, false).personas += 1;
         }
     }
@@ -457,7 +457,7 @@ impl Tally {
     pub fn failures(&self) -> Vec<Failures> {
         let mut groups: Vec<_> = self.failures.iter().collect();
         groups.sort_by_key(|(cause, group)| (std::cmp::Reverse(group.nodes.max(group.personas)), **cause));
-        let failures = |(cause, group): (&Cause, &FailureGroup)| Failures {
+        let failures = |(cause, group): (&FailureCause, &FailureGroup)| Failures {
             kind: cause.kind.to_owned(),
             http_status: cause.http_status,
             nodes: group.nodes,

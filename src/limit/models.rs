@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::{Change, Counted, Quotas};
+use crate::call::{Counted, Quotas, RateChange};
 use crate::limit::{Hold, Limits};
 
 /// The limits of one run, by model.
@@ -128,11 +128,11 @@ impl ModelLimits {
     }
 
     /// What changed since this was last asked.
-    pub fn changes(&mut self) -> Vec<Change> {
+    pub fn changes(&mut self) -> Vec<RateChange> {
         let several = self.all.is_some();
         let mut changes = Vec::new();
         for (limits, name) in self.models.iter_mut().zip(&self.names) {
-            changes.extend(limits.changes().into_iter().map(|change| Change {
+            changes.extend(limits.changes().into_iter().map(|change| RateChange {
                 model: several.then(|| name.clone()),
                 ..change
             }));
@@ -162,7 +162,7 @@ pub struct Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::{Cause, Quota};
+    use crate::call::{Quota, RateCause};
 
     fn seconds(seconds: f64) -> Duration {
         Duration::from_secs_f64(seconds)
@@ -204,7 +204,7 @@ mod tests {
                 changes[0].per_minute,
                 changes[0].cause
             ),
-            (Some("a"), Some(60), Cause::Told)
+            (Some("a"), Some(60), RateCause::Told)
         );
         assert_eq!(in_a_minute(&mut limits, 1), 6_000, "nothing is known of `b`");
         let held = limits

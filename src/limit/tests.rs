@@ -432,10 +432,10 @@ fn what_the_server_tells_is_kept_and_told_once() {
     };
     limits.told(Duration::ZERO, &told);
     limits.told(Duration::ZERO, &told);
-    let change = |counted, per_minute| Change {
+    let change = |counted, per_minute| RateChange {
         counted,
         per_minute: Some(per_minute),
-        cause: Cause::Told,
+        cause: RateCause::Told,
         model: None,
     };
     assert_eq!(

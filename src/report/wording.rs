@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::budget::Used;
-use crate::call::{Cause, Change};
+use crate::call::{RateCause, RateChange};
 use crate::events::{Event, Failure, PersonaFigures, PersonaStatus, RunStarted, Tally};
 use crate::hours::Moment;
 use crate::names::{Instance, PersonaId, Stop};
@@ -79,11 +79,11 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
             let text = format!("the provider answers again after {}", duration(*lasted));
             (Weight::Notice, notice(&text, palette))
         }
-        Event::RateChanged(change) if change.cause != Cause::Recovered => {
+        Event::RateChanged(change) if change.cause != RateCause::Recovered => {
             let weight = match change.cause {
-                Cause::Told => Weight::Routine,
+                RateCause::Told => Weight::Routine,
                 // Every so often all night where the limit is not known.
-                Cause::Refused | Cause::Recovered => Weight::Passing,
+                RateCause::Refused | RateCause::Recovered => Weight::Passing,
             };
             (weight, notice(&rate(change), palette))
         }
@@ -222,7 +222,7 @@ fn run_started(started: &RunStarted, tally: &Tally) -> String {
     )
 }
 
-fn rate(change: &Change) -> String {
+fn rate(change: &RateChange) -> String {
     let what = change.counted.as_str();
     let of_model = change
         .model
@@ -233,9 +233,9 @@ fn rate(change: &Change) -> String {
         None => format!("any number of {what} a minute{of_model}"),
     };
     match change.cause {
-        Cause::Told => format!("the provider allows {rate}: keeping to that"),
-        Cause::Refused => format!("the provider refuses calls: {rate}, until it takes more again"),
-        Cause::Recovered => format!("the provider takes calls again: {rate}"),
+        RateCause::Told => format!("the provider allows {rate}: keeping to that"),
+        RateCause::Refused => format!("the provider refuses calls: {rate}, until it takes more again"),
+        RateCause::Recovered => format!("the provider takes calls again: {rate}"),
     }
 }
 

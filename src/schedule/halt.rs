@@ -70,7 +70,7 @@ struct Refusals {
 
 /// What a fault or an answer changed for everybody.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Change {
+pub enum GateChange {
     OutageBegan,
     OutageEnded { lasted: Duration },
     Paused { pause: Duration },
@@ -164,13 +164,13 @@ impl Gate {
     }
 
     /// A server answered, badly or well: it works.
-    pub fn answered(&mut self, now: Duration) -> Option<Change> {
+    pub fn answered(&mut self, now: Duration) -> Option<GateChange> {
         self.answered += 1;
         self.streak = 0;
         self.failing_since = None;
         self.refusals = None;
         let outage = self.outage.take()?;
-        Some(Change::OutageEnded {
+        Some(GateChange::OutageEnded {
             lasted: now.saturating_sub(outage.since),
         })
     }
@@ -192,7 +192,7 @@ impl Gate {
         lane: usize,
         fault: &Fault,
         others: usize,
-    ) -> Option<Change> {
+    ) -> Option<GateChange> {
         self.probe_failed(now, call, fault);
         if fault.kind == FaultKind::RateLimited {
             self.refused(now, fault);
@@ -218,7 +218,7 @@ impl Gate {
             probe: None,
             last_tries: false,
         });
-        Some(Change::OutageBegan)
+        Some(GateChange::OutageBegan)
     }
 
     /// The next probe comes after a longer pause. What was in flight when the outage began and
@@ -255,12 +255,12 @@ impl Gate {
 
     /// Everyone in the lane waits for what one was told, once: a shorter pause inside it changes nothing, and
     /// one that is not much longer is no news.
-    fn pause(&mut self, now: Duration, lane: usize, pause: Duration) -> Option<Change> {
+    fn pause(&mut self, now: Duration, lane: usize, pause: Duration) -> Option<GateChange> {
         let until = now + pause;
         let paused_until = &mut self.paused_until[lane];
         let news = *paused_until <= now || until >= *paused_until + MUCH_LONGER;
         *paused_until = until.max(*paused_until);
-        (news && !pause.is_zero()).then_some(Change::Paused { pause })
+        (news && !pause.is_zero()).then_some(GateChange::Paused { pause })
     }
 
     /// Slow calls that have not answered yet are no silence: while any is in flight, a run that has

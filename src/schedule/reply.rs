@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::call::{Cut, Fault, FaultKind, Misfit, Scope};
 use crate::config::Retry;
 use crate::events::{Failure, NodeStatus, Outcome};
-use crate::schedule::halt::{Change, in_words};
+use crate::schedule::halt::{GateChange, in_words};
 use crate::schedule::states::State;
 use crate::schedule::{Action, Handle, Schedule};
 
@@ -113,15 +113,15 @@ impl Schedule {
         let others = self.states.in_flight() - 1;
         let lane = self.lanes[handle.node];
         match self.gate.faulted(now, call, lane, fault, others) {
-            Some(Change::OutageBegan) => actions.push(Action::OutageBegan {
+            Some(GateChange::OutageBegan) => actions.push(Action::OutageBegan {
                 cause: fault.to_string(),
             }),
-            Some(Change::Paused { pause }) => actions.push(Action::Pause {
+            Some(GateChange::Paused { pause }) => actions.push(Action::Pause {
                 lane,
                 pause,
                 cause: fault.to_string(),
             }),
-            Some(Change::OutageEnded { .. }) | None => {}
+            Some(GateChange::OutageEnded { .. }) | None => {}
         }
         let answered = self.gate.answered_calls();
         let limit = self.retry.attempts;
@@ -203,7 +203,7 @@ impl Schedule {
     }
 
     pub(super) fn server_works(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        if let Some(Change::OutageEnded { lasted }) = self.gate.answered(now) {
+        if let Some(GateChange::OutageEnded { lasted }) = self.gate.answered(now) {
             // Whoever waits does so because of the outage, and that is over.
             self.states.release(now);
             self.states.regroup(now);

@@ -11,7 +11,7 @@ use crate::cli::provider;
 use crate::events::Failure;
 use crate::names::PersonaId;
 use crate::plan::{Outlook, Range};
-use crate::tariff::Rate;
+use crate::tariff::PriceAt;
 
 /// The nodes of one persona, or that it would fail.
 pub fn persona(project: &Loaded, persona: &PersonaId, outlooks: &Result<Vec<Outlook>, Failure>) {
@@ -129,7 +129,7 @@ pub fn totals(foreseen: &Foreseen<'_>) {
 /// The prices of a model that depend on the time, with the share of the run for which each holds.
 fn prices(prices: &ModelPrices) -> Value {
     let per_million = |money: Money| (money.usd() * 1e12).round() / 1e6;
-    let part = |(rate, share): &(Rate, f64)| {
+    let part = |(rate, share): &(PriceAt, f64)| {
         json!({
             "hours": rate.hours,
             "share": (share * 1e4).round() / 1e4,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::cli::plan::time::Timing;
 use crate::cli::project::Loaded;
 use crate::printable::one_line;
-use crate::tariff::{PriceRange, Rate, WEEK};
+use crate::tariff::{PriceAt, PriceRange, WEEK};
 
 /// The prices of a run.
 pub struct Prices {
@@ -20,7 +20,7 @@ pub struct Prices {
 /// The prices of a model, with the share of the time for which each would hold.
 pub struct ModelPrices {
     pub model: String,
-    pub parts: Vec<(Rate, f64)>,
+    pub parts: Vec<(PriceAt, f64)>,
 }
 
 /// The prices that hold while a run goes on that is started as it is planned.
@@ -72,14 +72,11 @@ fn models(project: &Loaded, stretches: &[(Timestamp, Timestamp)]) -> Vec<ModelPr
 impl ModelPrices {
     /// In words, for one line.
     pub fn words(&self) -> String {
-        let name = |rate: &Rate| match &rate.hours {
-            Some(hours) => format!("those of {}", one_line(hours)),
-            None => "the usual ones".to_owned(),
-        };
         let parts: Vec<String> = match &self.parts[..] {
-            [(only, _)] => vec![name(only)],
+            [(only, _)] => vec![only.in_words()],
             parts => {
-                let part = |(rate, share): &(Rate, f64)| format!("{} {}", percent(*share), name(rate));
+                let part =
+                    |(rate, share): &(PriceAt, f64)| format!("{} {}", percent(*share), rate.in_words());
                 parts.iter().map(part).collect()
             }
         };

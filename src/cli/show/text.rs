@@ -13,7 +13,7 @@ use crate::printable::{lines, one_line};
 use crate::report::figures::{dollars, duration, number, tokens};
 use crate::report::style::cut;
 use crate::store::Record;
-use crate::tariff::Rate;
+use crate::tariff::PriceAt;
 
 /// How much of a rejected answer is shown where it is not asked for.
 const BEGINNING: usize = 60;
@@ -118,10 +118,10 @@ fn about(record: &Record, shown: &Shown) -> Vec<(&'static str, String)> {
         ));
     }
     let price = match &shown.rate {
-        Some(Rate {
+        Some(PriceAt {
             hours: Some(hours), ..
         }) => format!(", at the price of {}", one_line(hours)),
-        Some(Rate { hours: None, .. }) => ", at the usual price".to_owned(),
+        Some(PriceAt { hours: None, .. }) => ", at the usual price".to_owned(),
         None => String::new(),
     };
     let estimated = if record.answer.usage.estimated {
