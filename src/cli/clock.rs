@@ -20,12 +20,7 @@ pub fn iso(at_ms: u64) -> String {
     timestamp(at_ms).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Unix time in nanoseconds.
-pub fn unix_ns() -> u64 {
-    u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0)
-}
-
-/// The same in milliseconds.
+/// Unix time in milliseconds.
 pub fn unix_ms() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
 }

@@ -144,7 +144,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
 /// The personas for which a run finds nothing to do without looking any further.
 fn up_to_date(project: &Loaded, folder: &Folder, personas: &[PersonaId]) -> HashSet<PersonaId> {
     let receipts = Receipts::read(&cache::folder(&project.root), project.basis.clone());
-    let (known, _) = folder.part(&receipts, personas.to_vec());
+    let known = folder.part(&receipts, personas.to_vec()).up_to_date;
     known.into_iter().map(|known| known.persona).collect()
 }
 

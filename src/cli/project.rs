@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::call::Price;
 use crate::cli::args::Selection;
+use crate::cli::cache;
 use crate::cli::failure::{CliError, Complaint};
 use crate::config::{self, Config, ConfigError};
 use crate::files::{self, FileError};
@@ -109,14 +110,22 @@ impl Loaded {
             self.graph.clone(),
             self.prompts.clone(),
         )
+        .with_cache(cache::folder(&self.root))
     }
 }
+
+/// How requests are rendered and answers judged: another number, and no receipt of before holds.
+const RULES: u32 = 1;
 
 fn basis(snapshot: &Snapshot, config: &Config) -> String {
     // Schemas have files of their own, which the snapshot does not hold.
     let schemas: Vec<_> = config.nodes.iter().map(|node| &node.checks.json_schema).collect();
     let schemas = blake3::hash(format!("{schemas:?}").as_bytes()).to_hex();
-    format!("{} {} {schemas}", env!("CARGO_PKG_VERSION"), snapshot.id())
+    format!(
+        "{RULES} {} {} {schemas}",
+        env!("CARGO_PKG_VERSION"),
+        snapshot.id()
+    )
 }
 
 /// The folder of the project: `-C`, or the current one.

@@ -1,5 +1,6 @@
 //! `septet run`: builds what a run needs, runs it, shows it, and leaves the cache closed.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::report;
 use crate::run::{Folder, Jobs, Project, Services, Task, Times, UpToDate};
 use crate::schedule::Settings;
 use crate::signals;
-use crate::store::{Entry, LocalStore, Receipts, Store, StoreError};
+use crate::store::{Entry, LocalStore, Receipts, Spending, Store, StoreError};
 
 /// A call may be noted, wait for a connection, or be written down so long beyond its timeout.
 const BEFORE_SENDING: Duration = Duration::from_secs(60);
@@ -48,17 +49,18 @@ pub fn run(directory: Option<&Path>, args: &Run, color: Color) -> Result<ExitCod
         ready = Ready::read(directory, args, &args.selection.refresh)?;
     }
     let folder = Arc::new(ready.project.folder());
-    let before = ready.use_receipts(args, &folder);
-    let tally = if ready.personas.is_empty() && !ready.up_to_date.is_empty() {
+    ready.use_receipts(args, &folder);
+    let tally = if let Ok(stop) = stops.try_recv() {
+        ready.stopped(args, color, stop)?
+    } else if ready.personas.is_empty() && !ready.up_to_date.is_empty() {
         ready.nothing_to_do(args, color)?
     } else {
         match open(&ready.project.root, &mut stops)? {
             Ok(opened) => {
-                let project = ready.project.clone();
                 let book = Book {
-                    before,
-                    project,
+                    project: ready.project.clone(),
                     folder: folder.clone(),
+                    looked_at: ready.personas.clone(),
                 };
                 ready.run(args, color, opened.tell()?, folder, stops, Some(book))?
             }
@@ -106,6 +108,8 @@ pub struct Ready {
     refresh: Refresh,
     provider: Arc<dyn Provider>,
     limits: Limits,
+    /// Receipts are not used.
+    looks_at_all: bool,
 }
 
 impl Ready {
@@ -124,34 +128,40 @@ impl Ready {
             up_to_date: Vec::new(),
             refresh,
             limits,
+            looks_at_all: false,
         })
     }
 
-    /// Takes out who is up to date as receipts say, and returns the receipts.
-    fn use_receipts(&mut self, args: &Run, folder: &Folder) -> Receipts {
-        let mut receipts = Receipts::read(&cache::folder(&self.project.root), self.project.basis.clone());
-        if args.verify || !self.refresh.is_empty() {
-            receipts.forget(&self.personas);
-            return receipts;
+    /// Takes out who is up to date as receipts say.
+    fn use_receipts(&mut self, args: &Run, folder: &Folder) {
+        self.looks_at_all = args.verify || !self.refresh.is_empty();
+        if self.looks_at_all {
+            return;
         }
-        (self.up_to_date, self.personas) = folder.part(&receipts, std::mem::take(&mut self.personas));
-        receipts
+        let (cache, basis) = (cache::folder(&self.project.root), self.project.basis.clone());
+        let receipts = Receipts::read(&cache, basis.clone());
+        let parted = folder.part(&receipts, std::mem::take(&mut self.personas));
+        (self.up_to_date, self.personas) = (parted.up_to_date, parted.others);
+        if !parted.newer.is_empty() {
+            // Only for speed: what cannot be written is looked at again the next time.
+            _ = Receipts::renew(&cache, basis, parted.newer);
+        }
     }
 
     /// Shows a run of which all personas are up to date: the store stays closed.
     fn nothing_to_do(self, args: &Run, color: Color) -> Result<Tally, CliError> {
         // What was spent and learned before stands in the store.
-        let task = task(
-            &self.project,
-            args,
-            Vec::new(),
-            &self.limits,
-            Vec::new(),
-            History::default(),
-        );
+        let limits = Limits {
+            budget_usd_month: None,
+            budget_usd_total: None,
+            ..self.limits
+        };
+        let (by_option, unknown) = (args.selection.budget.is_some(), Spending::default());
+        let budget = budget::limits(&limits, by_option, self.spent, &unknown);
+        let history = History::default();
         let task = Task {
             up_to_date: self.up_to_date,
-            ..task
+            ..task(&self.project, args, Vec::new(), &limits, budget, history)
         };
         runtime()?.block_on(async {
             let (events, told) = unbounded_channel();
@@ -178,7 +188,10 @@ impl Ready {
     fn stopped(self, args: &Run, color: Color, stop: Stop) -> Result<Tally, CliError> {
         // What was spent and learned before stands in the store.
         let (budget, history) = (Vec::new(), History::default());
-        let task = task(&self.project, args, self.personas, &self.limits, budget, history);
+        let task = Task {
+            up_to_date: self.up_to_date,
+            ..task(&self.project, args, self.personas, &self.limits, budget, history)
+        };
         runtime()?.block_on(async {
             let (events, told) = unbounded_channel();
             let reporter = report::spawn(told, report::sinks(shown(args, color)));
@@ -197,8 +210,9 @@ impl Ready {
         stops: UnboundedReceiver<Stop>,
         book: Option<Book>,
     ) -> Result<Tally, CliError> {
-        if !self.refresh.is_empty() {
-            // Before anything is marked: what is asked for anew is not up to date from now on.
+        if self.looks_at_all || !self.refresh.is_empty() {
+            // Before anything is marked: what is asked for anew is not up to date from now on. Nor is
+            // what a look at every node is interrupted at.
             cache::take_back_receipts(&self.project.root)?;
         }
         let by_option = args.selection.budget.is_some();
@@ -207,10 +221,9 @@ impl Ready {
             cache::warn(&caveat);
         }
         let history = store.history().map_err(|error| cache::refused(&error))?;
-        let task = task(&self.project, args, self.personas, &self.limits, budget, history);
         let task = Task {
             up_to_date: self.up_to_date,
-            ..task
+            ..task(&self.project, args, self.personas, &self.limits, budget, history)
         };
         let store = Arc::new(store);
         let runtime = runtime()?;
@@ -234,19 +247,27 @@ impl Ready {
 
 /// The receipts of the project, which a run brings up to date while it holds the store.
 pub struct Book {
-    before: Receipts,
     project: Arc<Loaded>,
     folder: Arc<Folder>,
+    /// Who was looked at.
+    looked_at: Vec<PersonaId>,
 }
 
 impl Book {
     fn write(self) {
-        let mut receipts = self.folder.receipts(self.project.basis.clone(), clock::unix_ns());
-        if receipts.is_empty() {
+        let Some(mut receipts) = self.folder.receipts(self.project.basis.clone()) else {
             return;
+        };
+        let cache = cache::folder(&self.project.root);
+        // Not those from before the store was open: they may have been taken back since.
+        let mut others = Receipts::read(&cache, self.project.basis.clone());
+        others.forget(&self.looked_at);
+        receipts.keep_others(others);
+        if let Ok(there) = self.project.personas() {
+            let there: HashSet<PersonaId> = there.into_iter().collect();
+            receipts.retain(|persona| there.contains(persona));
         }
-        receipts.keep_others(self.before);
-        if let Err(error) = receipts.write(&cache::folder(&self.project.root)) {
+        if let Err(error) = receipts.write(&cache) {
             cache::warn(&format!(
                 "cannot write `cache/receipts`: {error}; the next run looks at every node"
             ));

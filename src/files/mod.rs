@@ -3,8 +3,8 @@
 //! of it blocks.
 
 mod error;
+mod fingerprint;
 mod personas;
-mod stamp;
 mod templates;
 #[cfg(test)]
 mod tests;
@@ -16,8 +16,8 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 pub use error::FileError;
+pub use fingerprint::{Fingerprint, Fingerprints};
 pub use personas::Listed;
-pub use stamp::{Stamp, Stamps};
 pub use write::Written;
 
 /// The most bytes of a pipeline or template: more is a mistake.
@@ -115,7 +115,7 @@ impl Project {
         }
     }
 
-    /// The path, absolute and without symlinks, if it lies in the project or in `within`.
+    /// The path, absolute and with no symlink on its way, if it lies in the project or in `within`.
     fn real_path(&self, path: impl AsRef<Path>, within: &Path) -> Result<PathBuf, Refusal> {
         let path = self.real.join(path);
         if is_real_below(within, &path)? || is_real_below(&self.real, &path)? {

@@ -1,17 +1,18 @@
 //! A project on the disk, as a run sees it: personas are read and rendered, transcripts read and
 //! written.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::call::Request;
 use crate::config::Config;
 use crate::events::Failure;
-use crate::files::{self, Stamp};
+use crate::files::{self, Fingerprint};
 use crate::graph::Graph;
 use crate::names::{NodeId, PersonaId};
 use crate::persona::Persona;
 use crate::prompt::{Parts, Prompts};
-use crate::run::receipts::{Noted, UpToDate, part};
+use crate::run::receipts::{Looking, Notes, Parted};
 use crate::run::{Finished, Project, Requests, Snapshot};
 use crate::store::Receipts;
 
@@ -27,7 +28,9 @@ pub struct Folder {
     config: Arc<Config>,
     graph: Arc<Graph>,
     prompts: Arc<Prompts>,
-    noted: Noted,
+    notes: Notes,
+    /// Where the receipts lie.
+    cache: Option<PathBuf>,
 }
 
 impl Folder {
@@ -38,27 +41,42 @@ impl Folder {
             config,
             graph,
             prompts,
-            noted: Noted::new(),
+            notes: Notes::default(),
+            cache: None,
         }
     }
 
-    /// Parts personas into those that are up to date, as their receipts say, and the others.
-    pub fn part(&self, receipts: &Receipts, personas: Vec<PersonaId>) -> (Vec<UpToDate>, Vec<PersonaId>) {
-        part(&self.files, &self.config, receipts, personas)
+    /// The same, with the cache whose receipts are taken back where they do not hold any more.
+    pub fn with_cache(self, cache: PathBuf) -> Self {
+        Self {
+            cache: Some(cache),
+            ..self
+        }
     }
 
-    /// The receipts of the personas that were brought up to date since this was asked last; `now` is
-    /// in nanoseconds since 1970.
-    pub fn receipts(&self, basis: String, now: u64) -> Receipts {
-        self.noted.receipts(basis, now)
+    /// Parts personas by their receipts.
+    pub fn part(&self, receipts: &Receipts, personas: Vec<PersonaId>) -> Parted {
+        match Looking::new(&self.files, &self.config) {
+            Some(looking) => looking.part(receipts, personas),
+            None => Parted {
+                others: personas,
+                ..Parted::default()
+            },
+        }
+    }
+
+    /// The receipts of the personas that were brought up to date; `None` where none holds.
+    pub fn receipts(&self, basis: String) -> Option<Receipts> {
+        self.notes
+            .receipts(&Looking::new(&self.files, &self.config)?, basis)
     }
 }
 
 impl Project for Folder {
     fn open(&self, persona: &PersonaId) -> Result<Box<dyn Requests>, Failure> {
         // Before it is read: what is written meanwhile looks new the next time.
-        let stamps = self.files.stamps(&self.config);
-        let seen = stamps.and_then(|stamps| stamps.persona(persona));
+        let looking = Looking::new(&self.files, &self.config);
+        let seen = looking.and_then(|looking| looking.files(persona));
         let read = self.files.persona(&self.config, persona);
         let (persona, files) = read.map_err(|error| failure(Failure::PERSONA, error.summary()))?;
         let rendered = Rendered {
@@ -95,14 +113,25 @@ impl Project for Folder {
     }
 
     fn finished(&self, finished: &Finished<'_>) {
-        self.noted.note(&self.files, &self.config, finished);
+        if let Some(looking) = Looking::new(&self.files, &self.config) {
+            self.notes.note(&looking, finished);
+        }
+    }
+
+    fn answer_replaced(&self) -> Result<(), Failure> {
+        self.notes.void();
+        let removed = self.cache.as_deref().map_or(Ok(()), Receipts::remove);
+        removed.map_err(|error| {
+            let message = format!("cannot remove the receipts from the cache: {error}");
+            failure(Failure::STORE, message)
+        })
     }
 }
 
 /// A persona and the templates.
 struct Rendered {
     persona: Persona,
-    seen: Option<Stamp>,
+    seen: Option<Fingerprint>,
     files: Arc<Snapshot>,
     prompts: Arc<Prompts>,
     parts: Parts,
@@ -118,7 +147,7 @@ impl Requests for Rendered {
         Some(self.files.clone())
     }
 
-    fn seen(&self) -> Option<Stamp> {
+    fn seen(&self) -> Option<Fingerprint> {
         self.seen
     }
 }

@@ -60,6 +60,8 @@ pub enum Found {
     },
     Miss {
         damaged: Option<String>,
+        /// There is an answer, which does not serve: another one will take its place.
+        replaces: bool,
     },
     /// A call would pay for an answer that is cut off again.
     CutOff(Rejected),
@@ -97,8 +99,12 @@ pub fn look(store: &dyn Store, instance: &Instance, key: &Key, bounds: &Delivery
         Ok(Looked::CutOff(rejected)) => Found::CutOff(rejected),
         Ok(Looked::Miss(Miss::Damaged(reason))) => Found::Miss {
             damaged: Some(reason),
+            replaces: true,
         },
-        Ok(Looked::Miss(_)) => Found::Miss { damaged: None },
+        Ok(Looked::Miss(miss)) => Found::Miss {
+            damaged: None,
+            replaces: matches!(miss, Miss::Refreshed | Miss::TooLong { .. } | Miss::Unfit(_)),
+        },
         Err(error) => Found::Broken(with_causes(&error)),
     }
 }

@@ -25,7 +25,7 @@ use crate::budget;
 use crate::call::{Money, Request};
 use crate::config::PrefixOrder;
 use crate::events::{Event, Failure, History, Outcome, RunStarted, Stamped};
-use crate::files::Stamp;
+use crate::files::Fingerprint;
 use crate::graph::Graph;
 use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
 use crate::provider::Provider;
@@ -37,7 +37,7 @@ pub use attempt::with_causes;
 pub use estimate::Longest;
 pub use folder::Folder;
 pub use past::{Lost, Past, PastNeed, PastPipeline, PastRequest};
-pub use receipts::UpToDate;
+pub use receipts::{Parted, UpToDate};
 pub use rehearsal::{OutOfMoney, Rehearsal, Rehearsed, RehearsedMoney, RehearsedPrefix};
 pub use snapshot::Snapshot;
 pub use times::Times;
@@ -107,6 +107,15 @@ pub trait Project: Send + Sync {
 
     /// Hears that a persona is up to date.
     fn finished(&self, _finished: &Finished<'_>) {}
+
+    /// Hears that an answer is about to be asked for in place of one that is there. Requests of others
+    /// may be the same: who was up to date by the old one need not be by the new one.
+    ///
+    /// # Errors
+    /// If that cannot be remembered: the answer must not be asked for.
+    fn answer_replaced(&self) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// A persona whose nodes all have their answers, and whose transcript holds them.
@@ -136,7 +145,7 @@ pub trait Requests: Send + Sync {
     }
 
     /// How those files looked from outside before they were read; `None` where that was not looked at.
-    fn seen(&self) -> Option<Stamp> {
+    fn seen(&self) -> Option<Fingerprint> {
         None
     }
 }

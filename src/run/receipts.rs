@@ -1,13 +1,18 @@
 //! Tells which personas are up to date without rendering or looking anything up, and notes for the
-//! next run which are. A persona is if its files, its transcript and all that their receipt rests on
+//! next run which are. A persona is if its files, its transcript and all that its receipt rests on
 //! are as they were when its nodes had their answers; what is not surely so is looked at in full.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "whether a file was just written is told by the clock on the wall"
+)]
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::SystemTime;
 
 use crate::call::Money;
 use crate::config::Config;
-use crate::files::{Project, Stamp, Stamps};
+use crate::files::{Fingerprint, Fingerprints, Project};
 use crate::names::PersonaId;
 use crate::run::{Finished, Snapshot};
 use crate::store::{Digest, Receipt, Receipts};
@@ -21,143 +26,192 @@ pub struct UpToDate {
     pub saved: Option<Money>,
 }
 
-/// What a run notes while it goes on.
-pub struct Noted {
-    noted: Mutex<Vec<(PersonaId, [Stamp; 2], Receipt)>>,
+/// Personas by whether they are up to date, in their order.
+#[derive(Debug, Default)]
+pub struct Parted {
+    /// Nothing is to be done for them.
+    pub up_to_date: Vec<UpToDate>,
+    /// They are to be looked at.
+    pub others: Vec<PersonaId>,
+    /// Receipts of those that look different and are the same.
+    pub newer: Vec<(PersonaId, Receipt)>,
 }
 
-/// Parts the personas into those that are up to date and the others, both in their order.
-pub fn part(
-    project: &Project,
-    config: &Config,
-    receipts: &Receipts,
-    personas: Vec<PersonaId>,
-) -> (Vec<UpToDate>, Vec<PersonaId>) {
-    let Some(stamps) = project.stamps(config) else {
-        return (Vec::new(), personas);
-    };
-    let looking = Looking {
-        project,
-        config,
-        receipts,
-        stamps,
-    };
-    // A look is a handful of system calls: one core is busy with them.
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let each = personas.len().div_ceil(cores).max(1);
-    let found: Vec<Option<UpToDate>> = thread::scope(|scope| {
-        let look = |some: &[PersonaId]| some.iter().map(|id| looking.up_to_date(id)).collect::<Vec<_>>();
-        let jobs: Vec<_> = personas
-            .chunks(each)
-            .map(|some| (some, scope.spawn(move || look(some))))
-            .collect();
-        let done = jobs
-            .into_iter()
-            .map(|(some, job)| job.join().unwrap_or_else(|_| vec![None; some.len()]));
-        done.flatten().collect()
-    });
-    let mut others = Vec::new();
-    let mut up_to_date = Vec::new();
-    for (persona, found) in personas.into_iter().zip(found) {
-        match found {
-            Some(found) => up_to_date.push(found),
-            None => others.push(persona),
-        }
-    }
-    (up_to_date, others)
-}
-
-struct Looking<'a> {
+/// Looks at personas and their receipts.
+pub struct Looking<'a> {
     project: &'a Project,
     config: &'a Config,
-    receipts: &'a Receipts,
-    stamps: Stamps<'a>,
+    fingerprints: Fingerprints<'a>,
 }
 
-impl Looking<'_> {
-    fn up_to_date(&self, persona: &PersonaId) -> Option<UpToDate> {
-        let Receipt(files, content, transcript, text, fresh, saved) = self.receipts.of(persona)?;
-        let looks = [self.stamps.persona(persona)?, self.stamps.transcript(persona)?];
-        let same = looks.map(|stamp| Digest(stamp.digest())) == [*files, *transcript];
-        // What looks different may hold the same, after `touch` or a copy.
-        let same = (same && !fresh) || (self.holds(persona, content) && self.says(persona, text));
-        same.then(|| UpToDate {
-            persona: persona.clone(),
-            saved: *saved,
+impl<'a> Looking<'a> {
+    /// `None` if there is no folder of personas.
+    pub fn new(project: &'a Project, config: &'a Config) -> Option<Self> {
+        Some(Self {
+            project,
+            config,
+            fingerprints: project.fingerprints(config)?,
         })
     }
 
-    fn holds(&self, persona: &PersonaId, content: &Digest) -> bool {
-        let read = self.project.persona(self.config, persona);
-        read.is_ok_and(|(_, files)| Digest(*Snapshot::persona(files).id().as_bytes()) == *content)
+    /// Parts personas by their receipts, on all cores.
+    pub fn part(&self, receipts: &Receipts, personas: Vec<PersonaId>) -> Parted {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let each = personas.len().div_ceil(cores).max(1);
+        let look = |some: &[PersonaId]| -> Vec<_> {
+            let of = |id| self.up_to_date(id, receipts.of(id)?);
+            some.iter().map(of).collect()
+        };
+        let found: Vec<Option<(UpToDate, Option<Receipt>)>> = thread::scope(|scope| {
+            let begin = |some| (some, scope.spawn(move || look(some)));
+            let jobs: Vec<_> = personas.chunks(each).map(begin).collect();
+            // Of whom a look panicked is looked at in full.
+            let end = |(some, job): (&[_], thread::ScopedJoinHandle<'_, _>)| {
+                job.join().unwrap_or_else(|_| vec![None; some.len()])
+            };
+            jobs.into_iter().flat_map(end).collect()
+        });
+        let mut parted = Parted::default();
+        for (persona, found) in personas.into_iter().zip(found) {
+            match found {
+                Some((found, newer)) => {
+                    parted.newer.extend(newer.map(|newer| (persona, newer)));
+                    parted.up_to_date.push(found);
+                }
+                None => parted.others.push(persona),
+            }
+        }
+        parted
     }
 
-    fn says(&self, persona: &PersonaId, text: &Digest) -> bool {
+    /// Looks at one; with a newer receipt where the content had to tell.
+    fn up_to_date(&self, persona: &PersonaId, receipt: &Receipt) -> Option<(UpToDate, Option<Receipt>)> {
+        let found = UpToDate {
+            persona: persona.clone(),
+            saved: receipt.saved,
+        };
+        let looks = [self.files(persona)?, self.transcript(persona)?];
+        let same = looks.map(|look| Digest(look.digest())) == [receipt.files, receipt.transcript];
+        if same && !receipt.fresh {
+            return Some((found, None));
+        }
+        // What looks different may hold the same, after `touch` or in a copy.
+        let same = self.holds(persona, receipt.content) && self.says(persona, receipt.text);
+        same.then(|| (found, Some(receipt.looking_like(looks))))
+    }
+
+    /// The files of a persona, from outside.
+    pub fn files(&self, persona: &PersonaId) -> Option<Fingerprint> {
+        self.fingerprints.persona(persona, SystemTime::now())
+    }
+
+    fn transcript(&self, persona: &PersonaId) -> Option<Fingerprint> {
+        self.fingerprints.transcript(persona, SystemTime::now())
+    }
+
+    fn holds(&self, persona: &PersonaId, content: Digest) -> bool {
+        let read = self.project.persona(self.config, persona);
+        read.is_ok_and(|(_, files)| Digest(*Snapshot::persona(files).id().as_bytes()) == content)
+    }
+
+    fn says(&self, persona: &PersonaId, text: Digest) -> bool {
         let read = self.project.read(&self.config.transcript(persona));
-        read.is_ok_and(|found| found.is_some_and(|found| digest(&found) == *text))
+        read.is_ok_and(|found| found.is_some_and(|found| digest(&found) == text))
     }
 }
 
-impl Noted {
-    /// Nothing yet.
-    pub fn new() -> Self {
-        Self {
-            noted: Mutex::default(),
-        }
-    }
+/// What a run notes of personas that it has brought up to date.
+#[derive(Default)]
+pub struct Notes(Mutex<Noted>);
 
+#[derive(Default)]
+struct Noted {
+    personas: Vec<(PersonaId, [Fingerprint; 2], Receipt)>,
+    /// An answer that others may rest on was replaced: nothing that is noted in this run holds.
+    void: bool,
+}
+
+impl Notes {
     /// Notes a persona whose nodes all have their answers and whose transcript holds them.
-    pub fn note(&self, project: &Project, config: &Config, finished: &Finished<'_>) {
+    pub fn note(&self, looking: &Looking<'_>, finished: &Finished<'_>) {
         let Finished {
             persona,
             requests,
             text,
             saved,
         } = *finished;
-        let (Some(seen), Some(files)) = (requests.seen(), requests.files()) else {
-            return;
-        };
-        let Some(transcript) = project
-            .stamps(config)
-            .and_then(|stamps| stamps.transcript(persona))
+        let transcript = looking.transcript(persona);
+        let (Some(files), Some(read), Some(transcript)) = (requests.seen(), requests.files(), transcript)
         else {
             return;
         };
-        // Read after it was looked at: whoever wrote it in between would pass for us.
-        let holds_it = |found: Option<Vec<u8>>| found.is_some_and(|found| found == text);
-        if !project.read(&config.transcript(persona)).is_ok_and(holds_it) {
-            return;
-        }
-        let receipt = Receipt(
-            Digest(seen.digest()),
-            Digest(*files.id().as_bytes()),
-            Digest(transcript.digest()),
-            digest(text),
-            true,
+        let receipt = Receipt {
+            files: Digest(files.digest()),
+            content: Digest(*read.id().as_bytes()),
+            transcript: Digest(transcript.digest()),
+            text: digest(text),
+            fresh: true,
             saved,
-        );
-        self.lock().push((persona.clone(), [seen, transcript], receipt));
+        };
+        // Read after it was looked at: what somebody else wrote in between would pass for ours.
+        if looking.says(persona, receipt.text) {
+            let note = (persona.clone(), [files, transcript], receipt);
+            self.lock().personas.push(note);
+        }
     }
 
-    /// All that was noted, as receipts; `now` is in nanoseconds since 1970.
-    pub fn receipts(&self, basis: String, now: u64) -> Receipts {
+    /// Takes back what was noted, and what will be.
+    pub fn void(&self) {
+        *self.lock() = Noted {
+            personas: Vec::new(),
+            void: true,
+        };
+    }
+
+    /// All that was noted, as receipts; `None` where nothing holds. What had just been written when
+    /// it was noted is looked at once more: most of it has come to rest.
+    pub fn receipts(&self, looking: &Looking<'_>, basis: String) -> Option<Receipts> {
+        let noted = std::mem::take(&mut *self.lock());
         let mut receipts = Receipts::new(basis);
-        for (persona, stamps, mut receipt) in std::mem::take(&mut *self.lock()) {
-            receipt.4 = stamps.iter().any(|stamp| stamp.is_fresh(now));
+        for (persona, [mut files, mut transcript], mut receipt) in noted.personas {
+            if files.is_fresh()
+                && let Some(now) = looking.files(&persona)
+                && looking.holds(&persona, receipt.content)
+            {
+                files = now;
+            }
+            if transcript.is_fresh()
+                && let Some(now) = looking.transcript(&persona)
+                && looking.says(&persona, receipt.text)
+            {
+                transcript = now;
+            }
+            receipt = receipt.looking_like([files, transcript]);
             receipts.keep(persona, receipt);
         }
-        receipts
+        (!noted.void).then_some(receipts)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(PersonaId, [Stamp; 2], Receipt)>> {
-        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Receipt {
+    /// The same contents, as their files look now.
+    fn looking_like(&self, [files, transcript]: [Fingerprint; 2]) -> Self {
+        Self {
+            files: Digest(files.digest()),
+            transcript: Digest(transcript.digest()),
+            fresh: files.is_fresh() || transcript.is_fresh(),
+            ..self.clone()
+        }
     }
 }
 
 /// The name of a transcript's text.
 fn digest(text: &[u8]) -> Digest {
     let mut digest = [0; 16];
-    let whole = blake3::hash(text);
-    digest.copy_from_slice(&whole.as_bytes()[..16]);
+    digest.copy_from_slice(&blake3::hash(text).as_bytes()[..16]);
     Digest(digest)
 }

@@ -103,6 +103,7 @@ pub(super) fn encode(entry: &Entry) -> Result<IVec, String> {
         raw.clear();
         serde_json::to_writer(&mut *raw, entry).map_err(|e| format!("cannot be written as JSON: {e}"))?;
         let encoded = encode_into(bytes, entry, raw);
+        raw.clear();
         raw.shrink_to(KEPT);
         encoded
     })

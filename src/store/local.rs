@@ -438,7 +438,7 @@ impl Store for LocalStore {
         let newest = self.view.get(Shelf::Answers, key.as_bytes())?;
         let in_trees = self.view.trees.get(Shelf::Answers, key.as_bytes())?;
         let replaced = self.view.trees.with_prefix(Shelf::Replaced, key.as_bytes())?;
-        let leaving = leaving.into_iter().map(|(_, frame)| Value::Pending(frame));
+        let leaving = leaving.into_iter().map(|(_, frame)| Value::Stored(frame));
         let mut answers: BTreeMap<u64, Record> = leaving
             .chain(replaced.into_values())
             .chain(in_trees)
@@ -477,7 +477,7 @@ impl View {
             return Err(failure);
         }
         match self.backlog.get(shelf, key) {
-            Some(frame) => Ok(Some(Value::Pending(frame))),
+            Some(frame) => Ok(Some(Value::Stored(frame))),
             None => self.trees.get(shelf, key),
         }
     }
@@ -492,7 +492,7 @@ impl View {
         values.extend(
             pending
                 .into_iter()
-                .map(|(key, frame)| (key, Value::Pending(frame))),
+                .map(|(key, frame)| (key, Value::Stored(frame))),
         );
         Ok(values)
     }

@@ -17,6 +17,7 @@ use crate::call::Money;
 use crate::names::PersonaId;
 use crate::store::checkpoint::checked;
 use crate::store::disk::sync_folder;
+use crate::store::lock::Lock;
 
 /// The name of the file in the folder of the cache.
 const NAME: &str = "receipts";
@@ -28,23 +29,53 @@ const FORMAT: u32 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digest(pub [u8; 16]);
 
-/// What a persona was when all its nodes had their answers and its transcript was written. In the
-/// file it is a list, in this order.
+/// What a persona was when all its nodes had their answers and its transcript was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Receipt(
+#[serde(from = "AsList", into = "AsList")]
+pub struct Receipt {
     /// How its files looked from outside.
-    pub Digest,
+    pub files: Digest,
     /// What was in them.
-    pub Digest,
+    pub content: Digest,
     /// How its transcript looked from outside.
-    pub Digest,
+    pub transcript: Digest,
     /// What was in it.
-    pub Digest,
+    pub text: Digest,
     /// True where looks do not tell, because something had just been written.
-    pub bool,
+    pub fresh: bool,
     /// What its answers had cost; `None`: not known of one of them.
-    pub Option<Money>,
-);
+    pub saved: Option<Money>,
+}
+
+/// A receipt in the file: without the names of its fields, which would be half of it.
+type AsList = (Digest, Digest, Digest, Digest, bool, Option<Money>);
+
+impl From<AsList> for Receipt {
+    fn from((files, content, transcript, text, fresh, saved): AsList) -> Self {
+        Self {
+            files,
+            content,
+            transcript,
+            text,
+            fresh,
+            saved,
+        }
+    }
+}
+
+impl From<Receipt> for AsList {
+    fn from(receipt: Receipt) -> Self {
+        let Receipt {
+            files,
+            content,
+            transcript,
+            text,
+            fresh,
+            saved,
+        } = receipt;
+        (files, content, transcript, text, fresh, saved)
+    }
+}
 
 /// The receipts of a project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,8 +105,8 @@ impl Receipts {
         usable.unwrap_or_else(|| Self::new(basis))
     }
 
-    /// Writes them in place of those that are there. Only for who holds the store: another run may
-    /// have taken some back.
+    /// Writes them in place of those that are there. Only for who holds the lock of the cache: another
+    /// septet may have taken back what was read before.
     ///
     /// # Errors
     /// If they cannot be written; the earlier ones are still there then.
@@ -89,6 +120,27 @@ impl Receipts {
         drop(file);
         fs::rename(&new, path)?;
         sync_folder(cache)
+    }
+
+    /// Puts newer receipts in the place of those that are there, unless another septet is at work.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn renew(cache: &Path, basis: String, newer: Vec<(PersonaId, Receipt)>) -> io::Result<()> {
+        let Ok(_lock) = Lock::take(cache) else {
+            return Ok(());
+        };
+        let mut there = Self::read(cache, basis);
+        // What was taken back meanwhile stays away.
+        for (persona, receipt) in newer {
+            if let Some(old) = there.personas.get_mut(&persona) {
+                *old = receipt;
+            }
+        }
+        match there.is_empty() {
+            true => Ok(()),
+            false => there.write(cache),
+        }
     }
 
     /// Takes all of them back, durably: what is asked for anew is not up to date, whatever becomes of
@@ -125,6 +177,11 @@ impl Receipts {
         }
     }
 
+    /// Drops those of whom `is_there` denies.
+    pub fn retain(&mut self, is_there: impl Fn(&PersonaId) -> bool) {
+        self.personas.retain(|persona, _| is_there(persona));
+    }
+
     /// Adds those of `others` that are of nobody here.
     pub fn keep_others(&mut self, others: Self) {
         for (persona, receipt) in others.personas {
@@ -157,14 +214,14 @@ mod tests {
 
     fn receipt(n: u8) -> Receipt {
         let digest = |m: u8| Digest([n.wrapping_mul(m); 16]);
-        Receipt(
-            digest(1),
-            digest(3),
-            digest(5),
-            digest(7),
-            n.is_multiple_of(2),
-            Some(Money::ZERO),
-        )
+        Receipt {
+            files: digest(1),
+            content: digest(3),
+            transcript: digest(5),
+            text: digest(7),
+            fresh: n.is_multiple_of(2),
+            saved: Some(Money::ZERO),
+        }
     }
 
     fn example() -> Receipts {
@@ -204,6 +261,28 @@ mod tests {
                 assert_eq!(read, Receipts::new("basis".to_owned()), "byte {at}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_renewed_replaces_and_does_not_bring_back() {
+        let cache = tempfile::tempdir().unwrap();
+        let read = || Receipts::read(cache.path(), "basis".to_owned());
+        let renew = |n: u8| {
+            let newer = vec![(format!("anna-{n}").into(), receipt(99))];
+            Receipts::renew(cache.path(), "basis".to_owned(), newer).unwrap();
+        };
+        renew(1);
+        assert!(read().is_empty());
+        let mut some = example();
+        some.forget(&["anna-2".into()]);
+        some.write(cache.path()).unwrap();
+        renew(1);
+        renew(2);
+        assert_eq!(read().of(&"anna-1".into()), Some(&receipt(99)));
+        assert_eq!(read().of(&"anna-2".into()), None);
+        let _held = Lock::take(cache.path()).unwrap();
+        renew(3);
+        assert_eq!(read().of(&"anna-3".into()), Some(&receipt(3)));
     }
 
     #[test]

@@ -77,9 +77,7 @@ pub(super) enum Closed {
 
 /// A value of the trees, or of the backlog before them.
 pub(super) enum Value {
-    /// Not in the trees yet.
-    Pending(IVec),
-    /// As sled has it.
+    /// As the backlog or sled has it.
     Stored(IVec),
     /// Put together from parts.
     Assembled(Vec<u8>),
@@ -90,7 +88,6 @@ impl Deref for Value {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Value::Pending(bytes) => bytes,
             Value::Stored(bytes) => bytes,
             Value::Assembled(bytes) => bytes,
         }

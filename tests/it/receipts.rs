@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::project::{Events, Project, copy};
 
-/// Every file below a folder with its content and the time of its last write.
-fn all_of(folder: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
+/// Every file of the store with its content and the time of its last write.
+fn store_of(folder: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
     let mut found = BTreeMap::new();
     let mut open = vec![folder.to_owned()];
     while let Some(folder) = open.pop() {
@@ -19,7 +19,7 @@ fn all_of(folder: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 open.push(path);
-            } else {
+            } else if !path.ends_with("receipts") && !path.ends_with("lock") {
                 let written = fs::metadata(&path).unwrap().modified().unwrap();
                 found.insert(path.clone(), (written, fs::read(&path).unwrap()));
             }
@@ -32,17 +32,20 @@ fn all_of(folder: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
 fn what_is_up_to_date_is_seen_without_the_store() {
     let project = Project::small(5);
     project.json(&[]).code(0);
-    let before = all_of(&project.path("cache"));
+    let before = store_of(&project.path("cache"));
     let again = project.json(&[]).code(0);
     assert_eq!(again.figure("personas.unchanged"), 5);
     assert_eq!(
         (again.figure("nodes.cached"), again.nodes("cached").len()),
         (15, 15)
     );
-    assert!(all_of(&project.path("cache")) == before, "the cache was touched");
+    assert!(
+        store_of(&project.path("cache")) == before,
+        "the store was touched"
+    );
     let looked = project.json(&["--verify"]).code(0);
     assert!(
-        all_of(&project.path("cache")) != before,
+        store_of(&project.path("cache")) != before,
         "`--verify` opens the store"
     );
     assert_eq!(differences(&looked, &again), [""; 0]);
@@ -50,8 +53,7 @@ fn what_is_up_to_date_is_seen_without_the_store() {
 
 #[test]
 fn another_run_that_holds_the_cache_is_no_obstacle() {
-    let project = Project::small(2).with("latency = \"0s\"", "latency = \"30s\"");
-    project.edit("pipeline.toml", "latency = \"30s\"", "latency = \"0s\"");
+    let project = Project::small(2);
     project.json(&["--persona", "p00"]).code(0);
     let store = project.path("cache/lock");
     let lock = File::options().read(true).write(true).open(&store).unwrap();
@@ -73,6 +75,58 @@ fn what_is_refreshed_is_asked_again_also_by_the_next_run() {
     let refreshed = project.json(&["--refresh", "p01/chunk-1"]).code(0);
     assert_eq!(refreshed.nodes("called"), ["p01/chunk-1"]);
     assert_eq!(project.json(&[]).code(0).figure("nodes.cached"), 9);
+}
+
+#[test]
+fn what_changes_answers_takes_all_receipts_back() {
+    let project = Project::small(3);
+    let receipts = project.path("cache/receipts");
+    let run = |args: &[&str]| project.run(args).code(0);
+    let write = |prompt: &str| {
+        project.write("prompts/chunk.md", prompt);
+        project.json(&[]).code(0);
+        assert!(receipts.exists());
+    };
+    write("One {{ vars.title }}");
+    // Others may rest on the same answer.
+    project
+        .json(&["--persona", "p00", "--refresh", "p00/chunk-1"])
+        .code(0);
+    assert!(!receipts.exists(), "after a refresh");
+    write("Two {{ vars.title }}");
+    run(&["cache", "export", "all.jsonl"]);
+    assert!(receipts.exists(), "an export changes nothing");
+    run(&["cache", "import", "all.jsonl"]);
+    assert!(!receipts.exists(), "after an import");
+    write("Three {{ vars.title }}");
+    run(&["cache", "gc"]);
+    assert!(receipts.exists(), "nothing was removed");
+    run(&["cache", "gc", "--yes", "--keep-earlier", "0"]);
+    assert!(!receipts.exists(), "after answers were removed");
+    assert_eq!(project.json(&[]).code(0).figure("calls.sent"), 0);
+}
+
+#[test]
+fn receipts_of_who_was_not_chosen_stay_and_of_who_is_gone_do_not() {
+    let project = Project::small(3);
+    project.json(&[]).code(0);
+    std::fs::remove_dir_all(project.path("personas/p02")).unwrap();
+    project.write("personas/p00/profile.md", "Somebody else.\n");
+    project.json(&["--persona", "p00"]).code(0);
+    let receipts = project.read("cache/receipts");
+    let named = ["p00", "p01", "p02"].map(|persona| receipts.contains(persona));
+    assert_eq!(named, [true, true, false]);
+}
+
+#[test]
+fn what_only_looks_different_is_read_once() {
+    let project = Project::small(2);
+    project.json(&[]).code(0);
+    let before = project.read("cache/receipts");
+    let profile = project.read("personas/p01/profile.md");
+    project.write("personas/p01/profile.md", profile);
+    assert_eq!(project.json(&[]).code(0).figure("personas.unchanged"), 2);
+    assert_ne!(project.read("cache/receipts"), before, "its new looks are noted");
 }
 
 #[test]

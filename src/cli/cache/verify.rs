@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::cache::args::Verify;
 use crate::cli::cache::out::Out;
-use crate::cli::cache::{FOLDER, bar, has_cache, refused};
+use crate::cli::cache::{FOLDER, bar, has_cache, refused, take_back_receipts};
 use crate::cli::failure::CliError;
 use crate::cli::print::errln;
 use crate::cli::project;
@@ -20,7 +20,12 @@ pub fn verify(directory: Option<&Path>, args: &Verify) -> Result<ExitCode, CliEr
     let mut out = Out::new();
     let cache = project::root(directory).join(FOLDER);
     let well = match has_cache(directory)? {
-        true if args.repair => mend(&cache, args, &mut out)?,
+        true if args.repair => {
+            let well = mend(&cache, args, &mut out)?;
+            // What was lost may be asked for anew.
+            take_back_receipts(&project::root(directory))?;
+            well
+        }
         true => check(&cache, args, &mut out)?,
         false => told(&Verified::default(), args, &mut out)?,
     };

@@ -72,6 +72,10 @@ impl Project for Noted {
         self.folder.transcript(persona)
     }
 
+    fn answer_replaced(&self) -> Result<(), Failure> {
+        self.folder.answer_replaced()
+    }
+
     fn write(&self, persona: &PersonaId, text: &str, beside: bool) -> Result<String, Failure> {
         // One that cannot be read is not written over either: `write` says why.
         let old = self.folder.transcript(persona).ok().flatten();

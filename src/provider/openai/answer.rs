@@ -13,7 +13,8 @@ use crate::provider::openai::words::Words;
 pub(super) type NoAnswer = (FaultKind, String);
 
 /// A reply as nearly all are: one choice with a text, nothing wrong. Read without building the rest
-/// of its JSON.
+/// of its JSON. What is passed over need not be valid, as UTF-8 or as numbers: it was paid all the
+/// same. (Lists in the place of these objects would be read too; nobody sends any.)
 #[derive(Deserialize)]
 struct Usual<'a> {
     error: Option<IgnoredAny>,
@@ -28,6 +29,7 @@ struct Usual<'a> {
 #[derive(Deserialize)]
 struct UsualChoice<'a> {
     error: Option<IgnoredAny>,
+    object: Option<&'a str>,
     finish_reason: &'a str,
     message: UsualMessage,
 }
@@ -43,7 +45,8 @@ struct UsualMessage {
 pub(super) fn usual(body: &[u8], request: &Request, id: Option<&str>, words: &Words) -> Option<Answer> {
     let reply: Usual<'_> = serde_json::from_slice(body).ok()?;
     let [choice] = reply.choices;
-    if reply.error.is_some() || choice.error.is_some() || reply.object == Some("error") {
+    let is_error = |object: Option<&str>| object == Some("error");
+    if reply.error.is_some() || choice.error.is_some() || is_error(reply.object) || is_error(choice.object) {
         return None;
     }
     let finish = finish(Some(choice.finish_reason), words).ok()?;

@@ -233,7 +233,7 @@ fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// An error in the body of a 2xx: beside the choices, or in the first of them (OpenRouter).
-fn error_within(json: &Value) -> Option<Envelope> {
+pub(super) fn error_within(json: &Value) -> Option<Envelope> {
     Envelope::of_success(json).or_else(|| Envelope::of_success(json.get("choices")?.get(0)?))
 }
 

@@ -51,6 +51,11 @@ impl Driver {
     }
 
     pub(super) fn looked(&mut self, handle: Handle, found: Found, inputs: &mut Vec<Input>) {
+        if let Found::Miss { replaces: true, .. } = &found
+            && let Err(failure) = self.services.project.answer_replaced()
+        {
+            return inputs.push(Input::Broken(failure));
+        }
         match found {
             Found::Hit { text, cost } => {
                 let work = self.desk.work_mut(handle);
@@ -62,12 +67,13 @@ impl Driver {
             Found::Broken(message) => inputs.push(broken(message)),
             Found::Miss {
                 damaged: Some(reason),
+                ..
             } => {
                 let instance = self.desk.instance(handle);
                 let message = format!("{instance}: stored answer is damaged ({reason}); calling again");
                 self.teller.tell(Event::Warning { message });
             }
-            Found::Miss { damaged: None } => {}
+            Found::Miss { damaged: None, .. } => {}
         }
         inputs.push(match self.limits.most_tokens() {
             Some(most) if self.desk.work(handle).reserved > most => self.too_large(handle, most),
