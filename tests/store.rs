@@ -84,6 +84,7 @@ fn attempt(n: u64) -> Entry {
         key: key(n),
         attempt: 1,
         at_ms: n,
+        job: None,
         input: None,
         most_cost: None,
         reserved: None,

@@ -180,6 +180,7 @@ impl Loaded {
             provider: self.config.provider.name.clone(),
             simulated: false,
             reserves_output_cap: false,
+            fetchable: Default::default(),
             prefix: self.config.schedule.prefix,
             seed: 1,
         }

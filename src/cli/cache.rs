@@ -305,11 +305,15 @@ fn tell_of_the_dead(store: &LocalStore) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.map_err(|source| Complaint::new(format!("cannot start the runtime: {source}")))?;
     let died = runtime.block_on(store.bury()).map_err(|error| refused(&error))?;
-    for Died { run, open } in died {
+    for Died { run, open, fetchable } in died {
         let calls = match open.calls {
             0 => "no call was open".to_owned(),
             1 => format!("1 call was open: possibly billed, {}", most(open.most)),
             n => format!("{n} calls were open: possibly billed, {}", most(open.most)),
+        };
+        let calls = match fetchable {
+            0 => calls,
+            n => format!("{calls}; {n} more can still be fetched from the provider"),
         };
         warn(&format!(
             "run {run} ended without a word (killed?); what it paid for is kept, and {calls}"

@@ -223,6 +223,7 @@ impl Ready {
         let history = store.history().map_err(|error| cache::refused(&error))?;
         let task = Task {
             up_to_date: self.up_to_date,
+            fetchable: store.fetchable(),
             ..task(&self.project, args, self.personas, &self.limits, budget, history)
         };
         let store = Arc::new(store);
@@ -360,6 +361,7 @@ fn task(
         provider: config.provider.name.clone(),
         simulated: provider::is_simulated(&config.provider),
         reserves_output_cap: provider::reserves_output_cap(&config.provider),
+        fetchable: Default::default(),
         prefix: config.schedule.prefix,
         seed: fastrand::u64(..),
     }

@@ -257,10 +257,16 @@ fn attempts(store: &LocalStore, instance: &Instance) -> Result<Vec<Attempt>, Sto
     let (mut attempts, mut faults) = (Vec::new(), Vec::new());
     for call in store.calls(instance)? {
         match call.what {
-            Entry::Attempt(sent) => attempts.push(Attempt {
-                sent,
-                end: End::Unknown,
-            }),
+            Entry::Attempt(sent) => {
+                // Noted again with the name of its job.
+                attempts.retain(|other: &Attempt| {
+                    (&other.sent.run, other.sent.attempt) != (&sent.run, sent.attempt)
+                });
+                attempts.push(Attempt {
+                    sent,
+                    end: End::Unknown,
+                });
+            }
             Entry::Fault {
                 run,
                 attempt,

@@ -136,6 +136,21 @@ pub enum ProviderKind {
         api_key_env: Option<String>,
         /// `max_completion_tokens` or `max_tokens`.
         output_cap_field: String,
+        /// Which of its two ways to ask is used.
+        api: Api,
+    },
+}
+
+/// How an OpenAI-compatible server is asked. The same request has the same key in both ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Api {
+    /// Chat Completions, which every such server has.
+    #[default]
+    Chat,
+    /// The Responses API.
+    Responses {
+        /// A call is a job that the server keeps: its answer is fetched, also by a later run.
+        background: bool,
     },
 }
 

@@ -8,10 +8,13 @@ use url::Url;
 
 use super::file;
 use super::source::Source;
-use super::{Provider, ProviderKind, Simulator};
+use super::{Api, Provider, ProviderKind, Simulator};
 use crate::wording::suggest;
 
 const KINDS: [&str; 2] = ["simulator", "openai"];
+
+/// The values of `api`.
+const APIS: [&str; 2] = ["chat", "responses"];
 
 const CAP_FIELDS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
 
@@ -80,6 +83,44 @@ fn only_openai(source: &Source<'_>, written: &file::Provider) {
             source.error(value.span().start, message, Some(hint));
         }
     }
+    let api = written.api.as_ref().map(|api| ("api", api.span().start));
+    let background = written
+        .background
+        .as_ref()
+        .map(|yes| ("background", yes.span().start));
+    for (key, at) in api.into_iter().chain(background) {
+        let message =
+            format!("`provider.{key}` says nothing to the simulator, which is the kind of this provider");
+        let hint = "set `kind = \"openai\"`, or comment this line out".to_owned();
+        source.error(at, message, Some(hint));
+    }
+}
+
+/// Chat Completions or the Responses API, and whether a call is a job there.
+fn api(source: &Source<'_>, written: &file::Provider) -> Option<Api> {
+    let api = match &written.api {
+        None => APIS[0],
+        Some(api) => {
+            let known = APIS.into_iter().find(|known| known == api.get_ref());
+            if known.is_none() {
+                let message = format!("`provider.api` is `{}`, which does not exist", api.get_ref());
+                let hint = suggest(api.get_ref(), "there are", APIS);
+                source.error(api.span().start, message, hint);
+            }
+            known?
+        }
+    };
+    let background = written.background.as_ref().is_some_and(|yes| *yes.get_ref());
+    if api == "responses" {
+        return Some(Api::Responses { background });
+    }
+    if let Some(written) = written.background.as_ref().filter(|_| background) {
+        let message = "`provider.background` needs the Responses API".to_owned();
+        let hint = "set `api = \"responses\"`".to_owned();
+        source.error(written.span().start, message, Some(hint));
+        return None;
+    }
+    Some(Api::Chat)
 }
 
 fn openai(source: &Source<'_>, written: &file::Provider) -> Option<(ProviderKind, String)> {
@@ -95,12 +136,14 @@ fn openai(source: &Source<'_>, written: &file::Provider) -> Option<(ProviderKind
         Some(field) => Some(cap_field(source, field)?),
         None => None,
     };
+    let api = api(source, written)?;
     let base_url = base_url?;
     let host = base_url.host_str().unwrap_or_default();
     let kind = ProviderKind::OpenAi {
         api_key_env: api_key_env.unwrap_or_else(|| default_key(host)),
         output_cap_field: cap_field.unwrap_or_else(|| default_cap_field(host)).to_owned(),
         base_url: base_url.clone(),
+        api,
     };
     Some((kind, default_name(&base_url)))
 }

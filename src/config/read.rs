@@ -172,6 +172,18 @@ impl<'a> Section<'a> {
         None
     }
 
+    /// `true` or `false`.
+    pub(super) fn yes_or_no(&self, key: &str) -> Option<Spanned<bool>> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(yes) => Some(Spanned::new(value.span(), *yes)),
+            _ => {
+                self.wrong(key, value, "`true` or `false`", None);
+                None
+            }
+        }
+    }
+
     /// A number within `range`; never NaN or infinite.
     pub(super) fn number(&self, key: &str, range: RangeInclusive<f64>) -> Option<f64> {
         let value = self.get(key)?;

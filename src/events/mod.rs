@@ -48,6 +48,16 @@ pub enum Event {
         /// Counts from 1.
         attempt: u32,
     },
+    /// A server has taken a call as a job, under a name that is durable now: its answer is fetched,
+    /// if need be by another run.
+    CallQueued {
+        /// For whom.
+        instance: Instance,
+        /// Counts from 1.
+        attempt: u32,
+        /// The server's name for it.
+        job: String,
+    },
     /// A call ended.
     CallEnded {
         /// For whom.

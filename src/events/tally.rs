@@ -219,7 +219,10 @@ impl Tally {
             Event::BudgetReached { used, instance, next } => {
                 self.budget_reached = Some((*used, instance.clone(), *next));
             }
-            Event::Retrying { .. } | Event::Warning { .. } | Event::BudgetLow(_) => {}
+            Event::CallQueued { .. }
+            | Event::Retrying { .. }
+            | Event::Warning { .. }
+            | Event::BudgetLow(_) => {}
         }
     }
 

@@ -11,6 +11,7 @@ mod lanes;
 mod receive;
 mod reply;
 mod request;
+mod responses;
 mod told;
 mod transport;
 mod usage;
@@ -34,22 +35,29 @@ use url::Url;
 
 use crate::call::{Answer, CacheHint, Fault, FaultKind, Quotas, Request, Scope};
 use crate::config;
-use crate::provider::Provider;
+use crate::config::Api;
 use crate::provider::openai::lanes::Lanes;
 use crate::provider::openai::receive::Patience;
 use crate::provider::openai::transport::in_words;
 use crate::provider::openai::words::Words;
+use crate::provider::{Begun, Lost, Provider};
 
 pub use client::ProviderError;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// The first look at a job comes after this time, each next one after twice as long …
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+/// … up to this.
+const SLOWEST_LOOK: Duration = Duration::from_secs(5);
+
 /// Calls one OpenAI-compatible server. Cheap to share; calls run side by side.
 #[derive(Debug)]
 pub struct OpenAi {
     lanes: Lanes,
-    /// `base_url` with `/chat/completions`.
+    /// `base_url` with what calls go to below it.
     url: Url,
+    api: Api,
     /// Marked sensitive, so that nothing prints it.
     authorization: Option<HeaderValue>,
     output_cap_field: String,
@@ -75,11 +83,16 @@ impl OpenAi {
             base_url,
             api_key_env,
             output_cap_field,
+            api,
         } = &config.kind
         else {
             return Err(ProviderError::OtherKind);
         };
-        let url = client::endpoint(base_url)?;
+        let path: &[&str] = match api {
+            Api::Chat => &client::CHAT,
+            Api::Responses { .. } => &["responses"],
+        };
+        let url = client::endpoint(base_url, path)?;
         let key = client::usable_key(&url, api_key_env.as_deref(), key)?;
         Ok(Self {
             lanes: Lanes::open(client::blueprint(&url, config.connect_timeout))?,
@@ -91,6 +104,7 @@ impl OpenAi {
             unhinted: AtomicBool::new(false),
             told: Mutex::default(),
             words: Words::hiding(key),
+            api: *api,
             url,
         })
     }
@@ -102,15 +116,28 @@ impl OpenAi {
         request: &Request,
         cache: CacheHint,
     ) -> Result<reqwest::Response, Fault> {
-        let mut post = client
+        let body = match self.api {
+            Api::Chat => request::body(request, &self.output_cap_field, cache),
+            Api::Responses { background } => responses::body(request, cache, background),
+        };
+        let post = client
             .post(self.url.clone())
-            .header(ACCEPT, JSON)
             .header(CONTENT_TYPE, JSON)
-            .body(request::body(request, &self.output_cap_field, cache));
+            .body(body);
+        self.exchange(post, self.timeout).await
+    }
+
+    /// Sends a prepared request and waits for status and headers of the response.
+    async fn exchange(
+        &self,
+        prepared: reqwest::RequestBuilder,
+        timeout: Duration,
+    ) -> Result<reqwest::Response, Fault> {
+        let mut prepared = prepared.header(ACCEPT, JSON);
         if let Some(authorization) = &self.authorization {
-            post = post.header(AUTHORIZATION, authorization.clone());
+            prepared = prepared.header(AUTHORIZATION, authorization.clone());
         }
-        match tokio::time::timeout(self.timeout, post.send()).await {
+        match tokio::time::timeout(timeout, prepared.send()).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
                 Err(self
@@ -164,6 +191,47 @@ impl OpenAi {
     }
 }
 
+impl OpenAi {
+    /// Asks once how far a job is.
+    async fn look(&self, request: &Request, job: &str, started: Instant) -> Result<Begun, Lost> {
+        let lives = |fault| Lost { fault, lives: true };
+        let mut url = self.url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.push(job);
+        }
+        let lane = self.lanes.enter();
+        let left = self.timeout.saturating_sub(started.elapsed());
+        let response = self.exchange(lane.client().get(url), left).await.map_err(lives)?;
+        let patience = Patience {
+            started,
+            timeout: self.timeout,
+            idle_timeout: self.idle_timeout,
+        };
+        let reply = receive::whole(response, &self.url, patience).await;
+        let (status, whole) = (reply.status, reply.end == receive::End::Whole);
+        let read = reply::progress(reply, request, &self.words, Timestamp::now());
+        read.map_err(|fault| match status {
+            // It forgets them after a while, and never knew those of another account.
+            404 | 410 => Lost {
+                fault: Fault {
+                    kind: FaultKind::BadResponse,
+                    scope: Scope::Attempt,
+                    message: format!(
+                        "the server does not have the response `{}` any more, which may have been \
+                         billed; it is called again",
+                        self.words.name(job)
+                    ),
+                    ..fault
+                },
+                lives: false,
+            },
+            // The end of the job, if it came whole; everything else says nothing of it.
+            200..300 => Lost { fault, lives: !whole },
+            _ => lives(fault),
+        })
+    }
+}
+
 /// True for a refusal that names what was sent for the prompt cache.
 fn is_about_the_hint(fault: &Fault) -> bool {
     matches!(fault.http_status, Some(400 | 422)) && fault.message.contains("prompt_cache")
@@ -171,7 +239,18 @@ fn is_about_the_hint(fault: &Fault) -> bool {
 
 #[async_trait]
 impl Provider for OpenAi {
-    async fn call(&self, request: &Request, _attempt: u32) -> Result<Answer, Fault> {
+    async fn call(&self, request: &Request, attempt: u32) -> Result<Answer, Fault> {
+        match self.begin(request, attempt).await? {
+            Begun::Answered(answer) => Ok(*answer),
+            Begun::Job(job) => self.fetch(request, &job).await.map_err(|lost| lost.fault),
+        }
+    }
+
+    fn has_jobs(&self) -> bool {
+        self.api == Api::Responses { background: true }
+    }
+
+    async fn begin(&self, request: &Request, _attempt: u32) -> Result<Begun, Fault> {
         let started = Instant::now();
         let lane = self.lanes.enter();
         let cache = self.cache(request);
@@ -183,7 +262,11 @@ impl Provider for OpenAi {
         };
         self.hear(&request.model, response.headers());
         let reply = receive::whole(response, &self.url, patience).await;
-        let read = reply::read(reply, request, &self.words, Timestamp::now());
+        let read = match self.api {
+            Api::Chat => reply::read(reply, request, &self.words, Timestamp::now())
+                .map(|answer| Begun::Answered(answer.into())),
+            Api::Responses { .. } => reply::progress(reply, request, &self.words, Timestamp::now()),
+        };
         read.map_err(|fault| {
             if cache != CacheHint::Nothing && is_about_the_hint(&fault) {
                 self.take_back_the_hint(fault)
@@ -191,6 +274,32 @@ impl Provider for OpenAi {
                 fault
             }
         })
+    }
+
+    async fn fetch(&self, request: &Request, job: &str) -> Result<Answer, Lost> {
+        let started = Instant::now();
+        let mut pause = FIRST_LOOK;
+        loop {
+            match self.look(request, job, started).await? {
+                Begun::Answered(answer) => return Ok(*answer),
+                Begun::Job(_) if started.elapsed() + pause >= self.timeout => {
+                    return Err(Lost {
+                        fault: Fault::new(
+                            FaultKind::Timeout,
+                            format!(
+                                "the response `{}` has not ended within {}; it is asked for again",
+                                self.words.name(job),
+                                in_words(self.timeout)
+                            ),
+                        ),
+                        lives: true,
+                    });
+                }
+                Begun::Job(_) => {}
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(SLOWEST_LOOK);
+        }
     }
 
     fn told(&self, model: &str) -> Quotas {

@@ -14,6 +14,7 @@ mod counters;
 mod limits;
 mod refusal;
 mod reply;
+mod responses;
 mod service;
 
 #[cfg(test)]
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -183,6 +184,13 @@ fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(complete))
         .route("/chat/completions", post(complete))
+        .route("/v1/responses", post(respond))
+        .route("/responses", post(respond))
+        .route("/v1/responses/{id}", get(response))
+        .route("/responses/{id}", get(response))
+        .route("/v1/responses/{id}/cancel", post(cancel))
+        .route("/responses/{id}/cancel", post(cancel))
+        .route("/responses/forget", post(forget))
         .route("/v1/models", get(models))
         .route("/models", get(models))
         .route("/stats", get(stats))
@@ -200,6 +208,32 @@ async fn complete(
     body: Body,
 ) -> Response {
     service.complete(peer, &headers, body).await
+}
+
+async fn respond(
+    State(service): State<Arc<Service>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    service.respond(peer, &headers, body).await
+}
+
+async fn response(
+    State(service): State<Arc<Service>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Response {
+    service.job(&headers, &id, false)
+}
+
+async fn cancel(State(service): State<Arc<Service>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    service.job(&headers, &id, true)
+}
+
+async fn forget(State(service): State<Arc<Service>>) -> Response {
+    service.forget_jobs();
+    reply::json(StatusCode::OK, &json!({}))
 }
 
 async fn models(State(service): State<Arc<Service>>) -> Response {

@@ -153,6 +153,13 @@ enum Object<'a> {
         attempt: u32,
         at_s: f64,
     },
+    CallQueued {
+        persona: &'a str,
+        node: &'a str,
+        attempt: u32,
+        response: &'a str,
+        at_s: f64,
+    },
     CallEnded {
         persona: &'a str,
         node: &'a str,
@@ -293,6 +300,17 @@ fn object(stamped: &Stamped) -> Option<Object<'_>> {
             persona: instance.persona.as_str(),
             node: instance.node.as_str(),
             attempt: *attempt,
+            at_s,
+        },
+        Event::CallQueued {
+            instance,
+            attempt,
+            job,
+        } => Object::CallQueued {
+            persona: instance.persona.as_str(),
+            node: instance.node.as_str(),
+            attempt: *attempt,
+            response: job,
             at_s,
         },
         Event::CallEnded {

@@ -1,16 +1,19 @@
 //! One attempt: noted, sent, stored, judged. What it tells has happened for good: an answer is
 //! durable before anybody hears of it (design, rule 3).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::call::{self, Answer, Cut, Fault, Key, Misfit, Money, Price, Rejection, Request, Usage};
+use crate::call::{
+    self, Answer, Cut, Fault, FaultKind, Key, Misfit, Money, Price, Rejection, Request, Usage,
+};
 use crate::events::{Asked, CallOutcome, Event};
 use crate::hours::timestamp;
 use crate::names::{Instance, RunId};
+use crate::provider::{Begun, Lost};
 use crate::run::snapshot::Snapshot;
 use crate::run::{Services, Teller};
 use crate::store::{Done, Entry, Record, Safety, Sent, Store, StoreError};
@@ -33,6 +36,8 @@ pub struct Attempt {
     pub dearest: Option<Price>,
     /// What it is thought to cost at most.
     pub reserved: Option<Money>,
+    /// An earlier attempt whose job it asks for the answer, instead of sending the request again.
+    pub resumes: Option<Sent>,
     /// Turns true when calls in flight are to be given up.
     pub abort: watch::Receiver<bool>,
 }
@@ -51,9 +56,22 @@ pub enum Ended {
     Answered(Paid, Arc<str>),
     Rejected(Paid, Misfit, Option<Cut>),
     Faulted(Fault),
+    /// It failed, but its job may still bring the answer: whoever tries next fetches that.
+    Unfetched(Fault, Box<Sent>),
     Abandoned,
     /// The store cannot be written, or septet has a bug: the run must end.
     Broken(String),
+}
+
+/// What came of a call.
+enum Called {
+    Answered(Box<Answer>),
+    Faulted(Fault),
+    /// Its job lives.
+    Unfetched(Fault),
+    Abandoned,
+    /// The name of its job could not be stored.
+    Unstored(StoreError),
 }
 
 /// What an answer used and cost, good or bad.
@@ -69,20 +87,76 @@ pub struct Paid {
 impl Attempt {
     /// What is noted before it is sent: without an end it may have been billed.
     pub fn note(&self, at_ms: u64) -> Entry {
+        let job = self.resumes.as_ref().and_then(|earlier| earlier.job.clone());
+        Entry::Attempt(self.sent(at_ms, job))
+    }
+
+    /// The end of the attempt whose job it takes over; it stands behind the note.
+    pub fn takes_over(&self, at_ms: u64) -> Option<Entry> {
+        let earlier = self.resumes.as_ref()?;
+        Some(Entry::Fault {
+            run: earlier.run.clone(),
+            instance: earlier.instance.clone(),
+            attempt: earlier.attempt,
+            kind: Some(FaultKind::Connection),
+            message: format!(
+                "nobody waited for its answer any more; attempt {} of run {} fetches it",
+                self.number, self.run
+            ),
+            at_ms,
+            may_be_billed: false,
+        })
+    }
+
+    fn sent(&self, at_ms: u64, job: Option<String>) -> Sent {
         let id = |snapshot: &Arc<Snapshot>| snapshot.id();
-        Entry::Attempt(Sent {
+        Sent {
             run: self.run.clone(),
             instance: self.instance.clone(),
             key: self.key,
             attempt: self.number,
             at_ms,
+            job,
             input: Some(self.input),
             most_cost: self.most_cost(),
             reserved: self.reserved,
             pipeline: self.inputs.pipeline.as_ref().map(id),
             persona_files: self.inputs.persona.as_ref().map(id),
             needs: self.inputs.needs.clone(),
-        })
+        }
+    }
+
+    /// Calls, or begins a job and waits for its answer. The name of a job goes to `queued`.
+    async fn called(&self, services: &Services, teller: &Teller, queued: &OnceLock<Sent>) -> Called {
+        let provider = &*services.provider;
+        if let Some(earlier) = &self.resumes {
+            _ = queued.set(self.sent((services.unix_ms)(), earlier.job.clone()));
+        } else {
+            match provider.begin(&self.request, self.number).await {
+                Ok(Begun::Answered(answer)) => return Called::Answered(answer),
+                Err(fault) => return Called::Faulted(fault),
+                Ok(Begun::Job(job)) => {
+                    let sent = self.sent((services.unix_ms)(), Some(job));
+                    // Durable before it is waited for: from now on a crash pays nothing twice.
+                    if let Err(error) = services.store.keep(Entry::Attempt(sent.clone())).await {
+                        return Called::Unstored(error);
+                    }
+                    _ = queued.set(sent);
+                }
+            }
+        }
+        let sent = queued.get().expect("BUG: it was set just now");
+        let job = sent.job.as_deref().unwrap_or_default();
+        teller.tell(Event::CallQueued {
+            instance: self.instance.clone(),
+            attempt: self.number,
+            job: job.to_owned(),
+        });
+        match provider.fetch(&self.request, job).await {
+            Ok(answer) => Called::Answered(answer.into()),
+            Err(Lost { fault, lives: true }) => Called::Unfetched(fault),
+            Err(Lost { fault, .. }) => Called::Faulted(fault),
+        }
     }
 
     /// What has to stand before that note: what its request was made of, where it is not kept yet.
@@ -105,39 +179,47 @@ impl Attempt {
 
     /// Sends what has been noted, and hands what came to the store. The store tells the end as an
     /// event and to `tell`, once it is durable: nothing here is woken for that.
-    pub async fn make(
-        mut self,
-        services: Services,
-        teller: Teller,
-        tell: impl FnOnce(Ended) + Send + 'static,
-    ) {
+    pub async fn make(self, services: Services, teller: Teller, tell: impl FnOnce(Ended) + Send + 'static) {
         teller.tell(Event::CallStarted {
             instance: self.instance.clone(),
             attempt: self.number,
         });
         let sent = Instant::now();
         // An answer that is there is kept, also if the run is given up at the same moment.
+        let queued = OnceLock::new();
+        let mut abort = self.abort.clone();
         let called = tokio::select! {
             biased;
-            called = services.provider.call(&self.request, self.number) => Some(called),
-            _ = self.abort.wait_for(|abort| *abort) => None,
+            called = self.called(&services, &teller, &queued) => called,
+            _ = abort.wait_for(|abort| *abort) => Called::Abandoned,
         };
+        let queued = queued.into_inner();
         let latency = sent.elapsed();
         let at_ms = (services.unix_ms)();
         let (entry, safety, ended, outcome) = match called {
-            Some(Ok(answer)) => self.judged(answer, at_ms, latency),
-            Some(Err(fault)) => (
-                self.fault_entry(at_ms, Some(&fault)),
+            Called::Answered(answer) => {
+                let (entry, safety, ended, outcome) = self.judged(*answer, at_ms, latency);
+                (Some(entry), safety, ended, outcome)
+            }
+            Called::Faulted(fault) => (
+                Some(self.fault_entry(at_ms, Some(&fault))),
                 Safety::Written,
                 Ended::Faulted(fault.clone()),
                 CallOutcome::Faulted(fault),
             ),
-            None => (
-                self.fault_entry(at_ms, None),
+            // Without an end, so that it can be fetched, whatever happens before that.
+            Called::Unfetched(fault) => {
+                let sent = queued.expect("BUG: a job that was not noted");
+                let ended = Ended::Unfetched(fault.clone(), Box::new(sent));
+                (None, Safety::Written, ended, CallOutcome::Faulted(fault))
+            }
+            Called::Abandoned => (
+                queued.is_none().then(|| self.fault_entry(at_ms, None)),
                 Safety::Written,
                 Ended::Abandoned,
                 CallOutcome::Abandoned,
             ),
+            Called::Unstored(error) => return tell(Ended::broken(&error)),
         };
         let asked = Asked {
             output_limit: self.request.delivery.max_output_tokens,
@@ -158,7 +240,10 @@ impl Attempt {
             });
             tell(ended);
         });
-        services.store.append(&[entry], safety, done);
+        match entry {
+            Some(entry) => services.store.append(&[entry], safety, done),
+            None => done.tell(Ok(())),
+        }
     }
 
     /// What is stored of an answer, good or bad, and what it is once it is stored.

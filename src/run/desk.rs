@@ -13,6 +13,7 @@ use crate::run::Requests;
 use crate::run::attempt::Paid;
 use crate::run::estimate::Size;
 use crate::schedule::Handle;
+use crate::store::Sent;
 
 /// All open personas.
 pub struct Desk {
@@ -36,6 +37,8 @@ pub struct Work {
     /// Its answer, for those that need it.
     pub text: Option<Arc<str>>,
     pub attempts: u32,
+    /// An attempt whose answer can still be fetched.
+    pub unfetched: Option<Box<Sent>>,
     /// Tokens taken out of the limits for its call.
     pub reserved: u64,
     /// When its call was let start.
@@ -181,6 +184,7 @@ impl Work {
             key: None,
             text: None,
             attempts: 0,
+            unfetched: None,
             reserved: 0,
             started: Duration::ZERO,
             set_aside: None,

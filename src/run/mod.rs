@@ -15,6 +15,7 @@ mod times;
 mod transcript;
 mod why;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
 use crate::budget;
-use crate::call::{Money, Request};
+use crate::call::{Key, Money, Request};
 use crate::config::PrefixOrder;
 use crate::events::{Event, Failure, History, Outcome, RunStarted, Stamped};
 use crate::files::Fingerprint;
@@ -30,7 +31,7 @@ use crate::graph::Graph;
 use crate::names::{Instance, NodeId, PersonaId, RunId, Stop};
 use crate::provider::Provider;
 use crate::schedule::Settings;
-use crate::store::{Entry, Store, StoreError};
+use crate::store::{Entry, Sent, Store, StoreError};
 use crate::tariff::Tariff;
 
 pub use attempt::with_causes;
@@ -191,6 +192,8 @@ pub struct Task {
     /// True where the server reserves the output limit of a call whatever it uses (OpenAI and
     /// Azure, `docs/design.md`), so that estimates must do so too.
     pub reserves_output_cap: bool,
+    /// Calls of earlier runs whose answers can still be fetched, by the key of their request.
+    pub fetchable: HashMap<Key, Sent>,
     /// What becomes of calls whose prompts begin alike.
     pub prefix: PrefixOrder,
     /// Seeds the jitter of pauses.

@@ -304,6 +304,7 @@ impl Night {
             provider: "world".into(),
             simulated: false,
             reserves_output_cap: false,
+            fetchable: Default::default(),
             prefix: self.prefix,
             seed: self.seed,
         }

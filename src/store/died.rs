@@ -31,8 +31,10 @@ const DAMAGED: &str = "its answer was stored and cannot be read any more";
 pub struct Died {
     /// Which.
     pub run: RunId,
-    /// The calls that were open then.
+    /// The calls that were open then, those apart whose answers can still be fetched.
     pub open: PossiblyBilled,
+    /// How many those are.
+    pub fetchable: u64,
 }
 
 impl LocalStore {
@@ -68,7 +70,9 @@ impl LocalStore {
         calls: &[Sent],
     ) -> Result<(Vec<Entry>, Option<Died>), StoreError> {
         let mut open = PossiblyBilled::default();
-        calls.iter().for_each(|sent| open.add(sent.most_cost));
+        // Whose answer can be fetched has no end yet: whoever needs it takes it over.
+        let (fetchable, lost): (Vec<&Sent>, Vec<&Sent>) = calls.iter().partition(|sent| sent.job.is_some());
+        lost.iter().for_each(|sent| open.add(sent.most_cost));
         let newest = calls.iter().map(|sent| sent.at_ms).max().unwrap_or(0);
         // A run that has its end has counted its open calls.
         let has_ended = self.has(Shelf::Runs, run.as_str().as_bytes())?;
@@ -79,10 +83,14 @@ impl LocalStore {
             false => Some(self.left_by(&run, begun.get(&run).copied(), calls)?),
         };
         let at_ms = left.as_ref().map_or(newest, |left| left.last_ms.max(newest));
-        let mut entries: Vec<Entry> = calls.iter().map(|sent| end_of(sent, at_ms, message)).collect();
+        let mut entries: Vec<Entry> = lost.iter().map(|sent| end_of(sent, at_ms, message)).collect();
         let died = left.map(|left| {
             entries.push(left.end(run.clone(), at_ms));
-            Died { run, open }
+            Died {
+                run,
+                open,
+                fetchable: fetchable.len() as u64,
+            }
         });
         Ok((entries, died))
     }
@@ -99,7 +107,9 @@ impl LocalStore {
         for sent in open {
             left.calls.sent += 1;
             left.calls.abandoned += 1;
-            left.account.possibly_billed.add(sent.most_cost);
+            if sent.job.is_none() {
+                left.account.possibly_billed.add(sent.most_cost);
+            }
         }
         Ok(left)
     }

@@ -2,7 +2,7 @@
 //! between the two lies the backlog. This file says how a look-up is answered from the three; how
 //! they work, and how they are opened, is written elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -292,6 +292,18 @@ impl LocalStore {
     /// None` (or another end) is stored for it.
     pub fn unfinished(&self) -> &[Sent] {
         &self.unfinished
+    }
+
+    /// Those of them whose answers can still be fetched, by the key of their request; of several the
+    /// newest.
+    pub fn fetchable(&self) -> HashMap<Key, Sent> {
+        let with_a_job = self.unfinished.iter().filter(|sent| sent.job.is_some());
+        let mut fetchable: Vec<&Sent> = with_a_job.collect();
+        fetchable.sort_by_key(|sent| sent.at_ms);
+        fetchable
+            .into_iter()
+            .map(|sent| (sent.key, sent.clone()))
+            .collect()
     }
 
     /// What was paid up to the moment this store was opened, by every process that had it open

@@ -127,6 +127,10 @@ pub struct Sent {
     pub attempt: u32,
     /// Unix time in milliseconds.
     pub at_ms: u64,
+    /// The server's name for the job that makes its answer: noted again with it, durably, before
+    /// the answer is waited for. Such a call without an end can still be fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
     /// Input tokens as they were estimated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<u64>,

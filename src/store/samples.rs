@@ -78,6 +78,7 @@ pub(super) fn sent(n: u64) -> Sent {
         key: key(n),
         attempt: 1,
         at_ms: 1_795_473_000_000,
+        job: None,
         input: None,
         most_cost: None,
         reserved: None,

@@ -15,6 +15,7 @@ mod graph;
 mod hours;
 mod http;
 mod interrupt;
+mod jobs;
 mod layers;
 mod main_job;
 mod matrix;

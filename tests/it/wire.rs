@@ -36,6 +36,8 @@ pub struct Wire {
 struct State {
     answer: Box<Answer>,
     bodies: Mutex<Vec<String>>,
+    /// The first line of each.
+    lines: Mutex<Vec<String>>,
     /// When each of them came.
     times: Mutex<Vec<Instant>>,
     ended: AtomicBool,
@@ -59,6 +61,7 @@ impl Wire {
         let state = Arc::new(State {
             answer: Box::new(answer),
             bodies: Mutex::default(),
+            lines: Mutex::default(),
             times: Mutex::default(),
             ended: AtomicBool::new(false),
         });
@@ -96,6 +99,11 @@ impl Wire {
         self.state.bodies.lock().unwrap().clone()
     }
 
+    /// The first lines of all calls that came.
+    pub fn lines(&self) -> Vec<String> {
+        self.state.lines.lock().unwrap().clone()
+    }
+
     /// When the calls came whose body holds this text.
     pub fn times(&self, text: &str) -> Vec<Instant> {
         let bodies = self.state.bodies.lock().unwrap();
@@ -129,7 +137,7 @@ fn accept(listener: &TcpListener, state: &Arc<State>) {
 
 /// One call; the connection is closed after it.
 fn converse(mut stream: TcpStream, state: &State) -> Option<()> {
-    let body = request(&stream)?;
+    let body = request(&stream, state)?;
     let number = {
         let mut bodies = state.bodies.lock().unwrap();
         bodies.push(body.clone());
@@ -165,15 +173,16 @@ fn converse(mut stream: TcpStream, state: &State) -> Option<()> {
     Some(())
 }
 
-/// The body of a request.
-fn request(stream: &TcpStream) -> Option<String> {
+/// The body of a request; of one without, its method and path.
+fn request(stream: &TcpStream, state: &State) -> Option<String> {
     let mut reader = BufReader::new(stream);
-    let mut length = 0;
+    let (mut length, mut first) = (0, None);
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).ok()? == 0 {
             return None;
         }
+        first.get_or_insert_with(|| line.clone());
         let line = line.trim_end().to_ascii_lowercase();
         if line.is_empty() {
             break;
@@ -181,6 +190,11 @@ fn request(stream: &TcpStream) -> Option<String> {
         if let Some(value) = line.strip_prefix("content-length:") {
             length = value.trim().parse().ok()?;
         }
+    }
+    let first = first?;
+    state.lines.lock().unwrap().push(first.trim_end().to_owned());
+    if length == 0 {
+        return Some(first.rsplit_once(' ')?.0.to_owned());
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;

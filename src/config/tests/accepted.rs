@@ -148,6 +148,7 @@ fn names_of_providers() {
             output_cap_field,
             base_url,
             api_key_env,
+            ..
         } = config.provider.kind
         else {
             panic!("{url}")
@@ -178,6 +179,7 @@ fn what_a_provider_may_say_otherwise() {
         output_cap_field,
         base_url,
         api_key_env,
+        ..
     } = config.provider.kind
     else {
         panic!()
@@ -434,5 +436,23 @@ fn hours_of_the_day() {
     assert_eq!(
         hours("[\"20:00-24:00\", \"0:00-6:30\"]"),
         windows(&["20:00-00:00", "00:00-06:30"])
+    );
+}
+
+#[test]
+fn the_responses_api_is_chosen_by_name() {
+    let api = |text: &str| {
+        let config = right_with_node(&format!("[provider]\nkind = \"openai\"\n{text}"));
+        match config.provider.kind {
+            ProviderKind::OpenAi { api, .. } => api,
+            ProviderKind::Simulator(_) => panic!("another kind"),
+        }
+    };
+    assert_eq!(api(""), Api::Chat);
+    assert_eq!(api("api = \"chat\"\nbackground = false"), Api::Chat);
+    assert_eq!(api("api = \"responses\""), Api::Responses { background: false });
+    assert_eq!(
+        api("api = \"responses\"\nbackground = true"),
+        Api::Responses { background: true }
     );
 }

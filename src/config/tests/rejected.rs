@@ -839,3 +839,34 @@ fn prices_by_the_hour_that_say_too_little_or_two_things() {
     hint: known keys are `input`, `cached_input`, `cache_write`, `output`, `when`, `zone`
     "#);
 }
+
+#[test]
+fn another_way_to_ask_than_there_is() {
+    reads!(with_node("[provider]\nkind = \"openai\"\nbackground = true"), @r#"
+    `provider.background` needs the Responses API
+      --> pipeline.toml:3
+
+    hint: set `api = "responses"`
+    "#);
+    reads!(with_node("[provider]\nkind = \"openai\"\napi = \"response\""), @r"
+    `provider.api` is `response`, which does not exist
+      --> pipeline.toml:3
+
+    hint: did you mean `responses`?
+    ");
+    reads!(with_node("[provider]\nkind = \"openai\"\napi = \"responses\"\nbackground = 1"), @r"
+    `provider.background` must be `true` or `false`, not `1`
+      --> pipeline.toml:4
+    ");
+    reads!(with_node("[provider]\napi = \"responses\"\nbackground = true"), @r#"
+    `provider.api` says nothing to the simulator, which is the kind of this provider
+      --> pipeline.toml:2
+
+    hint: set `kind = "openai"`, or comment this line out
+
+    `provider.background` says nothing to the simulator, which is the kind of this provider
+      --> pipeline.toml:3
+
+    hint: set `kind = "openai"`, or comment this line out
+    "#);
+}

@@ -264,6 +264,18 @@ const NOT_IN_THE_KEY: &[Row] = &[
         &[&[(P, "\"max_tokens\"", "\"max_completion_tokens\"")]],
     ),
     Row(
+        "`provider.api`, `provider.background`",
+        Effect::None,
+        &[
+            &[(P, "\"max_tokens\"", "\"max_tokens\"\napi = \"responses\"")],
+            &[(
+                P,
+                "\"max_tokens\"",
+                "\"max_tokens\"\napi = \"responses\"\nbackground = true",
+            )],
+        ],
+    ),
+    Row(
         "`provider.prompt_cache`",
         Effect::None,
         &[

@@ -74,8 +74,11 @@ pub enum ProviderError {
     Setup(String),
 }
 
-/// Returns the address of Chat Completions under `base_url`; a query (`?api-version=…`) stays.
-pub(super) fn endpoint(base_url: &Url) -> Result<Url, ProviderError> {
+/// Where Chat Completions are, below `base_url`.
+pub(super) const CHAT: [&str; 2] = ["chat", "completions"];
+
+/// Returns the address below `base_url` that calls go to; a query (`?api-version=…`) stays.
+pub(super) fn endpoint(base_url: &Url, path: &[&str]) -> Result<Url, ProviderError> {
     let mut url = base_url.clone();
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(ProviderError::NotHttp {
@@ -89,7 +92,7 @@ pub(super) fn endpoint(base_url: &Url) -> Result<Url, ProviderError> {
     url.path_segments_mut()
         .expect("BUG: an http address with a host has a path")
         .pop_if_empty()
-        .extend(["chat", "completions"]);
+        .extend(path);
     Ok(url)
 }
 
@@ -212,7 +215,7 @@ mod tests {
                 "https://x.azure.com/openai/d/chat/completions?api-version=1",
             ),
         ] {
-            assert_eq!(endpoint(&url(base_url)).unwrap().as_str(), endpoint_url);
+            assert_eq!(endpoint(&url(base_url), &CHAT).unwrap().as_str(), endpoint_url);
         }
     }
 
@@ -228,7 +231,7 @@ mod tests {
             ("https://key@example.com/v1", ProviderError::UserInUrl),
             ("https://user:key@example.com/v1", ProviderError::UserInUrl),
         ] {
-            assert_eq!(endpoint(&url(base_url)).unwrap_err(), error, "{base_url}");
+            assert_eq!(endpoint(&url(base_url), &CHAT).unwrap_err(), error, "{base_url}");
         }
     }
 

@@ -8,9 +8,11 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, LOC
 use serde_json::Value;
 
 use crate::call::{Answer, Fault, FaultKind, Request, Scope};
+use crate::provider::Begun;
 use crate::provider::openai::classify::{classify, is_daily_quota, limit};
 use crate::provider::openai::envelope::Envelope;
 use crate::provider::openai::receive::{ANSWER_CAP, End, Reply};
+use crate::provider::openai::responses::{self, Stage};
 use crate::provider::openai::words::{EXCERPT, MESSAGE, Words};
 use crate::provider::openai::{answer, json, transport, wait};
 
@@ -38,6 +40,35 @@ pub(super) fn read(reply: Reply, request: &Request, words: &Words, now: Timestam
     }
 }
 
+/// Reads what the Responses API answers: an answer, or the name of one that is being made.
+pub(super) fn progress(
+    reply: Reply,
+    request: &Request,
+    words: &Words,
+    now: Timestamp,
+) -> Result<Begun, Fault> {
+    if !(200..300).contains(&reply.status) {
+        return read(reply, request, words, now).map(|answer| Begun::Answered(answer.into()));
+    }
+    let reading = Reading {
+        words,
+        status: reply.status,
+        headers: &reply.headers,
+        now,
+    };
+    let bad = |what: String| reading.fault(FaultKind::BadResponse, what);
+    let response = reading.json(reply.body, reply.end)?;
+    let excerpt = reading.excerpt(&response.to_string());
+    match responses::stage(response) {
+        Stage::Going(id) => Ok(Begun::Job(id)),
+        Stage::Ended(json) => reading
+            .answer(json, request)
+            .map(|answer| Begun::Answered(answer.into())),
+        Stage::Cancelled => Err(bad("the response was cancelled at the server".to_owned())),
+        Stage::Unknown => Err(bad(format!("the answer is no response: {excerpt}"))),
+    }
+}
+
 /// What every fault of one response needs.
 struct Reading<'a> {
     words: &'a Words,
@@ -49,20 +80,34 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// A 2xx: an answer, if it is whole, JSON, without an error in it, and ended.
     fn success(&self, body: Vec<u8>, end: End, request: &Request) -> Result<Answer, Fault> {
-        match end {
-            End::Whole => {}
-            End::TooLarge => return Err(self.fault(FaultKind::ResponseTooLarge, too_large())),
-            End::Broke(what) => return Err(self.fault(FaultKind::Connection, what)),
-            End::TimedOut(what) => return Err(self.fault(FaultKind::Timeout, what)),
-        }
+        self.ended(end)?;
         let id = self.words.request_id(self.headers);
         if let Some(answer) = answer::usual(&body, request, id.as_deref(), self.words) {
             return Ok(answer);
         }
-        let mut json = match json::parse(body) {
-            Ok(json) => json,
-            Err((body, error)) => return Err(self.fault(FaultKind::BadResponse, self.no_json(&body, &error))),
-        };
+        let json = self.json(body, End::Whole)?;
+        self.answer(json, request)
+    }
+
+    /// The JSON of a body, if it is whole.
+    fn json(&self, body: Vec<u8>, end: End) -> Result<Value, Fault> {
+        self.ended(end)?;
+        json::parse(body)
+            .map_err(|(body, error)| self.fault(FaultKind::BadResponse, self.no_json(&body, &error)))
+    }
+
+    fn ended(&self, end: End) -> Result<(), Fault> {
+        match end {
+            End::Whole => Ok(()),
+            End::TooLarge => Err(self.fault(FaultKind::ResponseTooLarge, too_large())),
+            End::Broke(what) => Err(self.fault(FaultKind::Connection, what)),
+            End::TimedOut(what) => Err(self.fault(FaultKind::Timeout, what)),
+        }
+    }
+
+    /// The answer in the JSON of a Chat Completion.
+    fn answer(&self, mut json: Value, request: &Request) -> Result<Answer, Fault> {
+        let id = self.words.request_id(self.headers);
         if let Some(error) = error_within(&json) {
             return Err(self.told(&error));
         }

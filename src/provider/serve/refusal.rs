@@ -154,6 +154,17 @@ pub fn unknown_model(model: &str) -> Refusal {
     .code("model_not_found")
 }
 
+/// A response that is not kept, or never was.
+pub fn unknown_response(id: &str) -> Refusal {
+    let message = format!("Response with id '{id}' not found.");
+    Refusal::new(
+        Outcome::BadRequest,
+        StatusCode::NOT_FOUND,
+        INVALID_REQUEST,
+        message,
+    )
+}
+
 /// A body of more bytes than are read.
 pub fn too_large(most: usize) -> Refusal {
     let message = format!("Request body too large: at most {most} bytes are served.");

@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::StatusCode;
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use futures_util::StreamExt;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -21,6 +23,7 @@ use super::counters::{BodyHash, Book, Counters, Outcome};
 use super::limits::{Bucket, Limits};
 use super::refusal::{self, Refusal};
 use super::reply;
+use super::responses::{self, Jobs};
 use super::{Options, body};
 use crate::call::{Finish, Request};
 use crate::provider::simulator::{self, Simulator, Trouble};
@@ -50,6 +53,9 @@ struct Situation {
     busy: usize,
     /// Requests that ended before they had a name from the model.
     nameless: u64,
+    jobs: Jobs,
+    /// Responses that had a name so far.
+    responses: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -82,6 +88,13 @@ pub enum OutageMode {
     Hang,
 }
 
+/// A request, by the way in which it came.
+enum Asked {
+    Chat(Body),
+    /// As one of Chat Completions, and the id that its response has.
+    Response(Vec<u8>, String),
+}
+
 /// What ends a request before its answer.
 enum Halt {
     /// With an error.
@@ -109,6 +122,8 @@ impl Service {
             book: Book::new(),
             busy: 0,
             nameless: 0,
+            jobs: Jobs::default(),
+            responses: 0,
         };
         // The only patience that ends here is the client's.
         let simulator = Simulator::new(options.model.clone(), Duration::MAX);
@@ -152,12 +167,74 @@ impl Service {
 
     /// Takes a request to its end, or to that of the server.
     pub async fn complete(self: &Arc<Self>, peer: Peer, headers: &HeaderMap, body: Body) -> Response {
+        self.take(peer, headers, Asked::Chat(body)).await
+    }
+
+    /// The same by the Responses API. A job is begun and left to itself.
+    pub async fn respond(self: &Arc<Self>, peer: Peer, headers: &HeaderMap, body: Body) -> Response {
+        let received = receive(body).await;
+        let (chat, background) = match received.and_then(|body| responses::chat(&body)) {
+            Ok(read) => read,
+            Err(refusal) => return refusal.into_response(),
+        };
+        let id = {
+            let mut state = self.state();
+            state.responses += 1;
+            format!("resp_{:012}", state.responses)
+        };
+        if !background {
+            return self.take(peer, headers, Asked::Response(chat, id)).await;
+        }
+        if let Err(refusal) = self.authorize(headers) {
+            return refusal.into_response();
+        }
+        self.state().jobs.begin(&id);
+        let (service, headers, job) = (self.clone(), headers.clone(), id.clone());
+        tokio::spawn(async move {
+            let response = service
+                .take(peer, &headers, Asked::Response(chat, job.clone()))
+                .await;
+            let ended = axum::body::to_bytes(response.into_body(), LARGEST_BODY).await;
+            let mut ended: Value = ended
+                .ok()
+                .and_then(|body| serde_json::from_slice(&body).ok())
+                .unwrap_or_default();
+            if ended["object"] != "response" {
+                let error = ended["error"].take();
+                ended = json!({ "id": job, "object": "response", "status": "failed", "error": error });
+            }
+            service.state().jobs.end(&job, ended);
+        });
+        reply::json(StatusCode::OK, &responses::going(&id))
+    }
+
+    /// How far a job is; with `cancel` it is given up first.
+    pub fn job(&self, headers: &HeaderMap, id: &str, cancel: bool) -> Response {
+        if let Err(refusal) = self.authorize(headers) {
+            return refusal.into_response();
+        }
+        let mut state = self.state();
+        if cancel {
+            state.jobs.cancel(id);
+        }
+        match state.jobs.get(id) {
+            Some(response) => reply::json(StatusCode::OK, &response),
+            None => refusal::unknown_response(id).into_response(),
+        }
+    }
+
+    /// Forgets all responses, as a server does after a while.
+    pub fn forget_jobs(&self) {
+        self.state().jobs.forget();
+    }
+
+    async fn take(self: &Arc<Self>, peer: Peer, headers: &HeaderMap, asked: Asked) -> Response {
         let mut visit = Visit::new(self);
         let mut stopped = self.stopped.clone();
         let end = tokio::select! {
             biased;
             _ = stopped.wait_for(|stopped| *stopped) => return reply::broken(Vec::new(), peer),
-            end = self.answer(&mut visit, &peer, headers, body) => end,
+            end = self.answer(&mut visit, &peer, headers, asked) => end,
         };
         let (outcome, mut response) = match end {
             Ok(answered) => answered,
@@ -180,10 +257,13 @@ impl Service {
         visit: &mut Visit,
         peer: &Peer,
         headers: &HeaderMap,
-        body: Body,
+        asked: Asked,
     ) -> Result<(Outcome, Response), Halt> {
         self.authorize(headers)?;
-        let body = receive(body).await?;
+        let (body, as_response) = match asked {
+            Asked::Chat(body) => (receive(body).await?, None),
+            Asked::Response(body, id) => (body, Some(id)),
+        };
         let request = body::read(&body)?;
         self.look_up(&request.model)?;
         self.meet_outage(visit).await?;
@@ -207,6 +287,13 @@ impl Service {
         let (usage, outcome) = (call.billed(), outcome(&call));
         let answer = self.simulator.deliver(call);
         let body = reply::completion(&answer, self.born_at + self.born.elapsed().as_secs() as i64);
+        let body = match as_response {
+            Some(id) => {
+                let response = responses::response(&id, &body);
+                serde_json::to_vec(&response).expect("BUG: the server's own types are JSON")
+            }
+            None => body,
+        };
         let mut state = self.state();
         state
             .limits

@@ -228,6 +228,7 @@ fn adapter(served: &Served) -> OpenAi {
             base_url: format!("{}/v1", served.url).parse().unwrap(),
             api_key_env: None,
             output_cap_field: "max_tokens".to_owned(),
+            api: config::Api::Chat,
         },
         timeout: Duration::from_secs(60),
         connect_timeout: Duration::from_secs(60),

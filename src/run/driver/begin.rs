@@ -108,8 +108,12 @@ impl Driver {
             needs: self.desk.need_keys(handle),
         };
         let dearest = self.dearest(handle.node);
+        let key = self.desk.work(handle).key();
+        let earlier = self.task.fetchable.remove(&key);
         let work = self.desk.work_mut(handle);
         work.attempts = number;
+        let resumes = work.unfetched.take().map(|sent| *sent).or(earlier);
+        let resumes = resumes.filter(|_| self.services.provider.has_jobs());
         let rendered = work.rendered.as_ref().expect("BUG: sent unrendered");
         let attempt = Attempt {
             run: self.task.run.clone(),
@@ -122,6 +126,7 @@ impl Driver {
             tariff: self.task.prices[handle.node].clone(),
             dearest,
             reserved: work.set_aside,
+            resumes,
             abort: self.abort.subscribe(),
         };
         self.sends.push((handle, attempt));
@@ -138,6 +143,7 @@ impl Driver {
         for (_, attempt) in &attempts {
             notes.extend(attempt.sources(&*self.services.store, at_ms));
             notes.push(attempt.note(at_ms));
+            notes.extend(attempt.takes_over(at_ms));
         }
         let reports = self.reporter.reports.clone();
         let done = Done::new(move |noted| _ = reports.send(Report::Noted { attempts, noted }));

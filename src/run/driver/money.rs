@@ -56,6 +56,8 @@ impl Driver {
             Ended::Answered(paid, _) | Ended::Rejected(paid, ..) => {
                 self.budget.settle(reserved, paid.cost.unwrap_or_default());
             }
+            // Its answer is set aside for anew when it is fetched.
+            Ended::Unfetched(..) => self.budget.settle(reserved, Money::ZERO),
             Ended::Faulted(fault) if !fault.may_be_billed() => self.budget.settle(reserved, Money::ZERO),
             Ended::Faulted(_) | Ended::Abandoned | Ended::Broken(_) => self.budget.settle_unknown(reserved),
         }

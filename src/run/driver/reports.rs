@@ -146,6 +146,7 @@ impl Driver {
             }
             Ended::Faulted(fault) => {
                 self.warn_of_a_refused_hint(&fault);
+                self.warn_of_a_job_that_is_gone(handle, &fault);
                 if fault.kind == FaultKind::RateLimited {
                     let work = self.desk.work(handle);
                     let refusal = Refusal {
@@ -156,6 +157,14 @@ impl Driver {
                     };
                     self.limits.refused(now, handle.node, &refusal);
                 }
+                Input::Faulted {
+                    handle,
+                    fault,
+                    jitter,
+                }
+            }
+            Ended::Unfetched(fault, sent) => {
+                self.desk.work_mut(handle).unfetched = Some(sent);
                 Input::Faulted {
                     handle,
                     fault,
@@ -177,6 +186,15 @@ impl Driver {
         let hint = fault.kind == FaultKind::BadParameter && fault.scope == Scope::Attempt;
         if hint && !std::mem::replace(&mut self.unhinted, true) {
             let message = format!("{fault}; `prompt_cache = \"off\"` in `[provider]` never sends it");
+            self.teller.tell(Event::Warning { message });
+        }
+    }
+
+    /// What was paid perhaps and cannot be fetched any more is told: it is paid again.
+    pub(super) fn warn_of_a_job_that_is_gone(&mut self, handle: Handle, fault: &Fault) {
+        let gone = fault.kind == FaultKind::BadResponse && matches!(fault.http_status, Some(404 | 410));
+        if gone {
+            let message = format!("{}: {}", self.desk.instance(handle), fault.message);
             self.teller.tell(Event::Warning { message });
         }
     }

@@ -146,6 +146,7 @@ impl Project {
             provider: "p".into(),
             simulated: false,
             reserves_output_cap: false,
+            fetchable: Default::default(),
             prefix: crate::config::PrefixOrder::Auto,
             seed: 1,
         };

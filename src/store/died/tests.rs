@@ -76,6 +76,7 @@ fn summary(store: &LocalStore) -> (Value, Account) {
 
 fn died() -> Died {
     Died {
+        fetchable: 0,
         run: RUN.into(),
         open: PossiblyBilled {
             calls: 2,

@@ -70,6 +70,7 @@ async fn a_certificate_that_nobody_vouches_for_is_refused() {
             base_url: base_url.parse().unwrap(),
             api_key_env: Some("API_KEY".to_owned()),
             output_cap_field: "max_tokens".to_owned(),
+            api: config::Api::Chat,
         },
         timeout: Duration::from_secs(60),
         connect_timeout: Duration::from_secs(60),

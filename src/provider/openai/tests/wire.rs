@@ -18,6 +18,7 @@ fn config(base_url: &str, api_key_env: Option<&str>) -> config::Provider {
             base_url: base_url.parse().unwrap(),
             api_key_env: api_key_env.map(str::to_owned),
             output_cap_field: "max_tokens".to_owned(),
+            api: config::Api::Chat,
         },
         timeout: Duration::from_secs(60),
         connect_timeout: Duration::from_secs(60),
