@@ -291,19 +291,25 @@ fn a_run_in_which_everything_fails_alike_ends_early_and_says_what_they_have_in_c
             (&kind.into(), &status),
             "{name}"
         );
-        let message = format!(
-            "all 16 nodes that ended, of 8 personas, failed the same way, and no answer was accepted: {words}"
+        // While a node pauses after a bad answer others go, so that the sixteenth may be of a ninth
+        // persona, and the seventeenth has been asked already.
+        let told = cause["message"].as_str().unwrap();
+        let ends = format!(" personas, failed the same way, and no answer was accepted: {words}");
+        assert!(
+            told.starts_with("all 16 nodes that ended, of ") && told.ends_with(&ends),
+            "{name}: {told}"
         );
-        assert_eq!(cause["message"], message, "{name}");
-        assert!(ran.stderr.contains(&message), "{name}: {}", ran.stderr);
+        assert!(ran.stderr.contains(told), "{name}: {}", ran.stderr);
         assert_eq!(run.figure("nodes.failed"), 16, "{name}");
-        assert_eq!(
-            server.calls(),
-            16 * calls_each,
-            "{name}: the other 64 chunks are not paid for"
+        let calls = server.calls();
+        let beyond = if calls_each == 1 { 0 } else { 2 * 16 };
+        assert!(
+            (16 * calls_each..=16 * calls_each + beyond).contains(&calls),
+            "{name}: {calls} calls, where all would be {}",
+            80 * calls_each
         );
-        assert_eq!(run.figure("calls.sent"), server.calls(), "{name}");
-        assert_eq!(run.figure("personas.pending"), 32, "{name}");
+        assert_eq!(run.figure("calls.sent"), calls, "{name}");
+        assert!(run.figure("personas.pending") >= 24, "{name}");
     }
 }
 
