@@ -35,6 +35,24 @@ impl Project {
         })
     }
 
+    /// Removes a file of the project that holds just this.
+    ///
+    /// # Errors
+    /// If it cannot be read or removed, or the path leaves the project.
+    pub fn remove_same(&self, path: &str, content: &[u8]) -> Result<(), FileError> {
+        let remove = || -> Result<(), Refusal> {
+            let target = self.target(Path::new(path))?;
+            if holds(&target, content)? {
+                fs::remove_file(&target)?;
+            }
+            Ok(())
+        };
+        remove().map_err(|refusal| match refusal {
+            Refusal::Io(error) => FileError::io("remove", path, &error),
+            refusal => FileError::refused(path, refusal),
+        })
+    }
+
     fn write_to(&self, path: &str, content: &[u8]) -> Result<Written, Refusal> {
         let target = self.target(Path::new(path))?;
         if holds(&target, content)? {

@@ -109,6 +109,12 @@ impl Project for Folder {
         }
         let written = self.files.write(&path, text.as_bytes());
         written.map_err(|error| failure(Failure::OUTPUT, error.summary()))?;
+        if !beside {
+            // What lay beside it is in its place now. A failure leaves it there, and that is all.
+            _ = self
+                .files
+                .remove_same(&format!("{path}{BESIDE}"), text.as_bytes());
+        }
         Ok(path)
     }
 

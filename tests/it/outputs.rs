@@ -90,3 +90,14 @@ fn a_persona_that_cannot_be_read_or_rendered_fails_alone_before_its_first_call()
         "{failed:?}"
     );
 }
+
+#[test]
+fn what_lay_beside_a_transcript_goes_when_it_replaces_it() {
+    let project = Project::small(1);
+    project.json(&[]).code(0);
+    project.write("transcripts/p00.md", "my own words\n");
+    project.json(&[]).code(0);
+    assert!(project.path("transcripts/p00.md.new").is_file());
+    project.run(&["run", "--overwrite"]).code(0);
+    assert_eq!(project.names("transcripts"), ["p00.md"]);
+}
