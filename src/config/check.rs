@@ -72,6 +72,11 @@ pub(super) fn check(source: &Source<'_>, file: File<'_>) -> Option<Config> {
         file: source.file().clone(),
         nodes: nodes.collect::<Option<_>>()?,
         personas: paths.personas,
+        personas_line: file
+            .pipeline
+            .personas
+            .as_ref()
+            .map(|folder| source.line(folder.span().start)),
         output: paths.output,
         result: result?,
         provider: provider?,

@@ -37,6 +37,8 @@ pub struct Config {
     pub file: Arc<str>,
     /// Folder of the personas.
     pub personas: String,
+    /// The line that names it; `None`: it is the default.
+    pub personas_line: Option<usize>,
     /// Path of a transcript with `{persona}` in it.
     pub output: String,
     /// The node whose text is the transcript.

@@ -138,7 +138,11 @@ fn unreadable(config: &Config, folder: &str, refusal: Refusal) -> FileError {
         }
         refusal => refusal.words(folder),
     };
-    FileError::new(&config.file, format!("no personas: {words}")).with_hint(Some(hint.to_owned()))
+    let error = FileError::new(&config.file, format!("no personas: {words}"));
+    FileError {
+        line: config.personas_line,
+        ..error.with_hint(Some(hint.to_owned()))
+    }
 }
 
 /// The names in a folder, sorted.

@@ -471,7 +471,7 @@ fn check_says_what_a_ping_cost_which_price_was_meant_and_what_failed() {
     let told = missing.run(&["check"]).code(2).stderr;
     insta::assert_snapshot!(told, @"
     error: no personas: `persons` does not exist
-      --> pipeline.toml
+      --> pipeline.toml:2
 
     hint: make it, with one folder for each persona, or name another as `personas` in `[pipeline]`
     ");
