@@ -5,6 +5,7 @@
 mod foreseen;
 mod hours;
 mod money;
+mod seeded;
 mod wall;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -16,7 +17,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
 use crate::call::{
-    Answer, Delivery, Fault, FaultKind, Finish, Key, Mark, Message, Money, Price, Role, Usage,
+    Answer, Delivery, Fault, FaultKind, Finish, Key, Mark, Message, Money, Price, Quota, Quotas, Role, Usage,
 };
 use crate::config::Retry;
 use crate::events::{CallOutcome, NodeStatus, PersonaStatus};
@@ -45,6 +46,12 @@ struct World {
     outage: std::ops::Range<Duration>,
     /// What some requests always meet.
     poison: Poison,
+    /// What the server lets through in a minute, from these times on; nothing: anything.
+    allowed: Vec<(Duration, Option<u32>)>,
+    /// True where it says so with every call.
+    tells: bool,
+    /// The calls that it let through, by its own clock.
+    let_through: Mutex<Vec<Duration>>,
     /// When each call was sent.
     sent: Mutex<Vec<Duration>>,
     /// Good answers that were delivered, by key.
@@ -86,6 +93,9 @@ impl World {
                 Duration::ZERO..Duration::ZERO
             },
             poison: |_| None,
+            allowed: Vec::new(),
+            tells: false,
+            let_through: Mutex::default(),
             sent: Mutex::default(),
             paid: Mutex::default(),
             billed: Mutex::default(),
@@ -99,6 +109,30 @@ impl World {
 
     fn draw(&self) -> f64 {
         self.chance.lock().unwrap().f64()
+    }
+
+    /// What the server lets through in a minute now.
+    fn allows(&self) -> Option<u32> {
+        let now = self.start.elapsed();
+        let begun = self.allowed.iter().rev().find(|(from, _)| *from <= now);
+        begun.and_then(|(_, limit)| *limit)
+    }
+
+    /// Counts a call that has come, or says that it is one too many.
+    fn admit(&self) -> Result<(), Fault> {
+        let Some(limit) = self.allows() else {
+            return Ok(());
+        };
+        let now = self.start.elapsed();
+        let mut through = self.let_through.lock().unwrap();
+        through.retain(|at| *at + MINUTE > now);
+        if through.len() < limit as usize {
+            through.push(now);
+            return Ok(());
+        }
+        let mut fault = Fault::new(FaultKind::RateLimited, "too many requests");
+        fault.retry_after = self.tells.then(|| through[0] + MINUTE - now);
+        Err(fault)
     }
 
     /// What this call meets.
@@ -139,6 +173,7 @@ impl Provider for World {
         if let Some(fault) = (self.poison)(request) {
             return Err(fault);
         }
+        self.admit()?;
         let finish = self.fate()?;
         if finish == Finish::Stop {
             *self.paid.lock().unwrap().entry(key).or_default() += 1;
@@ -162,6 +197,20 @@ impl Provider for World {
             raw_usage: serde_json::Value::Null,
             id: None,
         })
+    }
+
+    fn told(&self) -> Quotas {
+        let limit = self.allows().filter(|_| self.tells);
+        let requests = limit.map(|limit| Quota {
+            limit: u64::from(limit),
+            remaining: None,
+            reset: None,
+            window: Some(MINUTE),
+        });
+        Quotas {
+            requests,
+            tokens: None,
+        }
     }
 }
 
@@ -325,6 +374,48 @@ async fn replay(
     kill: Option<Duration>,
     stops: Vec<(Duration, Stop)>,
 ) -> Told {
+    let kill = kill.map_or(Kill::Never, Kill::After);
+    replay_until(night, world, store, kill, stops).await
+}
+
+/// When a replayed run is killed.
+enum Kill {
+    Never,
+    After(Duration),
+    /// Before its driver does anything for the time that comes after so many others.
+    AtStep(u64),
+}
+
+/// Ends before its step `left`.
+struct Steps<F> {
+    run: std::pin::Pin<Box<F>>,
+    left: u64,
+}
+
+impl<F: Future> Future for Steps<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        match self.left.checked_sub(1) {
+            None => std::task::Poll::Ready(None),
+            Some(left) => {
+                self.left = left;
+                self.run.as_mut().poll(context).map(Some)
+            }
+        }
+    }
+}
+
+async fn replay_until(
+    night: &Night,
+    world: &Arc<World>,
+    store: &Arc<MemoryStore>,
+    kill: Kill,
+    stops: Vec<(Duration, Stop)>,
+) -> Told {
     *world.known.lock().unwrap() = store.entries().iter().filter_map(key_of_answer).collect();
     let (sender, mut receiver) = unbounded_channel();
     let (ask, asked) = unbounded_channel();
@@ -344,8 +435,12 @@ async fn replay(
     };
     let run = run(night.task(), services, sender, asked);
     let outcome = match kill {
-        Some(after) => tokio::time::timeout(after, run).await.ok(),
-        None => Some(run.await),
+        Kill::After(after) => tokio::time::timeout(after, run).await.ok(),
+        Kill::AtStep(left) => {
+            let run = Box::pin(run);
+            Steps { run, left }.await
+        }
+        Kill::Never => Some(run.await),
     };
     let mut events = Vec::new();
     while let Ok(event) = receiver.try_recv() {
@@ -584,18 +679,7 @@ async fn finished_again_costs_nothing(night: &Night, world: &Arc<World>, store: 
 
 #[test]
 fn nights_with_faults_outages_stops_and_crashes() {
-    // SEPTET_NIGHT=seed replays one; SEPTET_NIGHTS=count replays more than the usual.
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    if let Some(seed) = number("SEPTET_NIGHT") {
-        return night(seed);
-    }
-    for seed in 0..number("SEPTET_NIGHTS").unwrap_or(60) {
-        let replayed = std::panic::catch_unwind(|| night(seed));
-        assert!(
-            replayed.is_ok(),
-            "replay it: SEPTET_NIGHT={seed} cargo test --lib nights"
-        );
-    }
+    (0..12).for_each(night);
 }
 
 #[test]

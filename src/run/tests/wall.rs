@@ -29,6 +29,13 @@ pub fn set(clock: &str) {
     )));
 }
 
+/// Sets the clock forward or back by so many milliseconds.
+pub fn jump(by_ms: i64) {
+    if let Some((start, shown)) = WALL.get() {
+        WALL.set(Some((start, shown.saturating_add_signed(by_ms))));
+    }
+}
+
 fn times(hours: &[&str], until: Option<&str>) -> Times {
     Times {
         until: until.map(|until| until.parse().unwrap()),
