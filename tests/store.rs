@@ -27,8 +27,13 @@ const ROLE: &str = "SEPTET_TEST_ROLE";
 const CACHE: &str = "SEPTET_TEST_CACHE";
 const FIRST: &str = "SEPTET_TEST_FIRST";
 
-/// How many times the process is killed; more by `SEPTET_TEST_KILLS`.
+/// How many times the process is killed in each of the tests that kill it; more by
+/// `SEPTET_TEST_KILLS=250 cargo test --test store -- --nocapture`.
 const KILLS: u64 = 30;
+
+fn kills() -> u64 {
+    env::var("SEPTET_TEST_KILLS").map_or(KILLS, |kills| kills.parse().unwrap())
+}
 /// What every other child has stored before it is killed.
 const ACKED_BEFORE_A_KILL: usize = 50;
 
@@ -315,7 +320,7 @@ fn acked(output: &str) -> BTreeSet<u64> {
 #[test]
 fn whatever_was_acknowledged_survives_a_kill_at_any_moment() {
     let cache = tempfile::tempdir().unwrap();
-    let kills = env::var("SEPTET_TEST_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    let kills = kills();
     let mut rng = fastrand::Rng::new();
     let mut all = BTreeSet::new();
     for round in 0..kills {
@@ -355,6 +360,64 @@ fn whatever_was_acknowledged_survives_a_kill_at_any_moment() {
     assert!(stats.answers >= all.len() as u64);
 }
 
+/// The disk takes only so much (another amount each time), so that a write of the journal or of sled
+/// is refused or cut in its middle; and half of the processes are killed on top of it.
+#[test]
+#[cfg(unix)]
+fn whatever_was_acknowledged_survives_writes_that_fail_or_are_cut() {
+    let mut rng = fastrand::Rng::new();
+    let (mut failed, mut killed, mut cut, mut acknowledged) = (0, 0, 0, 0);
+    // Each takes seconds: a third as many in a usual run.
+    let kills = if kills() == KILLS { KILLS / 3 } else { kills() };
+    for round in 0..kills {
+        // In one file the journal outgrows sled's file and is cut itself; in many it is sled's that is.
+        let cache = tempfile::tempdir().unwrap();
+        let role = if round % 2 == 0 { "fill" } else { "append" };
+        let bytes = rng.u64(4_300_000..6_000_000);
+        // In the blocks of 512 bytes of a POSIX shell.
+        let blocks = bytes / 512;
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(script)
+            .arg(env::current_exe().unwrap())
+            .args(ARGUMENTS)
+            .env(FIRST, (round * 1_000_000).to_string());
+        as_child(&mut command, role, cache.path());
+        let mut child = command.spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let reader = thread::spawn(move || {
+            let mut text = String::new();
+            output.read_to_string(&mut text).unwrap();
+            text
+        });
+        // One that fails ends by itself.
+        let patience = Duration::from_millis(rng.u64(50..4000));
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < patience && child.try_wait().unwrap().is_none() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        match child.try_wait().unwrap() {
+            Some(_) => failed += 1,
+            None => killed += 1,
+        }
+        _ = child.kill();
+        child.wait().unwrap();
+        let text = reader.join().unwrap();
+        let acked = acked(&text);
+        acknowledged += acked.len();
+        if text.contains("keep failed: Io") {
+            cut += 1;
+        }
+        check_after_kill(cache.path(), &acked, round);
+    }
+    println!(
+        "{kills} processes on a disk that is full: {failed} ended by it ({cut} in a write of the journal), {killed} killed, {acknowledged} acknowledged",
+    );
+    assert!(failed > 0 && acknowledged > 0);
+}
+
 /// All that was ever acknowledged is there, in the trees and in the journal.
 #[track_caller]
 fn check_after_kill(cache: &Path, all: &BTreeSet<u64>, round: u64) {
@@ -385,7 +448,8 @@ fn a_kill_in_the_middle_of_a_compaction_loses_nothing_that_was_to_be_kept() {
     let cache = tempfile::tempdir().unwrap();
     let mut rng = fastrand::Rng::new();
     let mut all = BTreeSet::new();
-    for round in 0..KILLS / 2 {
+    let kills = kills() / 2;
+    for round in 0..kills {
         let mut child = start("compact", cache.path(), round * 1_000_000);
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut text = String::new();
@@ -403,8 +467,8 @@ fn a_kill_in_the_middle_of_a_compaction_loses_nothing_that_was_to_be_kept() {
         all.extend(acked(&text));
         check_after_compaction(cache.path(), &all, round);
     }
-    println!("{} kills, {} acknowledged", KILLS / 2, all.len());
-    assert!(all.len() as u64 >= KILLS / 2 * 20);
+    println!("{kills} kills in compactions, {} acknowledged", all.len());
+    assert!(all.len() as u64 >= kills * 20);
 }
 
 /// Every record is in the journal once, with its text unless it is a fifth, and served if so.

@@ -199,7 +199,7 @@ impl Provider for World {
         })
     }
 
-    fn told(&self) -> Quotas {
+    fn told(&self, _: &str) -> Quotas {
         let limit = self.allows().filter(|_| self.tells);
         let requests = limit.map(|limit| Quota {
             limit: u64::from(limit),

@@ -75,7 +75,18 @@ pub(super) fn open(
     // Before anything is changed.
     check_formats(&segment::list(&cache.join(JOURNAL))?)?;
     changeover::settle(&*settings.disk, &cache.join(JOURNAL))?;
-    let segments = segment::list(&cache.join(JOURNAL))?;
+    let mut segments = segment::list(&cache.join(JOURNAL))?;
+    if segments.is_empty() && generations::list(&cache.join(STORE))?.is_empty() {
+        // Before there are trees: trees without a journal would look as if it had been lost.
+        let first = changeover::first(&cache.join(JOURNAL));
+        Journal::create(
+            Arc::clone(&settings.disk),
+            &cache.join(JOURNAL),
+            first,
+            settings.segment_bytes,
+        )?;
+        segments = segment::list(&cache.join(JOURNAL))?;
+    }
     settle(&segments, settings)?;
     let mut opening = Opening {
         store: cache.join(STORE),

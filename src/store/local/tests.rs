@@ -480,7 +480,9 @@ async fn a_new_segment_is_durable_before_anything_is_in_it() {
             Operation::SyncFolder
         ]
     );
-    assert!(matches!(operations[4..], [Operation::Append(..), ref last] if *last == sync));
+    let appended = |operation: &&Operation| matches!(operation, Operation::Append(..));
+    assert_eq!(operations.iter().filter(appended).count(), 2);
+    assert!(matches!(operations[4..], [.., Operation::Append(..), ref last] if *last == sync));
 }
 
 #[tokio::test]

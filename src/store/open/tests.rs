@@ -682,3 +682,28 @@ async fn what_was_paid_is_known_however_the_store_is_opened() {
     let (store, _) = reopen(cache.path());
     assert_eq!(paid(&store), expected, "rebuilt from the journal");
 }
+
+/// Found by a loop of kills on a full disk: the first open of all that ends in its middle.
+#[tokio::test]
+async fn a_first_open_that_was_cut_off_leaves_nothing_to_tell() {
+    use crate::store::faulty::{Fault, FaultyDisk};
+    for step in 0.. {
+        let cache = tempfile::tempdir().unwrap();
+        let disk = FaultyDisk::default();
+        disk.fail(step, Fault::Dead, |_| true);
+        let settings = Settings {
+            disk: Arc::new(disk.clone()),
+            ..small()
+        };
+        let opened = LocalStore::open_with(cache.path(), &settings, |_| {});
+        if disk.operations().len() <= step {
+            opened.unwrap();
+            assert!(step > 3, "{step}");
+            break;
+        }
+        drop(opened);
+        let (store, notices) = reopen(cache.path());
+        assert_eq!(notices, [], "step {step}");
+        keep(&store, [1]).await;
+    }
+}
