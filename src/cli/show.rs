@@ -19,7 +19,7 @@ use crate::hours::timestamp;
 use crate::names::{Instance, PersonaId};
 use crate::plan::{Found, Planner, Reason};
 use crate::printable::one_line;
-use crate::run::{Lost, Past, with_causes};
+use crate::run::{IN_FLIGHT, Lost, Past, with_causes};
 use crate::store::{Entry, LocalStore, Looked, Record, Sent, Store, StoreError};
 use crate::tariff::PriceAt;
 
@@ -305,6 +305,14 @@ fn attempts(store: &LocalStore, instance: &Instance) -> Result<Vec<Attempt>, Sto
         let rejected = store.rejected(&sent.key)?;
         if let Some((record, rejection)) = rejected.into_iter().find(|(record, _)| is_its(record)) {
             *end = End::Rejected(Box::new(record), rejection);
+            continue;
+        }
+        if store.is_unfinished(sent) {
+            *end = End::Faulted {
+                kind: None,
+                message: IN_FLIGHT.to_owned(),
+                may_be_billed: true,
+            };
         }
     }
     Ok(attempts)

@@ -43,7 +43,7 @@ pub use rehearsal::{OutOfMoney, Rehearsal, Rehearsed, RehearsedMoney, RehearsedP
 pub use snapshot::Snapshot;
 pub use times::Times;
 pub use transcript::Fate;
-pub use why::{Changed, Origin, Present, Unanswered, Why};
+pub use why::{Changed, IN_FLIGHT, Origin, Present, Unanswered, Why};
 
 /// What a run works with. Each can be replaced, so that a night can be replayed in memory.
 #[derive(Clone)]

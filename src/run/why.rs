@@ -60,6 +60,9 @@ pub enum Unanswered {
     Gone,
 }
 
+/// What is said of a call that a run which is at work waits for.
+pub const IN_FLIGHT: &str = "it is in flight";
+
 /// The request that was sent last, and what differs.
 #[derive(Debug)]
 pub struct Changed {
@@ -164,7 +167,13 @@ impl<'a> Why<'a> {
                 _ => None,
             })
             .last();
-        Ok(fault.unwrap_or(Unanswered::Gone))
+        // Only while the run that sent it is at work: what opens the cache after it notes the end.
+        let waiting = || Unanswered::Faulted {
+            message: IN_FLIGHT.to_owned(),
+            may_be_billed: true,
+        };
+        let open = self.store.is_unfinished(sent).then(waiting);
+        Ok(fault.or(open).unwrap_or(Unanswered::Gone))
     }
 
     fn changed(&mut self, past: PastRequest, now: &Inputs, key: &Key, present: &Present) -> Origin {

@@ -294,6 +294,14 @@ impl LocalStore {
         &self.unfinished
     }
 
+    /// True for one of them.
+    pub fn is_unfinished(&self, sent: &Sent) -> bool {
+        let same = |open: &&Sent| {
+            (&open.run, &open.instance, open.attempt) == (&sent.run, &sent.instance, sent.attempt)
+        };
+        self.unfinished.iter().any(|open| same(&open))
+    }
+
     /// Those of them whose answers can still be fetched, by the key of their request; of several the
     /// newest.
     pub fn fetchable(&self) -> HashMap<Key, Sent> {

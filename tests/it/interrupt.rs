@@ -224,6 +224,9 @@ fn while_a_run_is_at_work_its_cache_can_be_read() {
     assert_eq!(project.run(&["cache", "ls"]).code(0).stdout.lines().count(), 6);
     let plan = project.run(&["plan"]).code(0).stdout;
     assert!(plan.contains("6 cached, 4 to call, 2 that depend"), "{plan}");
+    assert!(!plan.contains("damaged") && plan.contains("no answer"), "{plan}");
+    let shown = project.run(&["show", "p02/chunk-1"]).code(0).stdout;
+    assert!(shown.contains("it is in flight (possibly billed"), "{shown}");
     running.signal(Signal::SIGINT);
     running.signal(Signal::SIGINT);
     running.end();
