@@ -311,9 +311,11 @@ fn tell_of_the_dead(store: &LocalStore) -> Result<(), CliError> {
             1 => format!("1 call was open: possibly billed, {}", most(open.most)),
             n => format!("{n} calls were open: possibly billed, {}", most(open.most)),
         };
-        let calls = match fetchable {
-            0 => calls,
-            n => format!("{calls}; {n} more can still be fetched from the provider"),
+        let calls = match (fetchable, open.calls) {
+            (0, _) => calls,
+            (1, 0) => "1 call was open, whose answer can still be fetched from the provider".to_owned(),
+            (n, 0) => format!("{n} calls were open, whose answers can still be fetched from the provider"),
+            (n, _) => format!("{calls}; {n} more can still be fetched from the provider"),
         };
         warn(&format!(
             "run {run} ended without a word (killed?); what it paid for is kept, and {calls}"

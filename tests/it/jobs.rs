@@ -107,7 +107,8 @@ fn after_kill_9_the_answers_are_fetched_and_nothing_is_paid_twice() {
     assert_eq!(server.paid(), (6, 0), "the two combines");
     assert_eq!((run.figure("calls.ok"), run.figure("tokens.total")), (6, 6 * 120));
     assert!(
-        ran.stderr.contains("4 more can still be fetched"),
+        ran.stderr
+            .contains("4 calls were open, whose answers can still be fetched"),
         "{}",
         ran.stderr
     );
