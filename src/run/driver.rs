@@ -54,6 +54,8 @@ pub struct Driver {
     binding: Binding,
     /// Until when the provider's quota is used up, as it was told last.
     held_told: Duration,
+    /// The lanes that the limits hold up, as the scheduler was told.
+    held: Vec<usize>,
     /// A hint was refused, and that was told.
     unhinted: bool,
     /// Which other models answered, by the one that was asked: each is told once.
@@ -93,6 +95,7 @@ impl Driver {
             holding: None,
             binding: Binding::default(),
             held_told: Duration::ZERO,
+            held: Vec::new(),
             unhinted: false,
             strangers: BTreeSet::new(),
             waiting: false,
@@ -147,6 +150,11 @@ impl Driver {
             let now = self.teller.now();
             let is_held = |lane| held.iter().any(|(other, _)| *other == lane);
             let Some((handle, tokens)) = self.schedule.candidate_but(now, is_held) else {
+                let lanes: Vec<usize> = held.iter().map(|(lane, _)| *lane).collect();
+                if self.held != lanes {
+                    self.held.clone_from(&lanes);
+                    self.turn([Input::Held { lanes }]);
+                }
                 self.note_binding(now, self.holding.filter(|_| !held.is_empty()));
                 let wake = self.schedule.wake_at(now);
                 return wake.into_iter().chain(earliest(&held)).min();

@@ -37,6 +37,8 @@ pub enum Input {
         tokens: u64,
         prefix: Option<SharedPrefix>,
     },
+    /// The limits hold up these lanes, and no others.
+    Held { lanes: Vec<usize> },
     /// The node's request cannot be made.
     Unrenderable { handle: Handle, failure: Failure },
     /// The store has the answer, or not.

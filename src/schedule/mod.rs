@@ -39,6 +39,9 @@ use halt::Gate;
 use slots::Slots;
 use states::{Flights, State, States};
 
+/// Of nodes whose lane is held up there may be so many times what is opened for those that may go.
+const MOST_STUCK: usize = 8;
+
 /// The scheduler of one run.
 #[derive(Debug)]
 pub struct Schedule {
@@ -55,6 +58,8 @@ pub struct Schedule {
     /// By node: the lane in which it goes. What a server says of one lane's rate says nothing of
     /// another's.
     lanes: Vec<usize>,
+    /// The lanes that the limits hold up.
+    held: Vec<usize>,
     sent: u64,
     failed_personas: usize,
     ended: bool,
@@ -67,6 +72,7 @@ impl Schedule {
         let slots = Slots::new(settings.concurrency);
         Self {
             lanes: vec![0; graph.len()],
+            held: Vec::new(),
             states: States::new(graph.clone()),
             graph,
             gate: Gate::new(settings.retry.base, slots.allowed()),
@@ -100,7 +106,7 @@ impl Schedule {
         let mut actions = Vec::new();
         self.take(now, input, &mut actions);
         self.wake(now);
-        self.admit(&mut actions);
+        self.admit(now, &mut actions);
         self.end_if_over(&mut actions);
         actions
     }
@@ -126,8 +132,8 @@ impl Schedule {
         Some((handle, self.states.node(handle).tokens))
     }
 
-    /// When it is worth asking for a candidate again though nothing happens: a pause ends.
-    /// Always after `now`.
+    /// When it is worth asking for a candidate again though nothing happens: a pause ends, of a lane
+    /// that is not held up. Always after `now`.
     pub fn wake_at(&self, now: Duration) -> Option<Duration> {
         let reopens = self.gate.reopens_at()?;
         // In one lane the first of all is the first of it.
@@ -137,8 +143,10 @@ impl Schedule {
             usize::MAX
         };
         let paused = |handle: Handle| self.gate.paused_until(self.lanes[handle.node]);
-        let queued = self.states.queued().take(looked_at).map(paused);
-        let timers = self.states.timers().take(looked_at).map(|(until, handle)| {
+        let free = |handle: &Handle| !self.held.contains(&self.lanes[handle.node]);
+        let queued = self.states.queued().filter(free).take(looked_at).map(paused);
+        let timers = self.states.timers().filter(|(_, handle)| free(handle));
+        let timers = timers.take(looked_at).map(|(until, handle)| {
             // A probe does not wait for the pause of its node.
             let until = if self.gate.is_probing() {
                 Duration::ZERO
@@ -173,6 +181,7 @@ impl Schedule {
     fn take(&mut self, now: Duration, input: Input, actions: &mut Vec<Action>) {
         match input {
             Input::Start => {}
+            Input::Held { lanes } => self.held = lanes,
             Input::Opened { slot, result } => self.opened(slot, result, actions),
             Input::Rendered {
                 handle,
@@ -290,22 +299,42 @@ impl Schedule {
     /// is the order of the queue; this only keeps the queue from running dry. Those who are held
     /// can be sent soon but not now: beside them there are always some that go first for another
     /// persona.
-    fn admit(&mut self, actions: &mut Vec<Action>) {
+    fn admit(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let slots = self.slots.allowed();
         // Reading ahead costs memory and no money; so many look-ups at once keep the disk busy.
         let spare = slots.clamp(32, 1024);
         let unfinished = self.waiting.len() + self.states.open_count();
         self.states.set_tail(unfinished <= slots);
-        while !self.gate.is_closing() && self.wants_more(slots, spare) {
+        let stuck = self.stuck(now);
+        while !self.gate.is_closing() && self.wants_more(slots, spare, stuck) {
             let Some(persona) = self.waiting.pop() else { break };
             let slot = self.states.open();
             actions.push(Action::Open { slot, persona });
         }
     }
 
-    fn wants_more(&self, slots: usize, spare: usize) -> bool {
+    /// The nodes that could be sent but for a pause or a hold of their lane: they must not keep others
+    /// from being opened whose calls may go.
+    fn stuck(&self, now: Duration) -> usize {
+        let is_stuck = |lane: usize| now < self.gate.paused_until(lane) || self.held.contains(&lane);
+        let several = self.lanes.iter().any(|lane| *lane != 0);
+        if !several || !self.lanes.iter().any(|lane| is_stuck(*lane)) {
+            return 0;
+        }
+        let timers = self.states.timers().map(|(_, handle)| handle);
+        let sendable = self.states.queued().chain(timers);
+        sendable
+            .filter(|handle| is_stuck(self.lanes[handle.node]))
+            .count()
+    }
+
+    fn wants_more(&self, slots: usize, spare: usize, stuck: usize) -> bool {
         let states = &self.states;
-        let ready = states.sendable();
+        // What is open has to be bounded, whatever it waits for.
+        if stuck > MOST_STUCK * (slots + spare) {
+            return false;
+        }
+        let ready = states.sendable() - stuck;
         if ready + states.approaching() + states.held() < slots + spare {
             return true;
         }

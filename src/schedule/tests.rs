@@ -11,6 +11,7 @@ use crate::graph::tests::SEVEN_AND_ONE;
 use crate::graph::tests::graph;
 use world::{Reply, World, personas, settings};
 
+mod lanes;
 mod sharing;
 mod world;
 
