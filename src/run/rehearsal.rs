@@ -320,7 +320,8 @@ impl Stage<'_> {
     fn answer(&mut self, at: Duration) {
         self.now = at;
         if let Some(Reverse((_, handle))) = self.ends.pop() {
-            let reserved = self.reserved.remove(&handle).unwrap_or(0);
+            // A bad answer's node is not rendered again: the next call reserves the same.
+            let reserved = self.reserved.get(&handle).copied().unwrap_or(0);
             let node = &self.rehearsal.nodes[handle.node];
             let set_aside = self.set_aside.remove(&handle).unwrap_or_default();
             self.budget
@@ -343,7 +344,10 @@ impl Stage<'_> {
                     cut: None,
                     jitter: 0.5,
                 },
-                false => Input::Answered { handle },
+                false => {
+                    self.reserved.remove(&handle);
+                    Input::Answered { handle }
+                }
             };
             self.turn(input);
         }

@@ -164,3 +164,13 @@ fn bad_answers_are_asked_for_again() {
     let share = some.duration().as_secs_f64() / rehearsal(102, Some(1)).duration().as_secs_f64();
     assert!((1.49..1.51).contains(&share), "{share}");
 }
+
+#[test]
+fn calls_that_are_made_again_take_their_tokens_once() {
+    let mut limited = rehearsal(75, Some(64));
+    limited.tokens_per_minute = Some(600_000);
+    let once = limited.duration().as_secs_f64();
+    limited.nodes.iter_mut().for_each(|node| node.again = 1.0);
+    let twice = limited.duration().as_secs_f64();
+    assert!((1.8..2.2).contains(&(twice / once)), "{once} and {twice}: twice the tokens");
+}
