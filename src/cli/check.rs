@@ -30,6 +30,7 @@ pub fn check(directory: Option<&Path>, args: &Check) -> Result<ExitCode, CliErro
     let project = Loaded::open(directory)?;
     let folder = project.folder();
     let personas = project.personas()?;
+    project.demand_own_transcripts(&personas)?;
     let mut failed = 0;
     let mut tokens = 0;
     let mut survey = Survey::new(project.prices());

@@ -1,6 +1,6 @@
 //! Reads a project: `pipeline.toml` and the templates, with everything that is wrong with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -80,7 +80,30 @@ impl Loaded {
 
     /// The personas that the command line chooses.
     pub fn select(&self, selection: &Selection) -> Result<Vec<PersonaId>, CliError> {
-        selection.choose(self.personas()?, &self.config.personas)
+        let all = self.personas()?;
+        self.demand_own_transcripts(&all)?;
+        selection.choose(all, &self.config.personas)
+    }
+
+    /// Refuses names that differ only in case: where a file system takes them for one (macOS, Windows),
+    /// so it takes their transcripts, and each run would write one over the other.
+    pub fn demand_own_transcripts(&self, personas: &[PersonaId]) -> Result<(), CliError> {
+        let mut seen: HashMap<String, &PersonaId> = HashMap::with_capacity(personas.len());
+        let twins = personas.iter().filter_map(|persona| {
+            let twin = seen.insert(persona.as_str().to_lowercase(), persona)?;
+            let message = format!("the personas `{twin}` and `{persona}` differ only in case");
+            let hint = "rename one of the folders: on macOS and Windows they would share one transcript";
+            Some(Complaint {
+                message,
+                place: Some(self.config.personas.clone()),
+                hint: Some(hint.to_owned()),
+            })
+        });
+        let twins: Vec<Complaint> = twins.collect();
+        match twins.is_empty() {
+            true => Ok(()),
+            false => Err(CliError::refused(twins)),
+        }
     }
 
     /// The model that each node asks.

@@ -605,3 +605,16 @@ fn no_command() {
       -V, --version       Print version
     ");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn personas_that_differ_only_in_case() {
+    let project = Project::small(1).file("personas/P00/profile.md", "Another.\n");
+    insta::assert_snapshot!(refused(&project), @r"
+    error: the personas `P00` and `p00` differ only in case
+      --> personas
+
+    hint: rename one of the folders: on macOS and Windows they would share one transcript
+    ");
+    assert_eq!(project.run(&["check"]).code, Some(2));
+}

@@ -172,5 +172,8 @@ fn calls_that_are_made_again_take_their_tokens_once() {
     let once = limited.duration().as_secs_f64();
     limited.nodes.iter_mut().for_each(|node| node.again = 1.0);
     let twice = limited.duration().as_secs_f64();
-    assert!((1.8..2.2).contains(&(twice / once)), "{once} and {twice}: twice the tokens");
+    assert!(
+        (1.8..2.2).contains(&(twice / once)),
+        "{once} and {twice}: twice the tokens"
+    );
 }
