@@ -162,7 +162,13 @@ pub fn open_to_read(root: &Path) -> Result<Reading, CliError> {
     opening.leave();
     let held = match opened {
         Ok((store, notices)) => {
-            let store = JustOpened { store, notices }.tell()?;
+            let folder = opening.folder.clone();
+            let just = JustOpened {
+                store,
+                notices,
+                folder,
+            };
+            let store = just.tell()?;
             return Ok(Reading { store, copy: None });
         }
         Err(held @ StoreError::Held { .. }) => held,
@@ -212,6 +218,7 @@ pub struct Opening {
 pub struct JustOpened {
     store: LocalStore,
     notices: Vec<Notice>,
+    folder: PathBuf,
 }
 
 impl Opening {
@@ -239,7 +246,11 @@ impl Opening {
         };
         self.leave();
         let (store, notices) = opened.map_err(|error| refused(&error))?;
-        Ok(JustOpened { store, notices })
+        Ok(JustOpened {
+            store,
+            notices,
+            folder: self.folder.clone(),
+        })
     }
 
     fn try_open(&self) -> Result<(LocalStore, Vec<Notice>), StoreError> {
@@ -281,6 +292,16 @@ impl Opening {
 impl JustOpened {
     /// Tells what was mended, and of runs that never told their end.
     pub fn tell(self) -> Result<LocalStore, CliError> {
+        let damaged = |notice: &Notice| {
+            matches!(
+                notice,
+                Notice::Damaged(_) | Notice::Missing { .. } | Notice::Short { .. }
+            )
+        };
+        if self.notices.iter().any(damaged) {
+            // Answers may be gone: every node is looked at, so that all commands tell the same of them.
+            _ = Receipts::remove(&self.folder);
+        }
         for notice in self.notices {
             warn(&notice.to_string());
         }

@@ -23,7 +23,7 @@ use crate::cli::budget;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
 use crate::cli::refresh::Refresh;
-use crate::cli::{cache, clock, project, provider};
+use crate::cli::{cache, clock, provider};
 use crate::config::Node;
 use crate::events::Failure;
 use crate::names::{Instance, PersonaId};
@@ -46,13 +46,13 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     let limits = args.selection.limits(&project.config.limits);
     budget::demand_prices(&project, &limits)?;
     let folder = project.folder();
+    let store = cache::open_to_read(&project.root)?;
     // What is asked for anew is not up to date.
     let known = match args.verify || !refresh.is_empty() {
         true => HashSet::new(),
         false => up_to_date(&project, &folder, &personas),
     };
     let all_hit = vec![Outlook::Hit; project.graph.len()];
-    let store = cache::open_to_read(&project.root)?;
     let lookup = Lookup {
         project: &project,
         folder,
@@ -82,7 +82,17 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
             text::failure(persona, failure);
         }
         let fate = match &outlooks {
-            Ok(_) => Some(lookup.transcript(persona, text.as_deref())?),
+            Ok(_) => match lookup.transcript(persona, text.as_deref())? {
+                Ok(fate) => Some(fate),
+                // The run calls its nodes, and fails where it would write.
+                Err(failure) => {
+                    if !args.selection.json && !args.quiet {
+                        text::failure(persona, &failure);
+                    }
+                    counted.failed += 1;
+                    None
+                }
+            },
             Err(_) => None,
         };
         counted.add(&outlooks, text.is_some(), fate);
@@ -237,12 +247,14 @@ impl Lookup<'_> {
     }
 
     /// What is in the place of a persona's transcript, beside the text that it is to have.
-    fn transcript(&self, persona: &PersonaId, text: Option<&str>) -> Result<Fate, CliError> {
+    ///
+    /// # Errors
+    /// If the store does not work; within, why that cannot be told.
+    fn transcript(&self, persona: &PersonaId, text: Option<&str>) -> Result<Result<Fate, Failure>, CliError> {
         let stopped = |error: StoreError| CliError::stopped(Complaint::new(with_causes(&error)));
         let note = self.store.transcript(persona).map_err(stopped)?;
-        let file = self.project.files.read(&self.project.config.transcript(persona));
-        let file = file.map_err(|error| project::about_file(&error))?;
-        Ok(Fate::of(file.as_deref(), note.as_ref(), text))
+        let file = self.folder.transcript(persona);
+        Ok(file.map(|file| Fate::of(file.as_deref(), note.as_ref(), text)))
     }
 
     /// The same with what differs from what was sent before, and the text of the result if that is

@@ -10,7 +10,7 @@ use crate::call::{Key, Request};
 use crate::cli::args;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::plan::found;
-use crate::cli::project::{Loaded, about_file, about_prompt, place};
+use crate::cli::project::{Loaded, about_prompt, place};
 use crate::cli::{cache, target};
 use crate::names::{Instance, NodeId, PersonaId};
 use crate::plan::{Found, Outlook, Planner, Reason};
@@ -64,6 +64,8 @@ pub enum Transcript {
     Missing,
     AsWritten,
     Edited,
+    /// Why.
+    Unreadable(String),
 }
 
 fn explain(project: &Loaded, store: &LocalStore, persona: &PersonaId) -> Result<Vec<Explained>, CliError> {
@@ -145,7 +147,10 @@ fn explain(project: &Loaded, store: &LocalStore, persona: &PersonaId) -> Result<
 fn transcript(project: &Loaded, store: &LocalStore, persona: &PersonaId) -> Result<Transcript, CliError> {
     let note = store.transcript(persona).map_err(|error| stopped(&error))?;
     let file = project.files.read(&project.config.transcript(persona));
-    let file = file.map_err(|error| about_file(&error))?;
+    let file = match file {
+        Ok(file) => file,
+        Err(error) => return Ok(Transcript::Unreadable(error.message)),
+    };
     Ok(match (file, note) {
         (None, None) => Transcript::NotWritten,
         (None, Some(_)) => Transcript::Missing,

@@ -294,6 +294,18 @@ impl Summary<'_> {
             Outcome::Partial if self.tally.personas.pending == 0 && self.only_cut_off() => {
                 hints.push("`septet run` calls what was cut off again once `max_output_tokens` is larger");
             }
+            Outcome::Fatal
+                if self
+                    .tally
+                    .cause
+                    .as_ref()
+                    .is_some_and(|cause| cause.kind == Failure::STORE) =>
+            {
+                hints.push("`septet run` goes on from here once that is mended; what was stored before is not paid twice");
+            }
+            Outcome::Fatal if !self.tally.failures.is_empty() && self.only_cut_off() => {
+                hints.push("`septet run` goes on, and calls what was cut off again, once `max_output_tokens` is larger");
+            }
             Outcome::Partial if self.tally.personas.pending == 0 => {
                 hints.push(
                     "`septet run` tries what failed again; what was paid for is stored and not paid twice",

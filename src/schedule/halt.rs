@@ -229,7 +229,14 @@ impl Gate {
         };
         outage.probe = None;
         outage.pause = (outage.pause * 2).min(LONGEST_PROBE_PAUSE);
-        outage.next_probe = now + outage.pause.max(fault.retry_after.unwrap_or_default());
+        let mut next = now + outage.pause;
+        // The probe after which a run without an answer is given up is not slept past.
+        if let (0, Some(since)) = (self.answered, self.failing_since)
+            && now < since + NEVER_ANSWERED
+        {
+            next = next.min(since + NEVER_ANSWERED);
+        }
+        outage.next_probe = next.max(now + fault.retry_after.unwrap_or_default());
     }
 
     /// A 429 is waited out for as long as the server says, and without a word for a day; only a run

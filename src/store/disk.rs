@@ -59,6 +59,20 @@ pub trait DiskFile: Send {
     fn cut(&mut self, len: u64) -> io::Result<()>;
 }
 
+/// An error if a file has no name any more: what is written to it is gone when it is closed.
+fn demand_a_name(file: &File) -> io::Result<()> {
+    #[cfg(unix)]
+    if std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) == 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "it was deleted while septet was at work, and what it held is lost",
+        ));
+    }
+    // Windows does not delete what is open.
+    let _ = file;
+    Ok(())
+}
+
 /// The disk of this machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
@@ -96,7 +110,8 @@ impl DiskFile for File {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
+        self.sync_data()?;
+        demand_a_name(self)
     }
 
     fn cut(&mut self, len: u64) -> io::Result<()> {

@@ -415,3 +415,22 @@ fn what_people_read() {
     `septet plan -v` names the nodes, `septet run` does it
     ");
 }
+
+#[test]
+fn a_transcript_that_cannot_be_read_is_one_personas_failure() {
+    let project = Project::small(3);
+    project.json(&[]).code(0);
+    std::fs::remove_file(project.path("transcripts/p01.md")).unwrap();
+    std::fs::create_dir(project.path("transcripts/p01.md")).unwrap();
+    let ran = project.run(&["plan"]).code(0);
+    assert!(ran.stdout.contains("✗ p01"), "{}", ran.stdout);
+    let ran = project.run(&["plan", "--json"]).code(0);
+    assert!(
+        ran.stdout.lines().last().unwrap().contains("\"failed\":1"),
+        "{}",
+        ran.stdout
+    );
+    let ran = project.run(&["why", "p01"]).code(0);
+    assert!(ran.stdout.contains("unreadable"), "{}", ran.stdout);
+    assert_eq!(project.json(&[]).code(1).figure("personas.failed"), 1);
+}

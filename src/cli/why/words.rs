@@ -133,6 +133,7 @@ impl Shown<'_> {
             Transcript::Missing => "missing",
             Transcript::AsWritten => "as_written",
             Transcript::Edited => "edited",
+            Transcript::Unreadable(_) => "unreadable",
         };
         let transcript = json!({
             "event": "transcript_explained", "persona": self.persona, "status": status, "path": self.path,
@@ -169,6 +170,7 @@ impl Shown<'_> {
 
     fn transcript_in_words(&self) -> (&'static str, String) {
         match self.transcript {
+            Transcript::Unreadable(why) => ("unreadable", format!("{why}; `septet run` cannot write it")),
             Transcript::NotWritten => ("not there", format!("{}: not written yet", self.path)),
             Transcript::Missing => (
                 "missing",
