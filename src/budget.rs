@@ -12,6 +12,9 @@ pub struct Limit {
     pub amount: Money,
     /// What was spent under it before this run.
     pub before: Money,
+    /// From which moment on (Unix time in milliseconds) what earlier runs set aside for a call is
+    /// in `before`, until the call has an end; `None`: it is not.
+    pub since_ms: Option<u64>,
 }
 
 /// How far a limit is used up.
@@ -44,6 +47,8 @@ pub struct Budget {
     possibly: Money,
     reserved: Money,
     in_flight: usize,
+    /// The part of `reserved` for jobs that nobody waits for at the moment.
+    held: Money,
     warned: Vec<bool>,
 }
 
@@ -80,6 +85,29 @@ impl Budget {
         self.in_flight += 1;
     }
 
+    /// Nobody waits any more for a job for which `reserved` was set aside; the server works on.
+    pub fn hold(&mut self, reserved: Money) {
+        self.held += reserved;
+        self.in_flight -= 1;
+    }
+
+    /// Somebody waits for such a job again: what was set aside for it still is.
+    pub fn resume(&mut self, reserved: Money) {
+        self.held = self.held - reserved;
+        self.in_flight += 1;
+    }
+
+    /// Sets money aside for a job that an earlier run began at `at_ms` (Unix time), and set aside
+    /// `counted` for: what counts as spent because of that does so no more.
+    pub fn take_over(&mut self, estimate: Money, counted: Money, at_ms: u64) {
+        for limit in &mut self.limits {
+            if limit.since_ms.is_some_and(|since| since <= at_ms) {
+                limit.before = (limit.before - counted).max(Money::ZERO);
+            }
+        }
+        self.reserve(estimate);
+    }
+
     /// A call for which `reserved` was set aside cost this much.
     pub fn settle(&mut self, reserved: Money, cost: Money) {
         self.reserved = self.reserved - reserved;
@@ -110,8 +138,8 @@ impl Budget {
     fn used(&self, limit: &Limit) -> Used {
         Used {
             limit: *limit,
-            spent: limit.before + self.spent,
-            possibly: self.possibly,
+            spent: limit.before + self.spent + self.held,
+            possibly: self.possibly + self.held,
         }
     }
 }
@@ -149,6 +177,7 @@ mod tests {
             name: "limits.budget_usd",
             amount: usd(amount),
             before: usd(before),
+            since_ms: None,
         }
     }
 
@@ -178,6 +207,44 @@ mod tests {
             panic!("0.6 is spent")
         };
         assert_eq!((used.spent, used.possibly), (usd(0.6), usd(0.6)));
+    }
+
+    #[test]
+    fn a_job_that_nobody_waits_for_keeps_what_is_set_aside_for_it() {
+        let mut budget = Budget::new(vec![limit(1.0, 0.0)]);
+        budget.reserve(usd(0.6));
+        budget.hold(usd(0.6));
+        let Room::Never(used) = budget.room(usd(0.6)) else {
+            panic!("the server works on it")
+        };
+        assert_eq!((used.spent, used.possibly), (usd(0.6), usd(0.6)));
+        budget.resume(usd(0.6));
+        assert_eq!(budget.room(usd(0.6)), Room::Later, "it may cost less");
+        budget.settle(usd(0.6), usd(0.1));
+        assert_eq!(budget.room(usd(0.9)), Room::Enough);
+    }
+
+    #[test]
+    fn a_job_of_an_earlier_run_counts_once() {
+        let run = limit(1.0, 0.0);
+        let total = Limit {
+            since_ms: Some(0),
+            ..limit(2.0, 0.6)
+        };
+        let month = Limit {
+            since_ms: Some(100),
+            ..limit(2.0, 0.3)
+        };
+        let mut budget = Budget::new(vec![run, total, month]);
+        budget.take_over(usd(0.6), usd(0.6), 99);
+        let before: Vec<Money> = budget.limits.iter().map(|limit| limit.before).collect();
+        assert_eq!(
+            before,
+            [usd(0.0), usd(0.0), usd(0.3)],
+            "it is of the month before"
+        );
+        budget.settle(usd(0.6), usd(0.5));
+        assert!(matches!(budget.room(usd(0.6)), Room::Never(used) if used.spent == usd(0.5)));
     }
 
     #[test]

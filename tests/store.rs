@@ -92,6 +92,7 @@ fn attempt(n: u64) -> Entry {
         job: None,
         input: None,
         most_cost: None,
+        max_output_tokens: None,
         reserved: None,
         pipeline: None,
         persona_files: None,

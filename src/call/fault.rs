@@ -46,6 +46,8 @@ pub enum FaultKind {
     Connection,
     /// No answer within `provider.timeout`, or a pause longer than `provider.idle_timeout`.
     Timeout,
+    /// The server still works on a response, longer than `provider.timeout`: it is fetched later.
+    Unfinished,
     /// 408, 409, 500, 502, 504 and other 5xx.
     ServerError,
     /// 503, 529, 498: the server has no room; not our rate.
@@ -83,7 +85,9 @@ impl FaultKind {
     pub fn scope(self) -> Scope {
         use FaultKind::*;
         match self {
-            Connection | Timeout | ServerError | Overloaded | RateLimited | BadResponse => Scope::Attempt,
+            Connection | Timeout | Unfinished | ServerError | Overloaded | RateLimited | BadResponse => {
+                Scope::Attempt
+            }
             ResponseTooLarge | ContextTooLong | RequestTooLarge | RefusedInput | BadRequest => Scope::Node,
             Redirect | BadParameter | Authentication | Permission | NotFound | NoCredit => Scope::Run,
         }
@@ -103,6 +107,7 @@ impl FaultKind {
         match self {
             Connection => "connection",
             Timeout => "timeout",
+            Unfinished => "unfinished",
             ServerError => "server_error",
             Overloaded => "overloaded",
             RateLimited => "rate_limited",
@@ -143,7 +148,10 @@ impl Fault {
     /// before any response is taken as not billed.
     pub fn may_be_billed(&self) -> bool {
         match self.kind {
-            FaultKind::Timeout | FaultKind::BadResponse | FaultKind::ResponseTooLarge => true,
+            FaultKind::Timeout
+            | FaultKind::Unfinished
+            | FaultKind::BadResponse
+            | FaultKind::ResponseTooLarge => true,
             FaultKind::Connection => self.http_status.is_some(),
             _ => false,
         }

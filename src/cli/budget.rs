@@ -9,6 +9,7 @@ use crate::cli::clock;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
 use crate::config::Limits;
+use crate::hours::timestamp;
 use crate::report::figures::count;
 use crate::store::Spending;
 use crate::wording::nearest;
@@ -61,22 +62,43 @@ pub fn demand_prices(project: &Loaded, limits: &Limits) -> Result<(), CliError> 
 /// The limits on what a run may spend. `by_option`: that of one run comes from the command line.
 /// `spent`: what was spent of it before, where one run is a part of a session.
 pub fn limits(limits: &Limits, by_option: bool, spent: Money, spending: &Spending) -> Vec<Limit> {
-    let month = || spending.month(clock::unix_ms(), &TimeZone::system()).counted();
-    let limit =
-        |name, amount: Option<Money>, before: Money| amount.map(|amount| Limit { name, amount, before });
+    let (now, zone) = (clock::unix_ms(), TimeZone::system());
+    let month = spending.month(now, &zone).counted();
+    let limit = |name, amount: Option<Money>, before: Money, since_ms: Option<u64>| {
+        amount.map(|amount| Limit {
+            name,
+            amount,
+            before,
+            since_ms,
+        })
+    };
     let run = if by_option { OPTION } else { "limits.budget_usd" };
     [
-        limit(run, limits.budget_usd, spent),
-        limit("limits.budget_usd_month", limits.budget_usd_month, month()),
+        limit(run, limits.budget_usd, spent, None),
+        limit(
+            "limits.budget_usd_month",
+            limits.budget_usd_month,
+            month,
+            Some(start_of_month(now, &zone)),
+        ),
         limit(
             "limits.budget_usd_total",
             limits.budget_usd_total,
             spending.total().counted(),
+            Some(0),
         ),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// When the calendar month of a moment began, both as Unix time in milliseconds.
+fn start_of_month(at_ms: u64, zone: &TimeZone) -> u64 {
+    let first = zone.to_datetime(timestamp(at_ms)).date().first_of_month();
+    let start = zone.to_timestamp(first.at(0, 0, 0, 0)).ok();
+    let start_ms = start.map(|start| start.as_millisecond());
+    start_ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(at_ms)
 }
 
 /// What a budget over all runs does not know, if there is such a budget.

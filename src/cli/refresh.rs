@@ -1,10 +1,13 @@
 //! `--refresh`: which answers are asked for again although they are there.
 
+use std::collections::HashMap;
+
+use crate::call::Key;
 use crate::cli::args::Selection;
 use crate::cli::failure::{CliError, Complaint};
 use crate::graph::Graph;
 use crate::names::{Instance, PersonaId};
-use crate::store::{Store, StoreError};
+use crate::store::{Sent, Store, StoreError};
 
 /// The patterns of `--refresh`.
 pub struct Refresh(Option<globset::GlobSet>);
@@ -47,6 +50,16 @@ impl Refresh {
     pub fn wants(&self, instance: &Instance) -> bool {
         let set = self.0.as_ref();
         set.is_some_and(|set| set.is_match(instance.to_string()) || set.is_match(instance.persona.as_str()))
+    }
+
+    /// Takes the calls out whose answers could be fetched, but are asked for anew.
+    pub fn give_up(&self, fetchable: &mut HashMap<Key, Vec<Sent>>) -> Vec<Sent> {
+        let mut given_up = Vec::new();
+        fetchable.retain(|_, jobs| {
+            given_up.extend(jobs.extract_if(.., |sent| self.wants(&sent.instance)));
+            !jobs.is_empty()
+        });
+        given_up
     }
 
     /// Marks them, durably.

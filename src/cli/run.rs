@@ -22,10 +22,11 @@ use crate::events::{History, Tally};
 use crate::names::{PersonaId, RunId, Stop};
 use crate::provider::Provider;
 use crate::report;
+use crate::report::figures::count;
 use crate::run::{Folder, Jobs, Project, Services, Task, Times, UpToDate};
 use crate::schedule::Settings;
 use crate::signals;
-use crate::store::{Entry, LocalStore, Receipts, Spending, Store, StoreError};
+use crate::store::{Entry, LocalStore, Receipts, Sent, Spending, Store, StoreError};
 
 /// A call may be noted, wait for a connection, or be written down so long beyond its timeout.
 const BEFORE_SENDING: Duration = Duration::from_secs(60);
@@ -221,9 +222,17 @@ impl Ready {
             cache::warn(&caveat);
         }
         let history = store.history().map_err(|error| cache::refused(&error))?;
+        let mut fetchable = store.fetchable();
+        let given_up = self.refresh.give_up(&mut fetchable);
+        if !given_up.is_empty() {
+            let calls = count(given_up.len() as u64, "open call");
+            cache::warn(&format!(
+                "`--refresh` gives up {calls} that could still be fetched and may have been billed"
+            ));
+        }
         let task = Task {
             up_to_date: self.up_to_date,
-            fetchable: store.fetchable(),
+            fetchable,
             ..task(&self.project, args, self.personas, &self.limits, budget, history)
         };
         let store = Arc::new(store);
@@ -235,7 +244,14 @@ impl Ready {
             unix_ms: clock::unix_ms,
             jobs: Jobs::Threads,
         };
-        let tally = runtime.block_on(go(task, services, self.refresh, shown(args, color), stops))?;
+        let tally = runtime.block_on(go(
+            task,
+            services,
+            self.refresh,
+            given_up,
+            shown(args, color),
+            stops,
+        ))?;
         // What still holds the store are tasks that have done their work.
         drop(runtime);
         if let Some(book) = book {
@@ -296,6 +312,7 @@ async fn go(
     task: Task,
     services: Services,
     refresh: Refresh,
+    given_up: Vec<Sent>,
     shown: report::Options,
     stops: UnboundedReceiver<Stop>,
 ) -> Result<Tally, CliError> {
@@ -304,6 +321,10 @@ async fn go(
         .mark(&*store, &task.graph, &task.personas)
         .await
         .map_err(|error| cache::refused(&error))?;
+    for sent in given_up {
+        let end = sent.given_up(clock::unix_ms(), "`--refresh`");
+        store.note(end).await.map_err(|error| cache::refused(&error))?;
+    }
     let run = task.run.clone();
     let start = Entry::Start {
         run: run.clone(),

@@ -38,6 +38,7 @@ use crate::config;
 use crate::config::Api;
 use crate::provider::openai::lanes::Lanes;
 use crate::provider::openai::receive::Patience;
+use crate::provider::openai::reply::Looked;
 use crate::provider::openai::transport::in_words;
 use crate::provider::openai::words::Words;
 use crate::provider::{Begun, Lost, Provider};
@@ -50,6 +51,9 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 /// … up to this.
 const SLOWEST_LOOK: Duration = Duration::from_secs(5);
+
+/// So long after a server has said that it has no such response it is asked again.
+const SECOND_THOUGHT: Duration = Duration::from_secs(1);
 
 /// Calls one OpenAI-compatible server. Cheap to share; calls run side by side.
 #[derive(Debug)]
@@ -193,42 +197,50 @@ impl OpenAi {
 
 impl OpenAi {
     /// Asks once how far a job is.
-    async fn look(&self, request: &Request, job: &str, started: Instant) -> Result<Begun, Lost> {
-        let lives = |fault| Lost { fault, lives: true };
+    async fn look(&self, request: &Request, job: &str, started: Instant) -> Looked {
         let mut url = self.url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.push(job);
         }
         let lane = self.lanes.enter();
         let left = self.timeout.saturating_sub(started.elapsed());
-        let response = self.exchange(lane.client().get(url), left).await.map_err(lives)?;
+        let response = match self.exchange(lane.client().get(url), left).await {
+            Ok(response) => response,
+            Err(fault) => return Looked::Nothing(fault),
+        };
         let patience = Patience {
             started,
             timeout: self.timeout,
             idle_timeout: self.idle_timeout,
         };
         let reply = receive::whole(response, &self.url, patience).await;
-        let (status, whole) = (reply.status, reply.end == receive::End::Whole);
-        let read = reply::progress(reply, request, &self.words, Timestamp::now());
-        read.map_err(|fault| match status {
-            // It forgets them after a while, and never knew those of another account.
-            404 | 410 => Lost {
-                fault: Fault {
-                    kind: FaultKind::BadResponse,
-                    scope: Scope::Attempt,
-                    message: format!(
-                        "the server does not have the response `{}` any more, which may have been \
-                         billed; it is called again",
-                        self.words.name(job)
-                    ),
-                    ..fault
-                },
-                lives: false,
+        reply::looked(reply, job, request, &self.words, Timestamp::now())
+    }
+
+    /// The end of a job that the server has said twice it does not have. It forgets them after a
+    /// while, and never knew those of another account.
+    fn gone(&self, job: &str, fault: Fault) -> Lost {
+        let job = self.words.name(job);
+        let message = match fault.http_status {
+            Some(400) => format!(
+                "the server refuses to give the response `{job}`, which may have been billed; it is \
+                 called again: {}",
+                fault.message
+            ),
+            _ => format!(
+                "the server does not have the response `{job}` any more, which may have been billed; \
+                 it is called again"
+            ),
+        };
+        Lost {
+            fault: Fault {
+                kind: FaultKind::BadResponse,
+                scope: Scope::Attempt,
+                message,
+                ..fault
             },
-            // The end of the job, if it came whole; everything else says nothing of it.
-            200..300 => Lost { fault, lives: !whole },
-            _ => lives(fault),
-        })
+            lives: false,
+        }
     }
 }
 
@@ -247,7 +259,8 @@ impl Provider for OpenAi {
     }
 
     fn has_jobs(&self) -> bool {
-        self.api == Api::Responses { background: true }
+        // Also where none is begun any more: those that are open are fetched.
+        matches!(self.api, Api::Responses { .. })
     }
 
     async fn begin(&self, request: &Request, _attempt: u32) -> Result<Begun, Fault> {
@@ -278,24 +291,28 @@ impl Provider for OpenAi {
 
     async fn fetch(&self, request: &Request, job: &str) -> Result<Answer, Lost> {
         let started = Instant::now();
-        let mut pause = FIRST_LOOK;
+        let (mut pause, mut denied) = (FIRST_LOOK, false);
+        let lost = |fault, lives| Err(Lost { fault, lives });
         loop {
-            match self.look(request, job, started).await? {
-                Begun::Answered(answer) => return Ok(*answer),
-                Begun::Job(_) if started.elapsed() + pause >= self.timeout => {
-                    return Err(Lost {
-                        fault: Fault::new(
-                            FaultKind::Timeout,
-                            format!(
-                                "the response `{}` has not ended within {}; it is asked for again",
-                                self.words.name(job),
-                                in_words(self.timeout)
-                            ),
-                        ),
-                        lives: true,
-                    });
+            match self.look(request, job, started).await {
+                Looked::Answered(answer) => return Ok(*answer),
+                Looked::Ended(fault) => return lost(fault, false),
+                Looked::Nothing(fault) => return lost(fault, true),
+                Looked::Denied(fault) if denied => return Err(self.gone(job, fault)),
+                // Once can be a replica that lags behind.
+                Looked::Denied(_) => {
+                    denied = true;
+                    pause = pause.max(SECOND_THOUGHT.min(self.timeout / 4));
                 }
-                Begun::Job(_) => {}
+                Looked::Going if started.elapsed() + pause >= self.timeout => {
+                    let message = format!(
+                        "the response `{}` has not ended within {}; it is asked for again",
+                        self.words.name(job),
+                        in_words(self.timeout)
+                    );
+                    return lost(Fault::new(FaultKind::Unfinished, message), true);
+                }
+                Looked::Going => denied = false,
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(SLOWEST_LOOK);

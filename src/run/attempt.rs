@@ -38,6 +38,8 @@ pub struct Attempt {
     pub reserved: Option<Money>,
     /// An earlier attempt whose job it asks for the answer, instead of sending the request again.
     pub resumes: Option<Sent>,
+    /// Earlier attempts whose jobs nobody will ask for any more.
+    pub gives_up: Vec<Sent>,
     /// Turns true when calls in flight are to be given up.
     pub abort: watch::Receiver<bool>,
 }
@@ -91,10 +93,9 @@ impl Attempt {
         Entry::Attempt(self.sent(at_ms, job))
     }
 
-    /// The end of the attempt whose job it takes over; it stands behind the note.
-    pub fn takes_over(&self, at_ms: u64) -> Option<Entry> {
-        let earlier = self.resumes.as_ref()?;
-        Some(Entry::Fault {
+    /// The ends of the attempts whose jobs it takes over or gives up; they stand behind the note.
+    pub fn ends(&self, at_ms: u64) -> impl Iterator<Item = Entry> {
+        let taken_over = self.resumes.iter().map(move |earlier| Entry::Fault {
             run: earlier.run.clone(),
             instance: earlier.instance.clone(),
             attempt: earlier.attempt,
@@ -105,7 +106,18 @@ impl Attempt {
             ),
             at_ms,
             may_be_billed: false,
-        })
+        });
+        let given_up = self.gives_up.iter().map(move |earlier| {
+            earlier.given_up(at_ms, &format!("attempt {} of run {}", self.number, self.run))
+        });
+        taken_over.chain(given_up)
+    }
+
+    /// The `max_output_tokens` that its answer is made with: that of the job, where it fetches one.
+    fn output_limit(&self) -> Option<u64> {
+        let earlier = self.resumes.as_ref();
+        let of_the_job = earlier.and_then(|earlier| earlier.max_output_tokens);
+        of_the_job.or(self.request.delivery.max_output_tokens)
     }
 
     fn sent(&self, at_ms: u64, job: Option<String>) -> Sent {
@@ -116,6 +128,7 @@ impl Attempt {
             key: self.key,
             attempt: self.number,
             at_ms,
+            max_output_tokens: self.output_limit().filter(|_| job.is_some()),
             job,
             input: Some(self.input),
             most_cost: self.most_cost(),
@@ -137,11 +150,13 @@ impl Attempt {
                 Err(fault) => return Called::Faulted(fault),
                 Ok(Begun::Job(job)) => {
                     let sent = self.sent((services.unix_ms)(), Some(job));
+                    let entry = Entry::Attempt(sent.clone());
+                    // Who gives up meanwhile leaves it open: it is on its way to the disk.
+                    _ = queued.set(sent);
                     // Durable before it is waited for: from now on a crash pays nothing twice.
-                    if let Err(error) = services.store.keep(Entry::Attempt(sent.clone())).await {
+                    if let Err(error) = services.store.keep(entry).await {
                         return Called::Unstored(error);
                     }
-                    _ = queued.set(sent);
                 }
             }
         }
@@ -171,7 +186,7 @@ impl Attempt {
         let usage = Usage {
             input: self.input,
             cache_write: (price.cache_write > price.input).then_some(self.input),
-            output: self.request.delivery.max_output_tokens?,
+            output: self.output_limit()?,
             ..Usage::default()
         };
         Some(price.cost(&usage))
@@ -222,7 +237,7 @@ impl Attempt {
             Called::Unstored(error) => return tell(Ended::broken(&error)),
         };
         let asked = Asked {
-            output_limit: self.request.delivery.max_output_tokens,
+            output_limit: self.output_limit(),
             input: Some(self.input),
             most: self.most_cost(),
         };
@@ -271,7 +286,7 @@ impl Attempt {
             attempt: self.number,
             at_ms,
             latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
-            max_output_tokens: self.request.delivery.max_output_tokens,
+            max_output_tokens: self.output_limit(),
             cost,
             answer,
         };

@@ -37,8 +37,8 @@ pub struct Work {
     /// Its answer, for those that need it.
     pub text: Option<Arc<str>>,
     pub attempts: u32,
-    /// An attempt whose answer can still be fetched.
-    pub unfetched: Option<Box<Sent>>,
+    /// The job whose answer its next attempt fetches.
+    pub resumes: Option<Sent>,
     /// Tokens taken out of the limits for its call.
     pub reserved: u64,
     /// When its call was let start.
@@ -184,7 +184,7 @@ impl Work {
             key: None,
             text: None,
             attempts: 0,
-            unfetched: None,
+            resumes: None,
             reserved: 0,
             started: Duration::ZERO,
             set_aside: None,

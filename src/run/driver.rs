@@ -159,8 +159,15 @@ impl Driver {
                 let wake = self.schedule.wake_at(now);
                 return wake.into_iter().chain(earliest(&held)).min();
             };
-            let cost = self.likely_cost(handle);
-            match self.budget.room(cost.unwrap_or_default()) {
+            let job = self.open_job(handle);
+            let of_the_job = job.and_then(|job| job.reserved);
+            let cost = of_the_job.or_else(|| self.likely_cost(handle));
+            // What a job costs it costs, whether it is fetched or not.
+            let room = match job {
+                Some(_) => Room::Enough,
+                None => self.budget.room(cost.unwrap_or_default()),
+            };
+            match room {
                 Room::Enough => {}
                 // The end of what is in flight is reported.
                 Room::Later => return earliest(&held),
@@ -181,7 +188,7 @@ impl Driver {
             }
             let work = self.desk.work_mut(handle);
             (work.set_aside, work.started) = (cost, now);
-            self.budget.reserve(cost.unwrap_or_default());
+            self.set_aside(handle, cost.unwrap_or_default());
             self.turn([Input::Granted { handle }]);
         }
     }

@@ -192,8 +192,9 @@ pub struct Task {
     /// True where the server reserves the output limit of a call whatever it uses (OpenAI and
     /// Azure, `docs/design.md`), so that estimates must do so too.
     pub reserves_output_cap: bool,
-    /// Calls of earlier runs whose answers can still be fetched, by the key of their request.
-    pub fetchable: HashMap<Key, Sent>,
+    /// Calls whose answers can still be fetched, by the key of their request, the newest last: of
+    /// earlier runs, and of this one where nobody waits for them.
+    pub fetchable: HashMap<Key, Vec<Sent>>,
     /// What becomes of calls whose prompts begin alike.
     pub prefix: PrefixOrder,
     /// Seeds the jitter of pauses.

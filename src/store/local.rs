@@ -302,16 +302,18 @@ impl LocalStore {
         self.unfinished.iter().any(|open| same(&open))
     }
 
-    /// Those of them whose answers can still be fetched, by the key of their request; of several the
-    /// newest.
-    pub fn fetchable(&self) -> HashMap<Key, Sent> {
+    /// Those of them whose answers can still be fetched, by the key of their request, the newest
+    /// last.
+    pub fn fetchable(&self) -> HashMap<Key, Vec<Sent>> {
         let with_a_job = self.unfinished.iter().filter(|sent| sent.job.is_some());
-        let mut fetchable: Vec<&Sent> = with_a_job.collect();
-        fetchable.sort_by_key(|sent| sent.at_ms);
+        let mut fetchable: HashMap<Key, Vec<Sent>> = HashMap::new();
+        for sent in with_a_job {
+            fetchable.entry(sent.key).or_default().push(sent.clone());
+        }
+        for jobs in fetchable.values_mut() {
+            jobs.sort_by_key(|sent| sent.at_ms);
+        }
         fetchable
-            .into_iter()
-            .map(|sent| (sent.key, sent.clone()))
-            .collect()
     }
 
     /// What was paid up to the moment this store was opened, by every process that had it open

@@ -138,6 +138,10 @@ pub struct Sent {
     /// as long as its limit allows. `None` without a price or a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most_cost: Option<Money>,
+    /// Where it is a job, the `max_output_tokens` that it was begun with; `None`: none, or an older
+    /// septet began it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<u64>,
     /// What a budget set aside for it; `None`: no price. It counts as spent where the call may have
     /// been billed and no answer came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,6 +156,21 @@ pub struct Sent {
     /// there were several to one request: the newest one before this entry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<Key>,
+}
+
+impl Sent {
+    /// The end of a call whose answer could still be fetched and will not be, because of `whom`.
+    pub fn given_up(&self, at_ms: u64, whom: &str) -> Entry {
+        Entry::Fault {
+            run: self.run.clone(),
+            instance: self.instance.clone(),
+            attempt: self.attempt,
+            kind: None,
+            message: format!("its answer was not fetched and never will be: {whom} gave it up"),
+            at_ms,
+            may_be_billed: true,
+        }
+    }
 }
 
 /// An answer and where it came from.

@@ -81,6 +81,7 @@ pub(super) fn sent(n: u64) -> Sent {
         job: None,
         input: None,
         most_cost: None,
+        max_output_tokens: None,
         reserved: None,
         pipeline: None,
         persona_files: None,

@@ -16,6 +16,12 @@ const WORKING: u8 = 0;
 const DONE: u8 = 1;
 const FORGOTTEN: u8 = 2;
 const FAILING: u8 = 3;
+/// What stands before the server says what is no word of it.
+const PAGES: u8 = 4;
+/// What was begun while it was `WORKING` is cut off.
+const CUT: u8 = 5;
+
+const PAGE: &str = "<html><head><title>Please wait</title></head><body>One moment.</body></html>";
 
 /// A server of jobs, and what becomes of them.
 struct Jobs {
@@ -30,6 +36,9 @@ impl Jobs {
         let wire = Wire::scripted(None, move |number, asked| {
             let answer = |body: &Value| Reply::Bytes(wire::json("200 OK", body));
             let Some(id) = asked.strip_prefix("GET /v1/responses/") else {
+                if asked.contains("\"messages\"") {
+                    return Reply::Bytes(wire::good(asked));
+                }
                 // The name tells which request it is, and when it came.
                 let sum = asked.bytes().fold(0u32, |sum, byte| {
                     sum.wrapping_mul(31).wrapping_add(u32::from(byte))
@@ -46,6 +55,25 @@ impl Jobs {
                     "",
                     "Response not found.",
                 )),
+                PAGES if number == 1 => Reply::Bytes(response("200 OK", "content-type: text/html\r\n", PAGE)),
+                PAGES if number == 2 => {
+                    Reply::Bytes(response("404 Not Found", "content-type: text/html\r\n", PAGE))
+                }
+                PAGES if number == 3 => answer(&json!({ "id": "resp_of_another", "status": "failed" })),
+                PAGES if number == 4 => Reply::Bytes(wire::error(
+                    "404 Not Found",
+                    "invalid_request_error",
+                    "",
+                    "Response not found.",
+                )),
+                CUT if id.ends_with("_0") => answer(&json!({
+                    "id": id,
+                    "status": "incomplete",
+                    "incomplete_details": { "reason": "max_output_tokens" },
+                    "model": "gpt-6-luna",
+                    "output": [{ "type": "message", "content": [{ "type": "output_text", "text": "Words th" }] }],
+                    "usage": { "input_tokens": 100, "output_tokens": 20, "total_tokens": 120 },
+                })),
                 FAILING if number <= 2 => Reply::Bytes(response("503 Service Unavailable", "", "")),
                 _ => answer(&json!({
                     "id": id,
@@ -154,6 +182,148 @@ fn a_second_ctrl_c_leaves_the_job_to_the_next_run() {
     running.signal(Signal::SIGINT);
     let run = running.end();
     assert_eq!((run.code, run.figure("calls.abandoned")), (Some(130), 4));
+    server.now(DONE);
+    project.json(&[]).code(0);
+    assert_eq!(server.paid(), (6, 0));
+}
+
+/// Two calls whose run was killed while the server worked on them.
+fn killed(server: &Jobs, project: &Project) {
+    let mut running = Running::start(project, &[]);
+    running.wait_for("call_queued", 2);
+    running.signal(Signal::SIGKILL);
+    assert_eq!(running.end().code, None);
+    assert_eq!(server.paid(), (2, 0));
+}
+
+#[test]
+fn a_budget_over_all_runs_counts_an_open_job_once() {
+    // About 0.002 is set aside for a call: both jobs fit, and no third one before they are fetched.
+    for limit in ["budget_usd_total", "budget_usd_month"] {
+        let server = Jobs::start();
+        let project = server
+            .project(1)
+            .with("[limits]", &format!("[limits]\n{limit} = 0.005"));
+        killed(&server, &project);
+        server.now(DONE);
+        let run = project.json(&[]).code(0);
+        assert_eq!((server.paid(), run.figure("calls.ok")), ((3, 0), 3));
+        assert_eq!(run.named("budget_reached").len(), 0);
+        // And as little as they cost counts from now on.
+        project.edit("pipeline.toml", "= 0.005", "= 0.0025");
+        project.edit("prompts/combine.md", "Join", "Bind");
+        project.json(&[]).code(0);
+        assert_eq!(server.paid(), (4, 0));
+    }
+}
+
+#[test]
+fn a_page_in_place_of_an_answer_ends_no_job() {
+    let server = Jobs::start();
+    let project = server.project(1).with("[retry]", "[retry]\nattempts = 5");
+    killed(&server, &project);
+    server.now(PAGES);
+    let run = project.json(&[]).code(0);
+    assert_eq!((server.paid(), run.figure("calls.ok")), ((3, 0), 3));
+    assert_eq!(run.named("warning").len(), 0, "none is gone");
+    // The killed run may have had the first looks at the chunks.
+    let retried = run.named("retrying");
+    assert!((7..=9).contains(&retried.len()), "{retried:?}");
+}
+
+#[test]
+fn an_answer_belongs_to_the_limit_that_it_was_asked_with() {
+    let server = Jobs::start();
+    let project = server.project(1);
+    killed(&server, &project);
+    project.edit(
+        "pipeline.toml",
+        "max_output_tokens = 4000",
+        "max_output_tokens = 8000",
+    );
+    server.now(CUT);
+    let run = project.json(&[]).code(0);
+    assert_eq!(server.paid(), (5, 0), "two with the new limit, and the combine");
+    assert_eq!((run.figure("calls.rejected"), run.figure("calls.ok")), (2, 3));
+    let rejected = project.run(&["show", "p00/chunk-1", "--json"]).code(0).stdout;
+    let shown: Value = serde_json::from_str(&rejected).unwrap();
+    let mut calls = shown["attempts"].as_array().unwrap().iter();
+    let cut = calls.find(|call| call["outcome"] == "rejected").unwrap();
+    assert!(
+        cut["most_usd"].as_f64().unwrap() < 0.0021,
+        "4000 tokens at the most: {cut:#}"
+    );
+}
+
+#[test]
+fn without_background_what_is_open_is_fetched_all_the_same() {
+    let server = Jobs::start();
+    let project = server.project(1);
+    killed(&server, &project);
+    project.edit("pipeline.toml", "background = true", "background = false");
+    server.now(DONE);
+    let run = project.json(&[]).code(0);
+    assert_eq!((server.paid(), run.figure("calls.ok")), ((3, 0), 3));
+}
+
+#[test]
+fn where_jobs_cannot_be_fetched_that_is_told_and_they_have_an_end() {
+    let server = Jobs::start();
+    let project = server.project(1);
+    killed(&server, &project);
+    project.edit(
+        "pipeline.toml",
+        "api = \"responses\"\nbackground = true",
+        "api = \"chat\"",
+    );
+    let run = project.json(&[]).code(0);
+    assert_eq!(run.figure("calls.ok"), 3);
+    let warnings = run.named("warning");
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    let message = warnings[0]["message"].as_str().unwrap();
+    assert!(
+        message.contains("its answer could still be fetched, but not by `api = \"chat\"`"),
+        "{message}"
+    );
+    let shown = project.run(&["show", "p00/chunk-1"]).code(0).stdout;
+    assert!(
+        shown.contains("its answer was not fetched and never will be"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_refresh_gives_open_jobs_up() {
+    let server = Jobs::start();
+    let project = server.project(1);
+    killed(&server, &project);
+    server.now(DONE);
+    let ran = project.run(&["run", "--refresh", "p00/chunk-1"]).code(0);
+    assert!(
+        ran.stderr
+            .contains("`--refresh` gives up 1 open call that could still be fetched"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(server.paid(), (4, 1), "one was fetched, one called again");
+}
+
+#[test]
+fn a_slow_job_is_no_outage_and_is_fetched_by_the_next_run() {
+    let server = Jobs::start();
+    let project = server
+        .project(2)
+        .with("name = \"test\"", "name = \"test\"\ntimeout = \"1s\"")
+        .with("[retry]", "[retry]\nattempts = 2");
+    let run = project.json(&[]).code(1);
+    assert_eq!(server.paid(), (4, 0));
+    assert_eq!(run.named("outage_began").len(), 0);
+    let failed = run
+        .named("node_finished")
+        .into_iter()
+        .filter(|node| node["status"] == "failed");
+    let kinds: Vec<&Value> = failed.map(|node| &node["error"]["kind"]).collect();
+    assert_eq!(kinds, ["unfinished"; 4]);
     server.now(DONE);
     project.json(&[]).code(0);
     assert_eq!(server.paid(), (6, 0));

@@ -10,6 +10,9 @@ use crate::wire::{self, Wire, answer, error_with, good, response};
 
 const KEY: &str = "sk-canary-7f3a9b2c1d4e5f60718293a4b5c6d7e8";
 
+/// The key in place of a job's name.
+const JOB: &str = "the name of a job";
+
 /// A project that sends the key, with everything on that makes a program talk.
 fn with_key(project: Project) -> Project {
     project
@@ -85,6 +88,14 @@ fn the_key_that_a_server_sends_back_is_nowhere() {
             response("200 OK", "", &json!({ "echo": said }).to_string()),
         ),
         (
+            JOB,
+            response(
+                "200 OK",
+                "",
+                &json!({ "id": KEY, "status": "queued" }).to_string(),
+            ),
+        ),
+        (
             "JSON that breaks off",
             response("200 OK", "", &format!("{{\"headers\": \"{said}")),
         ),
@@ -112,7 +123,13 @@ fn the_key_that_a_server_sends_back_is_nowhere() {
             1 => bytes.clone(),
             _ => good(body),
         });
-        let project = with_key(Project::small(2).at(&server.url()));
+        let mut project = with_key(Project::small(2).at(&server.url()));
+        if case == JOB {
+            project = project.with(
+                "name = \"test\"",
+                "name = \"test\"\napi = \"responses\"\nbackground = true",
+            );
+        }
         for args in [
             &["run", "--json"][..],
             &["run"],

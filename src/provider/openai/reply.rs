@@ -60,12 +60,89 @@ pub(super) fn progress(
     let response = reading.json(reply.body, reply.end)?;
     let excerpt = reading.excerpt(&response.to_string());
     match responses::stage(response) {
-        Stage::Going(id) => Ok(Begun::Job(id)),
+        // A server may send anything back, the key too.
+        Stage::Going(id) if words.name(&id) == id => Ok(Begun::Job(id)),
         Stage::Ended(json) => reading
             .answer(json, request)
             .map(|answer| Begun::Answered(answer.into())),
         Stage::Cancelled => Err(bad("the response was cancelled at the server".to_owned())),
-        Stage::Unknown => Err(bad(format!("the answer is no response: {excerpt}"))),
+        Stage::Going(_) | Stage::Unknown => Err(bad(format!("the answer is no response: {excerpt}"))),
+    }
+}
+
+/// What was read where a response was asked for by its id.
+pub(super) enum Looked {
+    Answered(Box<Answer>),
+    /// It is being made.
+    Going,
+    /// It has ended without an answer.
+    Ended(Fault),
+    /// The server says that it has no such response.
+    Denied(Fault),
+    /// What came says nothing of it.
+    Nothing(Fault),
+}
+
+/// Reads what the Responses API says of the response `job`. Only what is certain ends it: proxies
+/// have pages of their own, and what is given up too early is paid again.
+pub(super) fn looked(reply: Reply, job: &str, request: &Request, words: &Words, now: Timestamp) -> Looked {
+    if !(200..300).contains(&reply.status) {
+        return unlooked(reply, request, words, now);
+    }
+    let reading = Reading {
+        words,
+        status: reply.status,
+        headers: &reply.headers,
+        now,
+    };
+    let response = match reading.json(reply.body, reply.end) {
+        Ok(response) => response,
+        Err(fault) => return Looked::Nothing(fault),
+    };
+    let bad = |what: &str| reading.fault(FaultKind::BadResponse, what.to_owned());
+    let excerpt = reading.excerpt(&response.to_string());
+    let (same, ended) = (response["id"] == job, responses::has_ended(&response));
+    match responses::stage(response) {
+        _ if !same => Looked::Nothing(bad(&format!(
+            "the answer is not the response asked for: {excerpt}"
+        ))),
+        Stage::Going(_) => Looked::Going,
+        Stage::Ended(json) => match reading.answer(json, request) {
+            Ok(answer) => Looked::Answered(answer.into()),
+            Err(fault) => Looked::Ended(fault),
+        },
+        Stage::Cancelled => Looked::Ended(bad("the response was cancelled at the server")),
+        Stage::Unknown => {
+            let fault = bad(&format!("the answer is no response: {excerpt}"));
+            if ended {
+                Looked::Ended(fault)
+            } else {
+                Looked::Nothing(fault)
+            }
+        }
+    }
+}
+
+/// The same of what is no success.
+fn unlooked(reply: Reply, request: &Request, words: &Words, now: Timestamp) -> Looked {
+    let about_it = matches!(reply.status, 400 | 404 | 410);
+    let told = about_it
+        && reply.end == End::Whole
+        && json::parse(reply.body.clone()).is_ok_and(|json| Envelope::of_failure(&json).is_some());
+    let fault = match read(reply, request, words, now) {
+        Ok(answer) => return Looked::Answered(answer.into()),
+        Err(fault) => fault,
+    };
+    match fault.kind {
+        // Some refuse a key with a 400.
+        FaultKind::Authentication | FaultKind::Permission | FaultKind::NoCredit => Looked::Nothing(fault),
+        _ if told => Looked::Denied(fault),
+        _ if about_it => Looked::Nothing(Fault {
+            kind: FaultKind::BadResponse,
+            scope: Scope::Attempt,
+            ..fault
+        }),
+        _ => Looked::Nothing(fault),
     }
 }
 

@@ -16,6 +16,9 @@ const OWN: [&str; 6] = [
     "background",
 ];
 
+/// The most characters of the id of a response.
+const LONGEST_NAME: usize = 200;
+
 /// How far a response is.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Stage {
@@ -126,11 +129,25 @@ fn content<'a>(message: &Message, marks: impl Iterator<Item = &'a Mark>) -> Valu
     Value::Array(parts)
 }
 
+/// True for what may be the id of a response: it goes into files, into terminals and into a path.
+fn is_name(id: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=LONGEST_NAME).contains(&id.len()) && id.bytes().all(fits)
+}
+
+/// True for a response that has ended, whatever came of it.
+pub(super) fn has_ended(response: &Value) -> bool {
+    let ends = ["completed", "incomplete", "failed", "cancelled"];
+    response["status"]
+        .as_str()
+        .is_some_and(|status| ends.contains(&status))
+}
+
 /// Says how far a response is. One that failed is an error inside a success, as others have it.
 pub(super) fn stage(mut response: Value) -> Stage {
     let id = response["id"]
         .as_str()
-        .filter(|id| !id.is_empty())
+        .filter(|id| is_name(id))
         .map(str::to_owned);
     let finish = match (response["status"].as_str(), id) {
         (Some("queued" | "in_progress"), Some(id)) => return Stage::Going(id),
@@ -290,6 +307,13 @@ mod tests {
         assert_eq!(ended("in_progress", json!({})), Stage::Going("resp_1".to_owned()));
         assert_eq!(ended("cancelled", json!({})), Stage::Cancelled);
         assert_eq!(ended("odd", json!({})), Stage::Unknown);
+        for id in ["", "../models", "a/b", "resp 1", "\u{1b}[2J", &"r".repeat(201)] {
+            let named = stage(json!({ "id": id, "status": "queued" }));
+            assert_eq!(named, Stage::Unknown, "{id}");
+        }
+        let longest = "r".repeat(200);
+        let named = stage(json!({ "id": longest, "status": "queued" }));
+        assert_eq!(named, Stage::Going(longest));
         let Stage::Ended(cut) = ended(
             "incomplete",
             json!({ "incomplete_details": { "reason": "max_output_tokens" } }),

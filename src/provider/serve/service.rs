@@ -44,6 +44,8 @@ pub struct Service {
     born: Instant,
     /// Unix time in seconds.
     born_at: i64,
+    /// Tells its responses from those of the process before it: one that is gone is not another's.
+    tag: String,
 }
 
 struct Situation {
@@ -135,6 +137,7 @@ impl Service {
             stopped,
             born,
             born_at: jiff::Timestamp::now().as_second(),
+            tag: format!("{:08x}", fastrand::u32(..)),
         })
     }
 
@@ -180,7 +183,7 @@ impl Service {
         let id = {
             let mut state = self.state();
             state.responses += 1;
-            format!("resp_{:012}", state.responses)
+            format!("resp_{}_{:012}", self.tag, state.responses)
         };
         if !background {
             return self.take(peer, headers, Asked::Response(chat, id)).await;

@@ -32,6 +32,7 @@ fn used(spent: f64) -> Used {
             name: "limits.budget_usd",
             amount: Money::from_usd(0.5),
             before: Money::ZERO,
+            since_ms: None,
         },
         spent: Money::from_usd(spent),
         possibly: Money::from_usd(0.002),

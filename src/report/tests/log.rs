@@ -595,6 +595,7 @@ fn used(name: &'static str, spent: f64, possibly: f64) -> Used {
             name,
             amount: Money::from_usd(0.0025),
             before: Money::ZERO,
+            since_ms: None,
         },
         spent: Money::from_usd(spent),
         possibly: Money::from_usd(possibly),

@@ -109,11 +109,19 @@ impl Driver {
         };
         let dearest = self.dearest(handle.node);
         let key = self.desk.work(handle).key();
-        let earlier = self.task.fetchable.remove(&key);
+        // Whichever of them is fetched, no other will be.
+        let gives_up = self.task.fetchable.remove(&key).unwrap_or_default();
         let work = self.desk.work_mut(handle);
         work.attempts = number;
-        let resumes = work.unfetched.take().map(|sent| *sent).or(earlier);
-        let resumes = resumes.filter(|_| self.services.provider.has_jobs());
+        let resumes = work.resumes.take();
+        if resumes.is_none() && !gives_up.is_empty() {
+            let message = format!(
+                "{instance}: its answer could still be fetched, but not by `api = \"chat\"`; it may have \
+                 been billed and is called again"
+            );
+            self.teller.tell(Event::Warning { message });
+        }
+        let work = self.desk.work(handle);
         let rendered = work.rendered.as_ref().expect("BUG: sent unrendered");
         let attempt = Attempt {
             run: self.task.run.clone(),
@@ -127,6 +135,7 @@ impl Driver {
             dearest,
             reserved: work.set_aside,
             resumes,
+            gives_up,
             abort: self.abort.subscribe(),
         };
         self.sends.push((handle, attempt));
@@ -143,7 +152,7 @@ impl Driver {
         for (_, attempt) in &attempts {
             notes.extend(attempt.sources(&*self.services.store, at_ms));
             notes.push(attempt.note(at_ms));
-            notes.extend(attempt.takes_over(at_ms));
+            notes.extend(attempt.ends(at_ms));
         }
         let reports = self.reporter.reports.clone();
         let done = Done::new(move |noted| _ = reports.send(Report::Noted { attempts, noted }));

@@ -6,6 +6,7 @@ use crate::call::{Money, Price};
 use crate::events::{Event, Failure, Outcome};
 use crate::run::attempt::{Ended, Paid};
 use crate::schedule::{Handle, Input};
+use crate::store::Sent;
 
 impl Driver {
     /// The dearest price that a call of a node can meet if it is sent now; `None`: no price.
@@ -24,6 +25,32 @@ impl Driver {
         let size = rendered.expect("BUG: a candidate that is not rendered").size;
         let (input, output) = self.estimates.careful(handle.node, size);
         Some(price.at_most(input, output))
+    }
+
+    /// The job of an earlier attempt that holds the answer of a node's next call, the newest of
+    /// several: it is fetched, and nothing is sent.
+    pub(super) fn open_job(&self, handle: Handle) -> Option<&Sent> {
+        let jobs = self.task.fetchable.get(&self.desk.work(handle).key())?;
+        jobs.last().filter(|_| self.services.provider.has_jobs())
+    }
+
+    /// Sets money aside for a node's next call. That of an open job is so already.
+    pub(super) fn set_aside(&mut self, handle: Handle, cost: Money) {
+        let job = self.open_job(handle).cloned();
+        match &job {
+            None => self.budget.reserve(cost),
+            Some(job) if job.run == self.task.run => self.budget.resume(cost),
+            Some(job) => self
+                .budget
+                .take_over(cost, job.reserved.unwrap_or_default(), job.at_ms),
+        }
+        let key = self.desk.work(handle).key();
+        if job.is_some()
+            && let Some(jobs) = self.task.fetchable.get_mut(&key)
+        {
+            jobs.pop();
+        }
+        self.desk.work_mut(handle).resumes = job;
     }
 
     pub(super) fn out_of_budget(&mut self, handle: Handle, used: Used, next: Money) {
@@ -56,8 +83,8 @@ impl Driver {
             Ended::Answered(paid, _) | Ended::Rejected(paid, ..) => {
                 self.budget.settle(reserved, paid.cost.unwrap_or_default());
             }
-            // Its answer is set aside for anew when it is fetched.
-            Ended::Unfetched(..) => self.budget.settle(reserved, Money::ZERO),
+            // The server works on, whoever waits for it.
+            Ended::Unfetched(..) => self.budget.hold(reserved),
             Ended::Faulted(fault) if !fault.may_be_billed() => self.budget.settle(reserved, Money::ZERO),
             Ended::Faulted(_) | Ended::Abandoned | Ended::Broken(_) => self.budget.settle_unknown(reserved),
         }

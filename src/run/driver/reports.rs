@@ -137,11 +137,21 @@ impl Driver {
             }
             Ended::Rejected(paid, misfit, cut) => {
                 self.paid(handle, &paid);
-                Input::Rejected {
-                    handle,
-                    misfit,
-                    cut,
-                    jitter,
+                let rendered = self.desk.work(handle).rendered.as_ref();
+                let limit = rendered.and_then(|rendered| rendered.request.delivery.max_output_tokens);
+                match cut.filter(|cut| !cut.holds_at(limit)) {
+                    // A job of an earlier run, begun with a lower limit: that of today is not met yet.
+                    Some(cut) => Input::Faulted {
+                        handle,
+                        fault: Fault::new(FaultKind::BadResponse, cut.to_string()),
+                        jitter,
+                    },
+                    None => Input::Rejected {
+                        handle,
+                        misfit,
+                        cut,
+                        jitter,
+                    },
                 }
             }
             Ended::Faulted(fault) => {
@@ -164,7 +174,8 @@ impl Driver {
                 }
             }
             Ended::Unfetched(fault, sent) => {
-                self.desk.work_mut(handle).unfetched = Some(sent);
+                // For whoever needs that request next, be it another node.
+                self.task.fetchable.entry(sent.key).or_default().push(*sent);
                 Input::Faulted {
                     handle,
                     fault,
@@ -192,7 +203,7 @@ impl Driver {
 
     /// What was paid perhaps and cannot be fetched any more is told: it is paid again.
     pub(super) fn warn_of_a_job_that_is_gone(&mut self, handle: Handle, fault: &Fault) {
-        let gone = fault.kind == FaultKind::BadResponse && matches!(fault.http_status, Some(404 | 410));
+        let gone = fault.kind == FaultKind::BadResponse && matches!(fault.http_status, Some(400 | 404 | 410));
         if gone {
             let message = format!("{}: {}", self.desk.instance(handle), fault.message);
             self.teller.tell(Event::Warning { message });

@@ -15,6 +15,7 @@ pub fn per_run(amount: Money) -> Limit {
         name: "limits.budget_usd",
         amount,
         before: Money::ZERO,
+        since_ms: None,
     }
 }
 
@@ -165,6 +166,7 @@ fn nights_with_one_budget(seed: u64) {
                 name: "limits.budget_usd_total",
                 amount,
                 before,
+                since_ms: Some(0),
             };
             (night.budget, night.run) = (vec![limit], number);
             let kill = chance
