@@ -39,6 +39,10 @@ const NAMED: usize = 10;
 /// The folder's own ignore file: a clone has the folder and never its contents.
 const GITIGNORE: &str = "*\n!.gitignore\n";
 
+/// What helps where the journal has lost something.
+const REPAIR: &str =
+    "`septet cache verify --repair` first: what only the look-up trees still have is saved by it";
+
 /// `septet cache`.
 pub fn command(directory: Option<&Path>, command: &args::Cache) -> Result<ExitCode, CliError> {
     match command {
@@ -365,6 +369,7 @@ pub fn refused(error: &StoreError) -> CliError {
         StoreError::Held { .. } => complaint
             .hint("wait until it has ended, or stop it with Ctrl+C: what it paid is kept")
             .into(),
+        StoreError::Lost { .. } => complaint.hint(REPAIR).into(),
         StoreError::Newer { .. } => complaint.hint("update septet; nothing was changed").into(),
         _ => {
             CliError::stopped(complaint.hint(

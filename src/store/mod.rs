@@ -211,6 +211,15 @@ pub enum StoreError {
         /// sled's words.
         message: String,
     },
+    /// The journal and the trees do not have the same, so that what only the trees have would go with
+    /// the journal that is to be written anew.
+    #[error("{problem}{}: nothing was removed", and_others(*others))]
+    Lost {
+        /// The first thing that is wrong.
+        problem: String,
+        /// How many others there are.
+        others: u64,
+    },
     /// The writer has ended after an earlier error, which was reported then.
     #[error("the store has stopped after an earlier error")]
     Stopped,
@@ -231,8 +240,19 @@ impl StoreError {
                 message: message.clone(),
             },
             // Not met by those who wait for a write.
-            StoreError::Held { .. } | StoreError::Newer { .. } | StoreError::Stopped => Self::Stopped,
+            StoreError::Held { .. }
+            | StoreError::Newer { .. }
+            | StoreError::Lost { .. }
+            | StoreError::Stopped => Self::Stopped,
         }
+    }
+}
+
+fn and_others(others: u64) -> String {
+    match others {
+        0 => String::new(),
+        1 => " (and 1 other problem)".to_owned(),
+        others => format!(" (and {others} other problems)"),
     }
 }
 

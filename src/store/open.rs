@@ -358,7 +358,7 @@ impl Opening<'_> {
         }
         let mut frames = salvage::Frames::new();
         // In their order, and all behind what is there: whoever reads the journal finds the newest last.
-        if !salvage::from_trees(trees, |seq| seq > newest, &mut frames) {
+        if !salvage::from_trees(trees, |frame, _| frame.seq > newest, &mut frames) {
             trees.distrust();
         }
         if frames.is_empty() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::store::frame;
+use crate::store::frame::{self, Frame};
 use crate::store::put::Shelf;
 use crate::store::shelves::Closed;
 use crate::store::trees::Trees;
@@ -23,9 +23,14 @@ pub(super) fn name(seq: u64, frame: &[u8]) -> (u64, u32) {
     (seq, crc32fast::hash(frame))
 }
 
-/// Takes every intact entry out of trees that are open, of those that are `wanted` (by sequence
-/// number). Returns false if sled failed on the way: then something may be missing.
-pub(super) fn from_trees(trees: &Trees, wanted: impl Fn(u64) -> bool, into: &mut Frames) -> bool {
+/// Takes every intact entry out of trees that are open, of those that are `wanted` (their frames and
+/// the bytes of these). No other is held. Returns false if sled failed on the way: then something may
+/// be missing.
+pub(super) fn from_trees(
+    trees: &Trees,
+    wanted: impl Fn(&Frame<'_>, &[u8]) -> bool,
+    into: &mut Frames,
+) -> bool {
     let mut whole = true;
     for shelf in Shelf::ALL {
         let mut after: Option<Vec<u8>> = None;
@@ -41,7 +46,7 @@ pub(super) fn from_trees(trees: &Trees, wanted: impl Fn(u64) -> bool, into: &mut
                     // The end of a mark is no entry: it follows from one.
                     Ok(frame) if frame.is_empty() => {}
                     Ok(frame) if frame.entry().is_err() => whole = false,
-                    Ok(frame) if wanted(frame.seq) => {
+                    Ok(frame) if wanted(&frame, value) => {
                         into.insert(name(frame.seq, value), value.to_vec());
                     }
                     Ok(_) => {}
@@ -55,7 +60,12 @@ pub(super) fn from_trees(trees: &Trees, wanted: impl Fn(u64) -> bool, into: &mut
 
 /// The same for trees that are not open, and perhaps not to be trusted. Returns why they could not
 /// be opened.
-pub(super) fn from_folder(folder: &Path, limit: Duration, into: &mut Frames) -> Result<bool, String> {
+pub(super) fn from_folder(
+    folder: &Path,
+    limit: Duration,
+    wanted: impl Fn(&Frame<'_>, &[u8]) -> bool,
+    into: &mut Frames,
+) -> Result<bool, String> {
     if !folder.join("db").exists() {
         // sled would make a new one.
         return Err("its file `db` is not there".to_owned());
@@ -64,5 +74,5 @@ pub(super) fn from_folder(folder: &Path, limit: Duration, into: &mut Frames) -> 
         Closed::Broken(reason) => reason,
         Closed::Disk(error) => error.to_string(),
     })?;
-    Ok(from_trees(&trees, |_| true, into))
+    Ok(from_trees(&trees, wanted, into))
 }

@@ -490,6 +490,27 @@ fn gc_removes_nothing_where_it_cannot_know_what_is_wanted() {
 }
 
 #[test]
+fn gc_removes_nothing_where_a_part_of_the_journal_is_gone() {
+    let project = edited(2);
+    let journal = |number: u32| project.path(&format!("cache/journal/{number:08}.log"));
+    // As if a file had been before this one.
+    fs::rename(journal(1), journal(2)).unwrap();
+    cache(&project, &["gc"]).code(2);
+    shown!(cache(&project, &["gc", "--yes"]).code(2).stderr, @r"
+    error: `./cache/journal/00000001.log` is missing: what only it held is lost
+
+    error: the journal does not have all that was stored: nothing was removed
+
+    hint: `septet cache verify --repair` first: what only the look-up trees still have is saved by it
+    ");
+    cache(&project, &["verify"]).code(1);
+    cache(&project, &["verify", "--repair"]).code(0);
+    cache(&project, &["verify"]).code(0);
+    let removed = cache(&project, &["gc", "--yes"]).code(0).stdout;
+    assert!(removed.contains("removed   the text of "), "{removed}");
+}
+
+#[test]
 fn a_refresh_that_was_asked_for_is_still_asked_for_after_gc() {
     let project = edited(2);
     // Marked, and the run ended before its answer came.

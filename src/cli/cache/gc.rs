@@ -69,20 +69,22 @@ pub fn gc(directory: Option<&Path>, args: &Gc) -> Result<ExitCode, CliError> {
 fn remove(store: LocalStore, retire: &HashSet<u64>) -> Result<Compacted, CliError> {
     let bar = bar();
     let done = store.compact(retire, &Settings::default(), |progress| bar.tell(progress));
-    let (store, compacted) = done.map_err(|error| refused(&error))?;
     bar.clear();
+    let (store, compacted) = done.map_err(|error| refused(&error))?;
     close(store.into());
     Ok(compacted)
 }
 
 fn refuse_damaged(survey: &Survey) -> Result<(), CliError> {
-    if survey.damaged.is_empty() {
+    if survey.damaged.is_empty() && survey.lost.is_empty() {
         return Ok(());
     }
     warn_of_damage(&survey.damaged);
-    Err(Complaint::new("the journal is damaged: nothing was removed")
-        .hint("`septet cache verify` names what is damaged")
-        .into())
+    let lost = survey.lost.iter().map(|lost| Complaint::new(one_line(lost)));
+    let mut complaints: Vec<_> = lost.take(NAMED).collect();
+    let last = "the journal does not have all that was stored: nothing was removed";
+    complaints.push(Complaint::new(last).hint(cache::REPAIR));
+    Err(CliError::refused(complaints))
 }
 
 fn refuse_unreadable(unreadable: &[Unreadable]) -> CliError {

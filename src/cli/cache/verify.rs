@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::cache::args::Verify;
 use crate::cli::cache::out::Out;
-use crate::cli::cache::{FOLDER, bar, has_cache, refused, take_back_receipts};
+use crate::cli::cache::{FOLDER, bar, has_cache, refused};
 use crate::cli::failure::CliError;
 use crate::cli::print::errln;
 use crate::cli::project;
@@ -20,12 +20,7 @@ pub fn verify(directory: Option<&Path>, args: &Verify) -> Result<ExitCode, CliEr
     let mut out = Out::new();
     let cache = project::root(directory).join(FOLDER);
     let well = match has_cache(directory)? {
-        true if args.repair => {
-            let well = mend(&cache, args, &mut out)?;
-            // What was lost may be asked for anew.
-            take_back_receipts(&project::root(directory))?;
-            well
-        }
+        true if args.repair => mend(&cache, args, &mut out)?,
         true => check(&cache, args, &mut out)?,
         false => told(&Verified::default(), args, &mut out)?,
     };
@@ -60,7 +55,7 @@ fn mend(cache: &Path, args: &Verify, out: &mut Out) -> Result<bool, CliError> {
     bar.clear();
     let repaired = repaired.map_err(|error| refused(&error))?;
     printed?;
-    if repaired.before.problems == 0 {
+    if repaired.before.problems == 0 && repaired.before.kept.is_empty() {
         return told(&repaired.before, args, out);
     }
     match args.json {
@@ -111,7 +106,9 @@ fn words_of_repair(repaired: &Repaired) -> String {
         ),
     }];
     for key in &repaired.lost_answers {
-        lines.push(format!("✗ lost: what was stored for request `{key}`"));
+        lines.push(format!(
+            "✗ lost: something that was stored for request `{key}`, which has no answer now"
+        ));
     }
     if repaired.nameless > 0 {
         lines.push(format!(
@@ -163,6 +160,7 @@ fn object(verified: &Verified) -> Value {
         "records": verified.records,
         "ahead": verified.ahead,
         "unfinished_bytes": verified.unfinished.as_ref().map_or(0, |damage| damage.len),
+        "kept_trees": verified.kept,
         "problems": verified.problems,
     })
 }
@@ -186,6 +184,12 @@ fn words(verified: &Verified) -> String {
                 1 => "1 entry is".to_owned(),
                 ahead => format!("{} entries are", number(ahead)),
             }
+        ));
+    }
+    for folder in &verified.kept {
+        lines.push(format!(
+            "○ `{}`: older look-up trees, kept when something was lost; `--repair` takes from them what the journal has not",
+            one_line(&folder.display().to_string())
         ));
     }
     if let Some(unfinished) = &verified.unfinished {

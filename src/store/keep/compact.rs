@@ -10,6 +10,7 @@ use sled::IVec;
 use crate::store::changeover;
 use crate::store::checkpoint;
 use crate::store::disk::{Disk, DiskFile, sync_folder};
+use crate::store::keep::verify::{Problem, kept_words, verify_locked};
 use crate::store::local::{Settings, Stats};
 use crate::store::notice::Progress;
 use crate::store::open::{JOURNAL, STORE};
@@ -38,8 +39,9 @@ impl LocalStore {
     /// moment, the store has either all of what it had or all of what it was to have.
     ///
     /// # Errors
-    /// If the journal is damaged, or files cannot be written: the store is then as it was, or as
-    /// it was to be.
+    /// [`StoreError::Lost`] if the journal does not have all that it had: the trees may be all that
+    /// has the rest, and they are built from the journal then. If files cannot be written, the store
+    /// is as it was, or as it was to be.
     pub fn compact(
         self,
         retire: &HashSet<u64>,
@@ -49,6 +51,7 @@ impl LocalStore {
         let before = self.stats()?;
         let cache = self.cache().to_owned();
         let lock = self.end()?;
+        refuse_lost(&cache)?;
         let retired = rewrite(&cache, retire, settings)?;
         let (store, _) = Self::open_locked(lock, &cache, settings, progress)?;
         let after = store.stats()?;
@@ -60,6 +63,27 @@ impl LocalStore {
                 after,
             },
         ))
+    }
+}
+
+/// Looks at all of the store before anything of it goes. A file that is gone, or that ends between two
+/// entries, is no damage to whoever reads the journal alone.
+fn refuse_lost(cache: &Path) -> Result<(), StoreError> {
+    let (mut first, mut found) = (None, 0);
+    let verified = verify_locked(cache, &mut |problem| {
+        // Whoever copies the journal sees those, and takes entries of kinds that are not known along.
+        if !matches!(problem, Problem::Journal(_)) {
+            first.get_or_insert_with(|| problem.to_string());
+            found += 1;
+        }
+    })?;
+    let kept = verified.kept.iter().map(|folder| kept_words(folder));
+    match first.into_iter().chain(kept).next() {
+        Some(problem) => Err(StoreError::Lost {
+            problem,
+            others: found + verified.kept.len() as u64 - 1,
+        }),
+        None => Ok(()),
     }
 }
 

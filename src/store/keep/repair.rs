@@ -11,14 +11,14 @@ use crate::call::Key;
 use crate::store::disk::sync_folder;
 use crate::store::frame::{self, Frame};
 use crate::store::keep::compact::{Anew, distrust};
-use crate::store::keep::verify::{Problem, Verified, verify_locked};
+use crate::store::keep::verify::{self, Problem, Stamp, Verified, verify_locked};
 use crate::store::notice::Progress;
 use crate::store::open::{self, JOURNAL, STORE};
 use crate::store::reader::{Damage, Reader};
 use crate::store::record::Entry;
 use crate::store::salvage::{self, Frames};
 use crate::store::segment::{self, Found, Position, Segment};
-use crate::store::{LocalStore, Settings, StoreError, changeover, generations};
+use crate::store::{LocalStore, Receipts, Settings, StoreError, changeover, generations};
 
 /// The folder, in the cache folder, where damaged files are put.
 const ASIDE: &str = "damaged";
@@ -34,7 +34,8 @@ pub struct Repaired {
     pub saved: u64,
     /// Answers among them: paid once, and not to be paid again.
     pub saved_answers: u64,
-    /// Requests whose answer is named in the damage and is nowhere to be read.
+    /// Requests that are named in the damage and have no answer anywhere. What was lost of them may
+    /// also have been an attempt or a rejected answer.
     pub lost_answers: Vec<Key>,
     /// Damaged places of the journal that do not say what stood there, and of which not everything is
     /// known to be saved.
@@ -56,6 +57,8 @@ pub fn repair(
     progress: impl FnMut(Progress),
 ) -> Result<Repaired, StoreError> {
     let lock = open::lock(cache)?;
+    // What is lost may be asked for anew. Nobody else writes receipts while the lock is held.
+    Receipts::remove(cache).map_err(|source| StoreError::io("remove the receipts of", cache, source))?;
     let mut list = Vec::new();
     let mut broken = BTreeSet::new();
     let before = verify_locked(cache, &mut |problem| {
@@ -70,7 +73,7 @@ pub fn repair(
         after: before,
         ..Repaired::default()
     };
-    if list.is_empty() {
+    if list.is_empty() && repaired.before.kept.is_empty() {
         return Ok(repaired);
     }
     let journal = Book::read(&cache.join(JOURNAL), repaired.before.unfinished.as_ref())?;
@@ -104,22 +107,28 @@ pub fn repair(
 
 /// The request that a frame is an answer to, one that may be served.
 fn answered(bytes: &[u8]) -> Option<Key> {
-    let frame = frame::parse_whole(bytes).ok()?;
-    answer_of(&frame)
+    answer_of(frame::parse_whole(bytes).ok()?.entry().ok()?)
 }
 
-fn answer_of(frame: &Frame<'_>) -> Option<Key> {
-    match frame.entry() {
-        Ok(Entry::Answer(record)) => Some(record.key),
+fn answer_of(entry: Entry) -> Option<Key> {
+    match entry {
+        Entry::Answer(record) => Some(record.key),
         _ => None,
     }
+}
+
+/// What tells an entry of the journal from others with its number.
+enum Known {
+    Stamp(Stamp),
+    /// Its text was removed, and trees of before may still have it: the request that it answered.
+    Retired(Option<Key>),
 }
 
 /// What the journal has, and what it has lost as far as that can be told.
 #[derive(Default)]
 struct Book {
-    /// What stands in the header of each intact frame, by its number.
-    frames: HashMap<u64, Option<Key>>,
+    /// Each intact frame by its number.
+    frames: HashMap<u64, Known>,
     answered: HashSet<Key>,
     /// Requests that stand in the headers of damaged frames.
     named: BTreeSet<Key>,
@@ -153,7 +162,7 @@ impl Book {
                 break;
             }
             match &place.found {
-                Found::Frame { frame, .. } => {
+                Found::Frame { frame, bytes } => {
                     for (_, behind) in book.nameless.iter_mut().rev() {
                         if behind.is_some() {
                             break;
@@ -161,8 +170,14 @@ impl Book {
                         *behind = Some(frame.seq);
                     }
                     before = frame.seq;
-                    book.frames.insert(frame.seq, frame.key());
-                    book.answered.extend(answer_of(frame));
+                    let known = match frame.entry() {
+                        Ok(Entry::Retired { .. }) => Known::Retired(frame.key()),
+                        entry => {
+                            book.answered.extend(entry.ok().and_then(answer_of));
+                            Known::Stamp(verify::stamp(frame.seq, bytes))
+                        }
+                    };
+                    book.frames.insert(frame.seq, known);
                 }
                 Found::Damage { key, .. } => {
                     match key {
@@ -193,11 +208,13 @@ impl Book {
         self.damaged.is_empty() && !self.gaps
     }
 
-    /// True for an entry of the trees that stands here under the same number; what the journal says
-    /// of it is newer (`gc` removed its text, say).
-    fn has(&self, seq: u64, frame: &[u8]) -> bool {
-        let key = frame::parse_whole(frame).ok().and_then(|frame| frame.key());
-        self.frames.get(&seq).is_some_and(|known| *known == key)
+    /// True for an entry of the trees that stands here under the same number, or that `gc` removed
+    /// the text of.
+    fn has(&self, frame: &Frame<'_>, bytes: &[u8]) -> bool {
+        self.frames.get(&frame.seq).is_some_and(|known| match known {
+            Known::Stamp(stamp) => *stamp == verify::stamp(frame.seq, bytes),
+            Known::Retired(key) => *key == frame.key(),
+        })
     }
 }
 
@@ -222,14 +239,12 @@ impl Salvaged {
         };
         for (_, folder) in generations::list(&store)? {
             let limit = open::limit(settings, &folder);
-            match salvage::from_folder(&folder, limit, &mut salvaged.frames) {
+            let missing = |frame: &Frame<'_>, bytes: &[u8]| !journal.has(frame, bytes);
+            match salvage::from_folder(&folder, limit, missing, &mut salvaged.frames) {
                 Ok(true) => {}
                 Ok(false) | Err(_) => _ = salvaged.damaged.insert(folder),
             }
         }
-        salvaged
-            .frames
-            .retain(|(seq, _), frame| !journal.has(*seq, frame));
         Ok(salvaged)
     }
 }

@@ -7,6 +7,7 @@ use std::hash::Hash;
 
 use crate::call::{Key, Money, Usage};
 use crate::names::{Instance, NodeId, PersonaId};
+use crate::store::keep::verify;
 use crate::store::put::Call;
 use crate::store::reader::{Damage, Entries, Logged};
 use crate::store::record::{Entry, Record};
@@ -25,6 +26,8 @@ pub struct Survey {
     pub entries: u64,
     /// Places of the journal that cannot be read.
     pub damaged: Vec<Damage>,
+    /// What of the journal is not there, in words, as far as its files and the folders of trees tell.
+    pub lost: Vec<String>,
 }
 
 /// One answer, without its text.
@@ -102,7 +105,9 @@ impl LocalStore {
     /// # Errors
     /// If the journal cannot be read; damage is no error.
     pub fn survey(&self) -> Result<Survey, StoreError> {
-        Survey::of(self.entries()?)
+        let mut survey = Survey::of(self.entries()?)?;
+        survey.lost = verify::losses(self.cache())?;
+        Ok(survey)
     }
 }
 

@@ -45,6 +45,9 @@ pub struct Verified {
     pub ahead: u64,
     /// The last write was not finished, as after a crash. Nothing that was reported as stored.
     pub unfinished: Option<Damage>,
+    /// Trees of earlier times that were kept when something had been lost: they may have what the
+    /// journal has not. [`repair`](crate::store::repair) takes it from them.
+    pub kept: Vec<PathBuf>,
     /// How many problems were found.
     pub problems: u64,
 }
@@ -169,13 +172,75 @@ pub(super) fn verify_locked(cache: &Path, found: &mut dyn FnMut(Problem)) -> Res
     };
     let trees = check.checkpoint(cache)?;
     let settled = trees.as_ref().map(|(_, checkpoint)| checkpoint.position());
-    check.gaps(cache, &segments, settled);
+    for problem in gaps(&journal, &segments, settled) {
+        check.problem(problem);
+    }
+    if let Some((folder, _)) = &trees {
+        check.verified.kept = older_trees(cache, folder)?;
+    }
     // Of trees that are to be built again all is still to come.
     let book = check.journal(segments, settled.unwrap_or(BEGIN))?;
     if let Some((folder, checkpoint)) = trees {
         check.trees(&folder, checkpoint, book)?;
     }
     Ok(check.verified)
+}
+
+/// The folders of trees that are older than those in `current`.
+fn older_trees(cache: &Path, current: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let all = generations::list(&cache.join(STORE))?.into_iter();
+    let folders = all.map(|(_, folder)| folder);
+    Ok(folders.take_while(|folder| folder != current).collect())
+}
+
+/// What is lost as far as that can be told without reading anything, in words, of a store that is open.
+pub(super) fn losses(cache: &Path) -> Result<Vec<String>, StoreError> {
+    let journal = cache.join(JOURNAL);
+    let missing = gaps(&journal, &segment::list(&journal)?, None);
+    let kept = match generations::current(&cache.join(STORE))? {
+        Some(current) => older_trees(cache, &current)?,
+        None => Vec::new(),
+    };
+    let missing = missing.iter().map(ToString::to_string);
+    Ok(missing
+        .chain(kept.iter().map(|folder| kept_words(folder)))
+        .collect())
+}
+
+/// What there is to say of trees that were kept.
+pub(super) fn kept_words(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "the look-up trees `{folder}` were kept when something was lost, and may have what the journal has not"
+    )
+}
+
+/// What of the files of the journal is not there, where the trees are `settled` up to a place.
+pub(super) fn gaps(journal: &Path, segments: &[Segment], settled: Option<Position>) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut expected = changeover::first(journal);
+    for segment in segments {
+        if segment.number > expected {
+            let path = segment::path(journal, expected);
+            let files = segment.number - expected;
+            found.push(Problem::Missing { path, files });
+        }
+        expected = segment.number + 1;
+    }
+    let end = segments.last().map_or(Position::start_of(1), Segment::end);
+    match settled {
+        Some(settled) if settled.segment >= expected => {
+            let path = segment::path(journal, expected);
+            let files = settled.segment - expected + 1;
+            found.push(Problem::Missing { path, files });
+        }
+        Some(settled) if settled > end => {
+            let path = segment::path(journal, end.segment);
+            found.push(Problem::Short { path });
+        }
+        _ => {}
+    }
+    found
 }
 
 struct Check<'a> {
@@ -194,9 +259,10 @@ struct Book {
 
 /// What tells two frames apart: the sequence number and the checksum of the header, which covers
 /// that of the payload.
-type Stamp = (u64, [u8; 4]);
+pub(super) type Stamp = (u64, [u8; 4]);
 
-fn stamp(seq: u64, frame: &[u8]) -> Stamp {
+/// Of a frame, from its bytes.
+pub(super) fn stamp(seq: u64, frame: &[u8]) -> Stamp {
     let crc = frame.get(4..8).and_then(|crc| crc.try_into().ok());
     (seq, crc.unwrap_or_default())
 }
@@ -230,32 +296,6 @@ impl Check<'_> {
             reason: reason.to_owned(),
         });
         Ok(None)
-    }
-
-    fn gaps(&mut self, cache: &Path, segments: &[Segment], settled: Option<Position>) {
-        let journal = cache.join(JOURNAL);
-        let mut expected = changeover::first(&journal);
-        for segment in segments {
-            if segment.number > expected {
-                let path = segment::path(&journal, expected);
-                let files = segment.number - expected;
-                self.problem(Problem::Missing { path, files });
-            }
-            expected = segment.number + 1;
-        }
-        let end = segments.last().map_or(Position::start_of(1), Segment::end);
-        match settled {
-            Some(settled) if settled.segment >= expected => {
-                let path = segment::path(&journal, expected);
-                let files = settled.segment - expected + 1;
-                self.problem(Problem::Missing { path, files });
-            }
-            Some(settled) if settled > end => {
-                let path = segment::path(&journal, end.segment);
-                self.problem(Problem::Short { path });
-            }
-            _ => {}
-        }
     }
 
     /// Reads all of the journal.

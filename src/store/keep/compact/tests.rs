@@ -271,7 +271,68 @@ async fn a_damaged_journal_is_left_as_it_is() {
     let Err(error) = store.compact(&retire, &small(), |_| {}) else {
         panic!("it is damaged");
     };
-    assert!(matches!(error, StoreError::Io { what: "compact", .. }), "{error}");
+    assert!(matches!(error, StoreError::Lost { .. }), "{error}");
     assert_eq!(fs::read(&first).unwrap(), bytes);
     assert!(is_served(&open(cache.path()).0, 3));
+}
+
+#[tokio::test]
+async fn what_only_the_trees_have_is_not_compacted_away() {
+    let whole = cache().await;
+    let retire = odd(whole.path());
+    type Loss = fn(&Path);
+    let rows: [(&str, Loss); 3] = [
+        ("a file that is gone", |cache| {
+            fs::remove_file(segment::path(&cache.join(JOURNAL), 2)).unwrap();
+        }),
+        ("a file that is gone, and trees that were built again", |cache| {
+            fs::remove_file(segment::path(&cache.join(JOURNAL), 2)).unwrap();
+            checkpoint::remove(&generations::current(&cache.join(STORE)).unwrap().unwrap());
+        }),
+        ("a file that ends between two entries", |cache| {
+            cut_between_entries(cache, 2);
+        }),
+    ];
+    for (name, loss) in rows {
+        let cache = tempfile::tempdir().unwrap();
+        copy(whole.path(), cache.path());
+        let all = hits(&open(cache.path()).0);
+        loss(cache.path());
+        let (store, _) = open(cache.path());
+        let Err(error) = store.compact(&retire, &small(), |_| {}) else {
+            panic!("{name}: removed what cannot be saved then");
+        };
+        assert!(matches!(error, StoreError::Lost { .. }), "{name}: {error}");
+        let repaired = crate::store::repair(cache.path(), &small(), &mut |_| {}, |_| {}).unwrap();
+        assert!(repaired.saved > 0, "{name}");
+        let (store, _) = open(cache.path());
+        assert_eq!(hits(&store), all, "{name}");
+        let (store, _) = store.compact(&retire, &small(), |_| {}).unwrap();
+        store.close().unwrap();
+    }
+}
+
+/// The requests that are served. Some are to be asked again.
+fn hits(store: &LocalStore) -> Vec<u64> {
+    (0..ANSWERS)
+        .filter(|n| matches!(look(store, *n), Looked::Hit(_)))
+        .collect()
+}
+
+/// Cuts a file of the journal where its last answer begins.
+fn cut_between_entries(cache: &Path, number: u32) {
+    let path = segment::path(&cache.join(JOURNAL), number);
+    let begin = Position::start_of(number);
+    let mut reader = Reader::new(segment::list(&cache.join(JOURNAL)).unwrap(), begin, None);
+    let mut last = None;
+    while let Some(place) = reader.next().unwrap() {
+        if let Found::Frame { frame, .. } = &place.found
+            && place.at.segment == number
+            && matches!(frame.entry(), Ok(Entry::Answer(_)))
+        {
+            last = Some(place.at.offset);
+        }
+    }
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(last.unwrap()).unwrap();
 }

@@ -162,7 +162,7 @@ fn place_of(cache: &Path, n: u64) -> (PathBuf, u64, u64) {
     let mut reader = Reader::new(files(cache), begin, None);
     while let Some(place) = reader.next().unwrap() {
         if let Found::Frame { frame, .. } = place.found
-            && answer_of(&frame) == Some(samples::key(n))
+            && frame.entry().ok().and_then(answer_of) == Some(samples::key(n))
         {
             return (
                 place.path.to_owned(),
