@@ -1,6 +1,7 @@
 //! What files look like from outside, without reading them: sizes, times, identities. It does not
 //! know what a change of them means.
 
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -75,13 +76,16 @@ impl Fingerprints<'_> {
                 if meta.is_symlink() {
                     meta = fs::metadata(inside(&entry.path())?).ok()?;
                 }
-                files.push((name, meta));
+                // As it is read: a folder with such a name is none of them.
+                if meta.is_file() {
+                    files.push((name, meta));
+                }
             }
         }
         files.sort_by(|a, b| a.0.cmp(&b.0));
         let mut taking = Taking::at(now)?;
         for (name, meta) in files {
-            taking.take(name.as_encoded_bytes(), &meta)?;
+            taking = taking.with(&name, &meta)?;
         }
         Some(taking.done())
     }
@@ -91,20 +95,20 @@ impl Fingerprints<'_> {
         let path = self.config.transcript(id);
         let real = self.project.real_path(&path, &self.project.real).ok()?;
         let meta = fs::metadata(real).ok()?;
-        let mut taking = Taking::at(now)?;
-        taking.take(path.as_bytes(), &meta)?;
+        let taking = Taking::at(now)?.with(OsStr::new(&path), &meta)?;
         meta.is_file().then(|| taking.done())
     }
 }
 
-struct Taking {
+/// A fingerprint that is being taken, of one file after the other, in the order of their names.
+pub(super) struct Taking {
     hasher: blake3::Hasher,
     now: u64,
     newest: u64,
 }
 
 impl Taking {
-    fn at(now: SystemTime) -> Option<Self> {
+    pub(super) fn at(now: SystemTime) -> Option<Self> {
         Some(Self {
             hasher: blake3::Hasher::new(),
             now: since_1970(Ok(now))?,
@@ -112,19 +116,20 @@ impl Taking {
         })
     }
 
-    fn take(&mut self, name: &[u8], meta: &Metadata) -> Option<()> {
+    /// Takes one more file in; `None` where its times cannot be told.
+    pub(super) fn with(mut self, name: &OsStr, meta: &Metadata) -> Option<Self> {
+        let name = name.as_encoded_bytes();
         let modified = since_1970(meta.modified())?;
         let [changed, file] = identity(meta);
-        let kind = u64::from(meta.is_file());
-        for number in [name.len() as u64, meta.len(), kind, modified, changed, file] {
+        for number in [name.len() as u64, meta.len(), modified, changed, file] {
             self.hasher.update(&number.to_le_bytes());
         }
         self.hasher.update(name);
         self.newest = self.newest.max(modified).max(changed);
-        Some(())
+        Some(self)
     }
 
-    fn done(self) -> Fingerprint {
+    pub(super) fn done(self) -> Fingerprint {
         let mut digest = [0; 16];
         self.hasher.finalize_xof().fill(&mut digest);
         Fingerprint {
@@ -216,6 +221,20 @@ mod tests {
         assert!(before[0] != after[0] && before[1] != after[1]);
         example.write("personas/anna/more.md", "");
         assert_ne!(example.digests()[0], after[0], "another file");
+    }
+
+    #[test]
+    fn a_persona_that_is_read_looked_as_one_that_is_only_looked_at() {
+        let example = Example::new();
+        example.write("personas/anna/b.toml", "x = 1");
+        example.write("personas/anna/.hidden", "x");
+        fs::create_dir(example.folder.path().join("personas/anna/folder.md")).unwrap();
+        let (project, now) = (Project::open(example.folder.path()).unwrap(), SystemTime::now());
+        let read = project
+            .seen_persona(&example.config, &"anna".into(), now)
+            .unwrap();
+        assert_eq!(read.1.len(), 2);
+        assert!(read.2.is_some() && read.2 == example.at(now)[0]);
     }
 
     #[test]

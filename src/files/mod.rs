@@ -11,7 +11,7 @@ mod tests;
 pub mod watch;
 mod write;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
@@ -98,6 +98,16 @@ impl Project {
 
     /// Reads a file that lies, symlinks followed, in the project or in `within`.
     fn bytes_in(&self, path: impl AsRef<Path>, within: &Path, most: usize) -> Result<Vec<u8>, Refusal> {
+        self.looked_at(path, within, most).map(|(bytes, _)| bytes)
+    }
+
+    /// The same, and how the file looked before it was read.
+    fn looked_at(
+        &self,
+        path: impl AsRef<Path>,
+        within: &Path,
+        most: usize,
+    ) -> Result<(Vec<u8>, Metadata), Refusal> {
         let real = self.real_path(path, within)?;
         // Opening a pipe would wait for somebody to write into it.
         let meta = fs::metadata(&real)?;
@@ -111,7 +121,7 @@ impl Project {
         if bytes.len() > most {
             Err(Refusal::TooLarge)
         } else {
-            Ok(bytes)
+            Ok((bytes, meta))
         }
     }
 

@@ -2,10 +2,12 @@
 //! files mean, only which are a persona's.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use super::fingerprint::{Fingerprint, Taking};
 use super::{FileError, Project, Refusal, stays_inside};
 use crate::config::Config;
 use crate::names::PersonaId;
@@ -52,6 +54,20 @@ impl Project {
         config: &Config,
         id: &PersonaId,
     ) -> Result<(Persona, Vec<PersonaFile>), PersonaError> {
+        let (persona, files, _) = self.seen_persona(config, id, SystemTime::UNIX_EPOCH)?;
+        Ok((persona, files))
+    }
+
+    /// The same, and how the files looked before each was read; `now` is the time before that.
+    ///
+    /// # Errors
+    /// Those of [`Project::persona`].
+    pub fn seen_persona(
+        &self,
+        config: &Config,
+        id: &PersonaId,
+        now: SystemTime,
+    ) -> Result<(Persona, Vec<PersonaFile>, Option<Fingerprint>), PersonaError> {
         let folder = format!("{}/{id}", config.personas.trim_end_matches('/'));
         if let Some(wrong) = wrong_name(id.as_str()) {
             return Err(refused_name(id, &folder, wrong));
@@ -64,15 +80,17 @@ impl Project {
         let names = file_names(&real).map_err(|error| unreadable(error.into()))?;
         let mut files = Vec::new();
         let mut left = LARGEST;
+        let mut taking = Taking::at(now);
         for name in names {
             let file = self.persona_file(id, &folder, &real, &within, &name, left)?;
-            if let Some(file) = file {
+            if let Some((file, meta)) = file {
                 left -= file.bytes.len();
+                taking = taking.and_then(|taking| taking.with(&name, &meta));
                 files.push(file);
             }
         }
         let persona = Persona::build(id, &folder, &files)?;
-        Ok((persona, files))
+        Ok((persona, files, taking.map(Taking::done)))
     }
 
     /// One file of a persona; `None` if it is none of its files.
@@ -84,7 +102,7 @@ impl Project {
         within: &Path,
         name: &OsStr,
         left: usize,
-    ) -> Result<Option<PersonaFile>, PersonaError> {
+    ) -> Result<Option<(PersonaFile, Metadata)>, PersonaError> {
         let shown = escaped(name);
         if is_hidden(name) || !is_persona_file(&shown) {
             return Ok(None);
@@ -94,11 +112,11 @@ impl Project {
         let Some(name) = name.to_str() else {
             return Err(error("the file's name is not UTF-8".to_owned()));
         };
-        match self.bytes_in(real.join(name), within, left) {
-            Ok(bytes) => Ok(Some(PersonaFile {
-                name: name.to_owned(),
-                bytes,
-            })),
+        match self.looked_at(real.join(name), within, left) {
+            Ok((bytes, meta)) => {
+                let name = name.to_owned();
+                Ok(Some((PersonaFile { name, bytes }, meta)))
+            }
             Err(Refusal::NoFile) => Ok(None),
             Err(Refusal::TooLarge) => Err(error(too_large())),
             Err(refusal) => Err(refused(id, &file, &refusal)),

@@ -12,7 +12,7 @@ use crate::graph::Graph;
 use crate::names::{NodeId, PersonaId};
 use crate::persona::Persona;
 use crate::prompt::{Parts, Prompts};
-use crate::run::receipts::{Looking, Notes, Parted};
+use crate::run::receipts::{Looking, Notes, Parted, now};
 use crate::run::{Finished, Project, Requests, Snapshot};
 use crate::store::Receipts;
 
@@ -74,11 +74,8 @@ impl Folder {
 
 impl Project for Folder {
     fn open(&self, persona: &PersonaId) -> Result<Box<dyn Requests>, Failure> {
-        // Before it is read: what is written meanwhile looks new the next time.
-        let looking = Looking::new(&self.files, &self.config);
-        let seen = looking.and_then(|looking| looking.files(persona));
-        let read = self.files.persona(&self.config, persona);
-        let (persona, files) = read.map_err(|error| failure(Failure::PERSONA, error.summary()))?;
+        let read = self.files.seen_persona(&self.config, persona, now());
+        let (persona, files, seen) = read.map_err(|error| failure(Failure::PERSONA, error.summary()))?;
         let rendered = Rendered {
             persona,
             seen,

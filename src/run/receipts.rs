@@ -102,11 +102,11 @@ impl<'a> Looking<'a> {
 
     /// The files of a persona, from outside.
     pub fn files(&self, persona: &PersonaId) -> Option<Fingerprint> {
-        self.fingerprints.persona(persona, SystemTime::now())
+        self.fingerprints.persona(persona, now())
     }
 
     fn transcript(&self, persona: &PersonaId) -> Option<Fingerprint> {
-        self.fingerprints.transcript(persona, SystemTime::now())
+        self.fingerprints.transcript(persona, now())
     }
 
     fn holds(&self, persona: &PersonaId, content: Digest) -> bool {
@@ -207,6 +207,11 @@ impl Receipt {
             ..self.clone()
         }
     }
+}
+
+/// The time by the clock on the wall.
+pub fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// The name of a transcript's text.
