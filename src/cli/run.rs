@@ -203,7 +203,7 @@ impl Ready {
 
     /// Runs to the end and closes the store.
     pub fn run(
-        self,
+        mut self,
         args: &Run,
         color: Color,
         store: LocalStore,
@@ -229,6 +229,12 @@ impl Ready {
             cache::warn(&format!(
                 "`--refresh` gives up {calls} that could still be fetched and may have been billed"
             ));
+        }
+        if self.has_budget() {
+            // Money is set aside for them: were others first, it could keep everybody out.
+            let open = fetchable.values().flatten().map(|sent| &sent.instance.persona);
+            let open: HashSet<&PersonaId> = open.collect();
+            self.personas.sort_by_key(|persona| !open.contains(persona));
         }
         let task = Task {
             up_to_date: self.up_to_date,

@@ -171,6 +171,11 @@ impl Driver {
                 Room::Enough => {}
                 // The end of what is in flight is reported.
                 Room::Later => return earliest(&held),
+                // Whoever is being looked up may fetch what an earlier run set money aside for, and it
+                // may cost less; its report wakes.
+                Room::Never(_) if !self.task.fetchable.is_empty() && self.schedule.is_looking() => {
+                    return earliest(&held);
+                }
                 Room::Never(used) => {
                     self.out_of_budget(handle, used, cost.unwrap_or_default());
                     continue;

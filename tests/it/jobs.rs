@@ -218,6 +218,21 @@ fn a_budget_over_all_runs_counts_an_open_job_once() {
 }
 
 #[test]
+fn who_has_open_jobs_is_first_where_there_is_a_budget() {
+    let server = Jobs::start();
+    let project = server
+        .project(2)
+        .with("[limits]", "[limits]\nbudget_usd_total = 0.005");
+    let mut running = Running::start(&project, &["--persona", "p01"]);
+    running.wait_for("call_queued", 2);
+    running.signal(Signal::SIGKILL);
+    running.end();
+    server.now(DONE);
+    let run = project.json(&["--workers", "1"]).code(0);
+    assert_eq!((server.paid(), run.figure("calls.ok")), ((6, 0), 6));
+}
+
+#[test]
 fn a_page_in_place_of_an_answer_ends_no_job() {
     let server = Jobs::start();
     let project = server.project(1).with("[retry]", "[retry]\nattempts = 5");
