@@ -25,10 +25,11 @@ const NEW: &str = ".new";
 
 /// The files of the journal that are in force since the last changeover, and those behind them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Begin {
-    first: u32,
+pub(super) struct Begin {
+    /// The number of the first one.
+    pub(super) first: u32,
     /// The last of those that were new then.
-    last: u32,
+    pub(super) last: u32,
 }
 
 /// Where a new file lies until it is in force.
@@ -140,7 +141,7 @@ fn leftovers(journal: &Path) -> io::Result<(Vec<u32>, Vec<PathBuf>)> {
 
 /// What is in force. A damaged file is none: it says nothing that the files themselves do not say,
 /// once a changeover has ended.
-fn read(journal: &Path) -> Option<Begin> {
+pub(super) fn read(journal: &Path) -> Option<Begin> {
     let bytes = fs::read(journal.join(NAME)).ok()?;
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     let (line, rest) = bytes.split_at(end);

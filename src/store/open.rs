@@ -99,11 +99,10 @@ pub(super) fn open(
     };
     let (mut trees, mut level, mut known) = opening.trees()?;
     let mut journal = opening.journal(known.as_ref(), level.position)?;
-    let end = opening
-        .segments
-        .last()
-        .map_or(Position::start_of(1), Segment::end);
-    if known.as_ref().is_some_and(|known| known.position() > end) {
+    if known
+        .as_ref()
+        .is_some_and(|known| opening.has_lost(known.position()))
+    {
         opening.write_back(&trees, &mut journal)?;
         if trees.failure().is_some() {
             // They broke while they were read. What was read before is in the journal now.
@@ -300,9 +299,24 @@ impl Opening<'_> {
         }
     }
 
+    /// True if the journal ended before a place up to which trees held it. What stands behind does not
+    /// count: a process may have been killed while it wrote back what was lost, and the next one goes on.
+    fn has_lost(&self, held: Position) -> bool {
+        let end = self.segments.last().map_or(Position::start_of(1), Segment::end);
+        held > end
+            || self.is_short(held)
+            || (self.segments.iter()).all(|segment| segment.number != held.segment)
+    }
+
+    /// True if the file with this place in it ends before it.
+    fn is_short(&self, held: Position) -> bool {
+        let mut segments = self.segments.iter();
+        segments.any(|segment| segment.number == held.segment && segment.end() < held)
+    }
+
     /// Notices a journal that ends before the place up to which the trees held it.
     fn notice_lost_end(&mut self, held: Option<Position>, end: Position, served: bool) {
-        let Some(held) = held.filter(|held| *held > end) else {
+        let Some(held) = held.filter(|held| *held > end || self.is_short(*held)) else {
             return;
         };
         match self

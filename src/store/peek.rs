@@ -4,35 +4,70 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::store::StoreError;
-use crate::store::changeover;
+use crate::store::changeover::{self, Begin};
 use crate::store::open::JOURNAL;
 use crate::store::segment::{self, Segment};
 
+/// So often a copy is tried: a journal that was written anew takes its place within milliseconds.
+const TRIES: u32 = 20;
+
+/// Between two tries.
+const AGAIN: Duration = Duration::from_millis(25);
+
 /// Copies the journal of the cache folder `cache` into the cache folder `into`, which must be empty.
-/// Returns `false` if the journal was written anew meanwhile, as `cache gc` does.
+/// Returns `false` if the journal is being written anew, as `cache gc` does, and was not ready within
+/// half a second.
 ///
 /// # Errors
 /// If a file cannot be read or written.
 pub fn copy_journal(cache: &Path, into: &Path) -> Result<bool, StoreError> {
     let (from, to) = (cache.join(JOURNAL), into.join(JOURNAL));
-    fs::create_dir_all(&to).map_err(|source| StoreError::io("make", &to, source))?;
-    let before = in_force(&from)?;
+    for again in 0..TRIES {
+        if again > 0 {
+            fs::remove_dir_all(&to).map_err(|source| StoreError::io("remove", &to, source))?;
+            std::thread::sleep(AGAIN);
+        }
+        fs::create_dir_all(&to).map_err(|source| StoreError::io("make", &to, source))?;
+        if copy_once(&from, &to)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Returns `false` if what it copied may be of two journals, or a part of one.
+fn copy_once(from: &Path, to: &Path) -> Result<bool, StoreError> {
+    let begin = changeover::read(from);
+    let before = in_force(from)?;
+    if begin.is_some_and(|begin| is_half_there(from, begin, &before)) {
+        return Ok(false);
+    }
     // The newest first: one that is copied before the next is begun may not be whole, and then what
     // stands in the next would follow a gap.
     for segment in before.iter().rev() {
-        let copy = segment::path(&to, segment.number);
+        let copy = segment::path(to, segment.number);
         match fs::copy(&segment.path, &copy) {
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             Err(source) => return Err(StoreError::io("copy", &segment.path, source)),
         }
     }
-    changeover::copy(&from, &to)?;
-    let after = in_force(&from)?;
+    changeover::copy(from, to)?;
+    let after = in_force(from)?;
     let numbers = |segments: &[Segment]| segments.iter().map(|s| s.number).collect::<Vec<_>>();
-    Ok(numbers(&after).starts_with(&numbers(&before)))
+    Ok(changeover::read(from) == begin && numbers(&after).starts_with(&numbers(&before)))
+}
+
+/// True between the moment in which a new journal is in force and the one in which all of its files
+/// have their names. One that is nowhere was lost: waiting does not bring it back.
+fn is_half_there(journal: &Path, begin: Begin, listed: &[Segment]) -> bool {
+    (begin.first..=begin.last)
+        .filter(|number| listed.iter().all(|segment| segment.number != *number))
+        // In this order: it may get its name between the two.
+        .any(|number| changeover::beside(journal, number).exists() || segment::path(journal, number).exists())
 }
 
 /// The files of the journal that hold.
@@ -55,6 +90,32 @@ mod tests {
             store.append(entries, Safety::Durable, done);
             kept.await.unwrap();
         });
+    }
+
+    #[test]
+    fn a_journal_that_takes_its_place_is_waited_for() {
+        let (cache, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (store, _) = LocalStore::open(cache.path(), |_| {}).unwrap();
+        keep(&store, &[samples::answer(1), samples::answer(2)]);
+        let settings = crate::store::Settings::default();
+        let (store, _) = store.compact(&[1].into(), &settings, |_| {}).unwrap();
+        // The moment in which it is in force, and has not got its name yet.
+        let journal = cache.path().join(JOURNAL);
+        let begin = changeover::read(&journal).unwrap();
+        let (name, beside) = (
+            segment::path(&journal, begin.first),
+            changeover::beside(&journal, begin.first),
+        );
+        fs::rename(&name, &beside).unwrap();
+        assert!(
+            !copy_journal(cache.path(), copy.path()).unwrap(),
+            "not a half of it"
+        );
+        fs::rename(&beside, &name).unwrap();
+        assert!(copy_journal(cache.path(), copy.path()).unwrap());
+        let (read, _) = LocalStore::open(copy.path(), |_| {}).unwrap();
+        assert_eq!(read.answers(&samples::key(2)).unwrap().len(), 1);
+        store.close().unwrap();
     }
 
     #[test]

@@ -419,6 +419,41 @@ async fn trees_without_any_journal_and_checkpoint_are_not_thrown_away() {
 }
 
 #[tokio::test]
+async fn what_is_written_back_is_written_back_whole_though_it_was_killed_on_the_way() {
+    type Loss = fn(&Segment);
+    let losses: [Loss; 2] = [
+        |newest| {
+            let file = fs::OpenOptions::new().write(true).open(&newest.path).unwrap();
+            file.set_len(segment::HEADER as u64).unwrap();
+        },
+        |newest| fs::remove_file(&newest.path).unwrap(),
+    ];
+    for lose in losses {
+        let cache = cache(true).await;
+        let newest = segments(cache.path()).pop().unwrap();
+        let whole = fs::read(&newest.path).unwrap();
+        lose(&newest);
+        // A header and the first of the entries: so far it came.
+        let (_, first) = frame::parse(&whole[segment::HEADER..]).unwrap();
+        let next = segment::path(&cache.path().join(JOURNAL), newest.number + 1);
+        for written in [0, segment::HEADER, segment::HEADER + first] {
+            let copied = tempfile::tempdir().unwrap();
+            crate::store::faulty::copy(cache.path(), copied.path());
+            let next = copied.path().join(next.strip_prefix(cache.path()).unwrap());
+            fs::write(&next, &whole[..written]).unwrap();
+            let (store, notices) = reopen(copied.path());
+            let back = |notice: &Notice| matches!(notice, Notice::WrittenBack { .. });
+            assert!(notices.iter().any(back), "{written}: {notices:?}");
+            drop(store);
+            // From the journal alone.
+            fs::remove_dir_all(copied.path().join(STORE)).unwrap();
+            let (store, _) = reopen(copied.path());
+            assert_eq!(missing(&store), NONE, "{written}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_journal_that_has_lost_its_end_gets_back_what_the_trees_have_of_it() {
     let cache = cache(true).await;
     let newest = segments(cache.path()).pop().unwrap();
