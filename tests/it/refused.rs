@@ -445,7 +445,7 @@ fn no_pipeline() {
 fn no_personas() {
     insta::assert_snapshot!(refused(&Project::small(0)), @r"
     error: no personas: `personas` does not exist
-      --> pipeline.toml
+      --> pipeline.toml:2
 
     hint: make it, with one folder for each persona, or name another as `personas` in `[pipeline]`
     ");
@@ -456,7 +456,7 @@ fn no_personas() {
     ");
     insta::assert_snapshot!(refused(&Project::small(0).file("personas", "")), @r"
     error: no personas: `personas` is not a folder
-      --> pipeline.toml
+      --> pipeline.toml:2
 
     hint: `personas` in `[pipeline]` names the folder of the personas
     ");
