@@ -63,7 +63,7 @@ impl Longest {
         }
     }
 
-    /// The output to set money aside for, see [`Estimates::careful`].
+    /// The output to set money aside for, see `Estimates::careful`.
     pub fn careful(&self, cap: Option<f64>) -> u64 {
         let most = cap.unwrap_or(UNKNOWN_OUTPUT.max(self.tokens));
         let longest = self.tokens.min(most);
