@@ -393,8 +393,12 @@ fn whatever_was_acknowledged_survives_writes_that_fail_or_are_cut() {
             output.read_to_string(&mut text).unwrap();
             text
         });
-        // One that fails ends by itself.
-        let patience = Duration::from_millis(rng.u64(50..4000));
+        // Where the journal itself is cut the process ends by itself, and some are left the time that
+        // it takes, however slow the disk is. Where sled is, the journal goes on until the kill.
+        let patience = match round % 4 {
+            0 => Duration::from_secs(300),
+            _ => Duration::from_millis(rng.u64(50..4000)),
+        };
         let begun = std::time::Instant::now();
         while begun.elapsed() < patience && child.try_wait().unwrap().is_none() {
             thread::sleep(Duration::from_millis(5));
@@ -416,8 +420,7 @@ fn whatever_was_acknowledged_survives_writes_that_fail_or_are_cut() {
     println!(
         "{kills} processes on a disk that is full: {failed} ended by it ({cut} in a write of the journal), {killed} killed, {acknowledged} acknowledged",
     );
-    // How many meet the full disk before their kill is a matter of the disk's speed: in a few none may.
-    assert!(acknowledged > 0 && (failed > 0 || kills < KILLS));
+    assert!(failed > 0 && cut > 0 && acknowledged > 0);
 }
 
 /// All that was ever acknowledged is there, in the trees and in the journal.
