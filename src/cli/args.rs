@@ -138,7 +138,7 @@ pub struct Plan {
     #[arg(short, long)]
     pub verbose: bool,
 
-    /// Print the totals only
+    /// Print the totals only: no reasons, and not what the figures rest on
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
 

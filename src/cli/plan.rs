@@ -131,7 +131,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     if args.selection.json {
         json::totals(&foreseen);
     } else {
-        text::totals(&foreseen, args.verbose);
+        text::totals(&foreseen, args);
     }
     // Totals first, names after them: nothing of a persona is kept, so all are gone through again.
     if args.verbose && !args.selection.json {

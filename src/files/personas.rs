@@ -175,10 +175,14 @@ pub(super) fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 
-/// True for a folder and for a symlink to one.
+/// True for a folder and for a symlink to one; also for one that leads in a circle or where nobody may
+/// look: it is meant as a persona, which fails with its reason instead of missing without a word.
 fn is_folder(entry: &fs::DirEntry) -> bool {
     match entry.file_type() {
-        Ok(kind) if kind.is_symlink() => fs::metadata(entry.path()).is_ok_and(|meta| meta.is_dir()),
+        Ok(kind) if kind.is_symlink() => match fs::metadata(entry.path()) {
+            Ok(meta) => meta.is_dir(),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        },
         Ok(kind) => kind.is_dir(),
         Err(_) => false,
     }

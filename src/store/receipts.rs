@@ -31,7 +31,6 @@ pub struct Digest(pub [u8; 16]);
 
 /// What a persona was when all its nodes had their answers and its transcript was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "AsList", into = "AsList")]
 pub struct Receipt {
     /// How its files looked from outside.
     pub files: Digest,
@@ -45,36 +44,6 @@ pub struct Receipt {
     pub fresh: bool,
     /// What its answers had cost; `None`: not known of one of them.
     pub saved: Option<Money>,
-}
-
-/// A receipt in the file: without the names of its fields, which would be half of it.
-type AsList = (Digest, Digest, Digest, Digest, bool, Option<Money>);
-
-impl From<AsList> for Receipt {
-    fn from((files, content, transcript, text, fresh, saved): AsList) -> Self {
-        Self {
-            files,
-            content,
-            transcript,
-            text,
-            fresh,
-            saved,
-        }
-    }
-}
-
-impl From<Receipt> for AsList {
-    fn from(receipt: Receipt) -> Self {
-        let Receipt {
-            files,
-            content,
-            transcript,
-            text,
-            fresh,
-            saved,
-        } = receipt;
-        (files, content, transcript, text, fresh, saved)
-    }
 }
 
 /// The receipts of a project.

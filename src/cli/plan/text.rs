@@ -1,5 +1,6 @@
 //! The plan as people read it: totals first, names after them.
 
+use crate::cli::args::Plan;
 use crate::cli::plan::{Foreseen, Transcripts, basis, ends};
 use crate::cli::print::outln;
 use crate::cli::project::Loaded;
@@ -22,8 +23,8 @@ pub fn failure(persona: &PersonaId, failure: &Failure) {
     outln!("✗ {}  {}", one_line(persona.as_str()), one_line(&failure.message));
 }
 
-/// Everything in figures.
-pub fn totals(foreseen: &Foreseen<'_>, verbose: bool) {
+/// Everything in figures; with `--quiet` without the reasons and what the figures rest on.
+pub fn totals(foreseen: &Foreseen<'_>, args: &Plan) {
     let (counted, totals) = (&foreseen.counted, &foreseen.counted.totals);
     line(
         "personas",
@@ -46,7 +47,7 @@ pub fn totals(foreseen: &Foreseen<'_>, verbose: bool) {
         let failed = count(counted.failed as u64, "persona");
         line(
             "failed",
-            &format!("{failed} cannot be read or rendered: see `septet check`"),
+            &format!("{failed} would fail: what it is made of, or its transcript, cannot be read"),
         );
     }
     cut_off(totals);
@@ -60,8 +61,10 @@ pub fn totals(foreseen: &Foreseen<'_>, verbose: bool) {
             n => outln!("nothing to call; `septet run` writes {}", count(n, "transcript")),
         };
     }
-    for (at, reason) in reasons(foreseen.project, totals).iter().enumerate() {
-        line(if at == 0 { "because" } else { "" }, reason);
+    if !args.quiet {
+        for (at, reason) in reasons(foreseen.project, totals).iter().enumerate() {
+            line(if at == 0 { "because" } else { "" }, reason);
+        }
     }
     calls(totals);
     line("tokens", &tokens(foreseen));
@@ -69,7 +72,7 @@ pub fn totals(foreseen: &Foreseen<'_>, verbose: bool) {
     if let Some(again) = again(foreseen) {
         line("again", &again);
     }
-    for (at, prices) in foreseen.prices.models.iter().enumerate() {
+    for (at, prices) in foreseen.prices.models.iter().enumerate().filter(|_| !args.quiet) {
         line(if at == 0 { "prices" } else { "" }, &prices.words());
     }
     if let Some(over) = &foreseen.over {
@@ -78,8 +81,11 @@ pub fn totals(foreseen: &Foreseen<'_>, verbose: bool) {
     for (label, text) in ends::lines(&foreseen.time) {
         line(label, &text);
     }
+    if args.quiet {
+        return;
+    }
     line("rests on", &basis::text(foreseen));
-    match verbose {
+    match args.verbose {
         true => outln!(""),
         false => outln!("\n`septet plan -v` names the nodes, `septet run` does it"),
     }

@@ -337,6 +337,17 @@ mod unix {
     }
 
     #[test]
+    fn symlinks_in_circles_are_personas_that_fail() {
+        let disk = Disk::new().with("personas/ann/profile.md", "Ann");
+        symlink("bob", disk.root.join("personas/bob")).unwrap();
+        symlink("ann/profile.md", disk.root.join("personas/file")).unwrap();
+        let listed: Vec<String> = disk.listed().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(listed, ["ann", "bob"]);
+        let circle = disk.persona("bob");
+        assert!(circle.contains("cannot read `personas/bob`"), "{circle}");
+    }
+
+    #[test]
     fn symlinks_within_the_project_are_followed() {
         let disk = Disk::new()
             .with("shared/ann/profile.md", "Ann")

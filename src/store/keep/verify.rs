@@ -459,6 +459,10 @@ impl Book {
         if settled == Some(stamp) || ahead.is_some_and(|ahead| ahead.contains(&stamp)) {
             return None;
         }
+        // The end of a mark says what no mark says: a journal that has lost its beginning lacks nothing.
+        if frame.is_empty() && settled.is_none() && ahead.is_none() {
+            return None;
+        }
         Some(match settled.is_some() || ahead.is_some() {
             true => Wrong::Other,
             false => Wrong::OnlyHere,

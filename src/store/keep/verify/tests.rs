@@ -273,3 +273,28 @@ async fn a_store_that_is_in_use_is_not_checked() {
     let verified = verify(cache.path(), &mut |_| {});
     assert!(matches!(verified, Err(StoreError::Held { .. })), "{verified:?}");
 }
+
+/// Found by a user who cut a journal: what `--refresh` had asked for, and got, was a problem for good.
+#[tokio::test]
+async fn a_mark_that_has_ended_may_be_lost_with_its_journal() {
+    let cache = tempfile::tempdir().unwrap();
+    let (store, _) = LocalStore::open_with(cache.path(), &small(), |_| {}).unwrap();
+    store.keep(samples::answer(1)).await.unwrap();
+    let instance = samples::instance(1);
+    store
+        .keep(crate::store::Entry::Refresh { instance })
+        .await
+        .unwrap();
+    store.keep(samples::answer(1)).await.unwrap();
+    store.keep(samples::answer(2)).await.unwrap();
+    store.close().unwrap();
+    change(&segment_file(cache.path(), 1), |bytes| {
+        bytes.truncate(segment::HEADER)
+    });
+    let (store, notices) = LocalStore::open_with(cache.path(), &small(), |_| {}).unwrap();
+    assert!(!notices.is_empty());
+    store.close().unwrap();
+    let (verified, problems) = check(cache.path());
+    assert_eq!(problems, [""; 0]);
+    assert!(verified.answers >= 2, "{verified:?}");
+}
