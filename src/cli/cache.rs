@@ -90,17 +90,6 @@ pub fn folder(root: &Path) -> PathBuf {
     root.join(FOLDER)
 }
 
-/// Takes back what is noted as up to date: the next run looks at every node. Only while the store is
-/// open: nobody else writes receipts then.
-pub fn take_back_receipts(root: &Path) -> Result<(), CliError> {
-    Receipts::remove(&folder(root)).map_err(|error| {
-        let hint = "it says which personas are up to date, and may always be removed";
-        Complaint::new(format!("cannot remove `cache/receipts`: {error}"))
-            .hint(hint)
-            .into()
-    })
-}
-
 /// True if something was paid for.
 fn has_cache(directory: Option<&Path>) -> Result<bool, CliError> {
     let root = project::root(directory);

@@ -13,6 +13,7 @@ mod plan;
 mod print;
 mod project;
 mod provider;
+mod receipts;
 mod refresh;
 mod run;
 mod runs;

@@ -23,13 +23,13 @@ use crate::cli::budget;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
 use crate::cli::refresh::Refresh;
-use crate::cli::{cache, clock, provider};
+use crate::cli::{cache, clock, provider, receipts};
 use crate::config::Node;
 use crate::events::Failure;
 use crate::names::{Instance, PersonaId};
 use crate::plan::{Forecast, Found, Outlook, Planner, Reason, Stored, Tokenizers, Totals};
 use crate::run::{Fate, Folder, Project, with_causes};
-use crate::store::{LocalStore, Looked, Miss, Receipts, Store, StoreError};
+use crate::store::{LocalStore, Looked, Miss, Store, StoreError};
 use crate::tariff::PriceRange;
 use crate::tokenizer::Encoding;
 
@@ -50,7 +50,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     // What is asked for anew is not up to date.
     let known = match args.verify || !refresh.is_empty() {
         true => HashSet::new(),
-        false => up_to_date(&project, &folder, &personas),
+        false => receipts::up_to_date(&project, &folder, &personas),
     };
     let all_hit = vec![Outlook::Hit; project.graph.len()];
     let lookup = Lookup {
@@ -149,13 +149,6 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     drop(reasons);
     store.close();
     Ok(ExitCode::SUCCESS)
-}
-
-/// The personas for which a run finds nothing to do without looking any further.
-fn up_to_date(project: &Loaded, folder: &Folder, personas: &[PersonaId]) -> HashSet<PersonaId> {
-    let receipts = Receipts::read(&cache::folder(&project.root), project.basis.clone());
-    let known = folder.part(&receipts, personas.to_vec()).up_to_date;
-    known.into_iter().map(|known| known.persona).collect()
 }
 
 /// What counts the input where no server did. The built-in model counts four characters as one.

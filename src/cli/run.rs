@@ -15,6 +15,7 @@ use crate::call::Money;
 use crate::cli::args::{Color, Run};
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
+use crate::cli::receipts::{self, Book};
 use crate::cli::refresh::Refresh;
 use crate::cli::{budget, cache, clock, provider, runtime, wait, watch};
 use crate::config::Limits;
@@ -214,7 +215,7 @@ impl Ready {
         if self.looks_at_all || !self.refresh.is_empty() {
             // Before anything is marked: what is asked for anew is not up to date from now on. Nor is
             // what a look at every node is interrupted at.
-            cache::take_back_receipts(&self.project.root)?;
+            receipts::take_back(&self.project.root)?;
         }
         let by_option = args.selection.budget.is_some();
         let budget = budget::limits(&self.limits, by_option, self.spent, store.spending());
@@ -265,36 +266,6 @@ impl Ready {
         }
         cache::close(store);
         Ok(tally)
-    }
-}
-
-/// The receipts of the project, which a run brings up to date while it holds the store.
-pub struct Book {
-    project: Arc<Loaded>,
-    folder: Arc<Folder>,
-    /// Who was looked at.
-    looked_at: Vec<PersonaId>,
-}
-
-impl Book {
-    fn write(self) {
-        let Some(mut receipts) = self.folder.receipts(self.project.basis.clone()) else {
-            return;
-        };
-        let cache = cache::folder(&self.project.root);
-        // Not those from before the store was open: they may have been taken back since.
-        let mut others = Receipts::read(&cache, self.project.basis.clone());
-        others.forget(&self.looked_at);
-        receipts.keep_others(others);
-        if let Ok(there) = self.project.personas() {
-            let there: HashSet<PersonaId> = there.into_iter().collect();
-            receipts.retain(|persona| there.contains(persona));
-        }
-        if let Err(error) = receipts.write(&cache) {
-            cache::warn(&format!(
-                "cannot write `cache/receipts`: {error}; the next run looks at every node"
-            ));
-        }
     }
 }
 

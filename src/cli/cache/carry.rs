@@ -12,7 +12,7 @@ use crate::cli::cache::out::Out;
 use crate::cli::cache::{self, close, existing, refused, warn_of_damage};
 use crate::cli::failure::{CliError, Complaint, with_causes};
 use crate::cli::print::errln;
-use crate::cli::{project, runtime};
+use crate::cli::{project, receipts, runtime};
 use crate::report::figures::{count, number};
 use crate::store::{Conflict, ExportError, Exported, ImportError, Imported, LocalStore};
 
@@ -89,7 +89,7 @@ pub fn import(directory: Option<&Path>, args: &Import) -> Result<ExitCode, CliEr
     let mut lines = source(&root, &args.file)?;
     let store = cache::open(&root)?;
     // What comes in may ask for nodes anew.
-    cache::take_back_receipts(&root)?;
+    receipts::take_back(&root)?;
     let conflict = match args.keep_existing {
         true => Conflict::Existing,
         false => Conflict::Newest,

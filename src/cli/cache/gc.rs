@@ -16,6 +16,7 @@ use crate::cli::cache::{self, Opened, bar, close, existing, refused, warn_of_dam
 use crate::cli::clock;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
+use crate::cli::receipts;
 use crate::plan::reach::{Fate, Present};
 use crate::printable::one_line;
 use crate::report::figures::{bytes, count, dollars, number};
@@ -53,7 +54,7 @@ pub fn gc(directory: Option<&Path>, args: &Gc) -> Result<ExitCode, CliError> {
     let compacted = match args.yes && !plan.retire().is_empty() {
         true => {
             // One of another pipeline could vouch for an answer that goes.
-            cache::take_back_receipts(&project.root)?;
+            receipts::take_back(&project.root)?;
             Some(remove(store, &plan.retire())?)
         }
         false => {
