@@ -116,6 +116,17 @@ impl Summary<'_> {
         if c.abandoned > 0 {
             lines.push(self.labelled("", "abandoned calls may have been billed"));
         }
+        // Answers that came and cannot be read.
+        let unread = self
+            .tally
+            .account
+            .possibly_billed
+            .calls
+            .saturating_sub(c.abandoned);
+        if unread > 0 {
+            let calls = count(unread, "faulted call");
+            lines.push(self.labelled("", &format!("{calls} may have been billed")));
+        }
         lines.push(self.labelled("time", &duration(self.tally.at)));
         lines
     }

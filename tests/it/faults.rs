@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::project::{Events, Project};
+use crate::project::{Events, Project, Server};
 use crate::wire::{self, Wire, answer, error, good, response};
 
 /// One persona of two chunks and a combine, one call at a time.
@@ -604,4 +604,17 @@ fn a_person_reads_what_failed() {
     partial: 0 of 1 persona up to date, 1 failed
     hint: `septet run` tries what failed again; what was paid for is stored and not paid twice
     ");
+}
+
+#[test]
+fn answers_that_cannot_be_read_are_told_as_possibly_billed() {
+    let server = Server::start(&["--fault", "malformed=0.4"]);
+    let project = Project::small(4).at(&server.url);
+    let said = project.run(&["run"]).stderr;
+    let faulted = said.split_once(" faulted").expect("some are").0;
+    let n = faulted.rsplit(' ').next().unwrap().trim_start_matches("(");
+    assert!(
+        said.contains(&format!("{n} faulted calls may have been billed")),
+        "{said}"
+    );
 }
