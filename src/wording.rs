@@ -1,5 +1,31 @@
-//! Words of messages: the nearest right name to a wrong one, names in a list. It does not know what
-//! the names stand for.
+//! Words of messages: the nearest right name to a wrong one, names in a list, what helps against what
+//! the system says. It does not know what the names stand for.
+
+/// What is said of a file of the store that somebody removed.
+pub const DELETED: &str = "it was deleted while septet was at work";
+
+/// What Linux and macOS say where a process may open no more files.
+pub const FILES_RAN_OUT: &str = "Too many open files";
+
+/// What helps against that.
+pub const MORE_FILES: &str =
+    "raise the limit of open files (`ulimit -n`), or let fewer calls be in flight (`--workers`)";
+
+/// What helps where a file of the project or the cache (`place`) could not be read or written, going by
+/// what the system says of it; `None`: its words are not known here.
+pub fn against_the_system(message: &str, place: &str) -> Option<String> {
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    // Of Linux and macOS, then of Windows.
+    Some(if says(&[FILES_RAN_OUT]) {
+        MORE_FILES.to_owned()
+    } else if says(&["Permission denied", "Read-only file system", "Access is denied"]) {
+        format!("make {place} writable for who runs septet")
+    } else if says(&["No space left", "Disk quota exceeded", "not enough space"]) {
+        "free space on the disk".to_owned()
+    } else {
+        return None;
+    })
+}
 
 /// Returns the candidate that `word` was probably meant to be; `None` if none is near.
 ///
@@ -87,6 +113,32 @@ mod tests {
             Some("chunk-7")
         );
         assert_eq!(nearest("chnuk-7", ["chunk-1", "chunk-7"]), Some("chunk-7"));
+    }
+
+    #[test]
+    fn what_the_system_says_has_its_advice() {
+        let advice = |message: &str| against_the_system(message, "`cache/`");
+        for (message, begin) in [
+            (
+                "cannot open x: Too many open files (os error 24)",
+                "raise the limit",
+            ),
+            (
+                "cannot make x: Permission denied (os error 13)",
+                "make `cache/` writable",
+            ),
+            (
+                "cannot make x: Read-only file system (os error 30)",
+                "make `cache/` writable",
+            ),
+            (
+                "cannot write x: No space left on device (os error 28)",
+                "free space",
+            ),
+        ] {
+            assert!(advice(message).unwrap().starts_with(begin), "{message}");
+        }
+        assert_eq!(advice("cannot read x: Input/output error (os error 5)"), None);
     }
 
     #[test]

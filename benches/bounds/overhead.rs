@@ -166,6 +166,7 @@ impl Loaded {
             personas: self.personas.clone(),
             settings: Settings {
                 concurrency: Some(IN_FLIGHT),
+                most: IN_FLIGHT,
                 retry: self.config.retry.clone(),
                 fail_fast: false,
             },

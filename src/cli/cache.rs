@@ -23,12 +23,17 @@ use crate::call::Money;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::print::{errln, told};
 use crate::cli::project;
+use crate::files;
 use crate::printable::one_line;
 use crate::report::figures::dollars;
 use crate::store::{self, Damage, Died, LocalStore, Notice, Progress, Receipts, StoreError};
+use crate::wording::against_the_system;
 
 /// The name of the cache in the folder of a project.
 const FOLDER: &str = "cache";
+
+/// What could not be done with that folder.
+const MAKE: &str = "make";
 
 /// Between two tries to open what another process holds.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -274,7 +279,7 @@ impl Opening {
         let made = fs::create_dir_all(folder).and_then(|()| fs::write(folder.join(".gitignore"), GITIGNORE));
         made.map_err(|source| {
             refused(&StoreError::Io {
-                what: "make",
+                what: MAKE,
                 path: folder.clone(),
                 source,
             })
@@ -303,13 +308,48 @@ impl JustOpened {
     }
 }
 
+/// Says what is to be known of a cache on another machine's disk: its locks and syncs are as good as
+/// that machine and the way to it.
+pub fn warn_of_network(root: &Path) {
+    if let Some(kind) = files::network(&folder(root)) {
+        warn(&on_network(&kind));
+    }
+}
+
+fn on_network(kind: &str) -> String {
+    format!(
+        "`cache/` lies on a network file system ({kind}), where a power cut or a lost connection can take what was \
+         paid for, and two machines may not see each other's locks: let only one run at a time, or keep the project \
+         on a disk of this machine"
+    )
+}
+
 /// Closes the store. What was paid for is safe already, so a failure changes no exit code: it only
 /// makes the next open slower, and is told.
 pub fn close(store: Arc<LocalStore>) {
-    if let Some(Err(error)) = Arc::into_inner(store).map(LocalStore::close) {
-        let cause = crate::cli::failure::with_causes(&error);
+    let (missing, disturbed) = (store.missing(), store.is_disturbed());
+    match Arc::into_inner(store).map(LocalStore::close) {
+        // What stopped it was told.
+        None | Some(Ok(()) | Err(StoreError::Stopped)) => {}
+        Some(Err(_)) if missing.is_some() => {}
+        Some(Err(error)) => {
+            let cause = crate::cli::failure::with_causes(&error);
+            warn(&format!(
+                "the cache could not be closed: {cause}; what was paid for is in its journal, which the next run reads"
+            ));
+        }
+    }
+    if disturbed && missing.is_none() {
+        warn(
+            "the journal of the cache was changed by somebody else while septet was at work; what it lost is still \
+             served, and `septet cache verify --repair` puts it back",
+        );
+    }
+    if let Some(path) = missing {
         warn(&format!(
-            "the cache could not be closed: {cause}; what was paid for is in its journal, which the next run reads"
+            "`{}` was moved or deleted while septet was at work: put it back before the next run, which pays for \
+             everything again without it",
+            path.display()
         ));
     }
 }
@@ -353,18 +393,22 @@ pub fn warn(text: &str) {
 
 /// Why there is no store to work with.
 pub fn refused(error: &StoreError) -> CliError {
-    let complaint = Complaint::new(crate::cli::failure::with_causes(error));
+    let message = crate::cli::failure::with_causes(error);
+    let place = match error {
+        // The folder of the cache itself.
+        StoreError::Io { what: MAKE, .. } => "the folder of `pipeline.toml`",
+        _ => "`cache/`",
+    };
+    let mend = against_the_system(&message, place)
+        .unwrap_or_else(|| "look at free space and permissions of `cache/`".to_owned());
+    let complaint = Complaint::new(message);
     match error {
         StoreError::Held { .. } => complaint
             .hint("wait until it has ended, or stop it with Ctrl+C: what it paid is kept")
             .into(),
         StoreError::Lost { .. } => complaint.hint(REPAIR).into(),
         StoreError::Newer { .. } => complaint.hint("update septet; nothing was changed").into(),
-        _ => {
-            CliError::stopped(complaint.hint(
-                "look at free space and permissions of `cache/`, then run it again; nothing paid is lost",
-            ))
-        }
+        _ => CliError::stopped(complaint.hint(format!("{mend}, then run it again; nothing paid is lost"))),
     }
 }
 
@@ -397,4 +441,14 @@ fn progress_style(phase: crate::store::Phase) -> indicatif::ProgressStyle {
     };
     indicatif::ProgressStyle::with_template(&format!("{doing} {{bar:30}} {{bytes}} of {{total_bytes}}"))
         .unwrap_or_else(|_| indicatif::ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_on_a_network_is_told_with_what_to_do() {
+        insta::assert_snapshot!(on_network("nfs4"), @"`cache/` lies on a network file system (nfs4), where a power cut or a lost connection can take what was paid for, and two machines may not see each other's locks: let only one run at a time, or keep the project on a disk of this machine");
+    }
 }

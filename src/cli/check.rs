@@ -11,7 +11,7 @@ use crate::cli::args::Check;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::print::outln;
 use crate::cli::project::Loaded;
-use crate::cli::{clock, provider, runtime, sharing};
+use crate::cli::{cache, clock, provider, runtime, sharing};
 use crate::config::{Node, ProviderKind};
 use crate::events::Failure;
 use crate::graph::Graph;
@@ -66,6 +66,7 @@ pub fn check(directory: Option<&Path>, args: &Check) -> Result<ExitCode, CliErro
     tell_hours(&project);
     sharing::tell(&survey.findings());
     check_key(&project)?;
+    cache::warn_of_network(&project.root);
     if args.ping {
         ping(&project)?;
     }

@@ -8,6 +8,7 @@ use console::style;
 use crate::cli::print::errln;
 use crate::printable::one_line;
 pub use crate::run::with_causes;
+use crate::wording::{FILES_RAN_OUT, MORE_FILES};
 
 /// Why a command ends without having done its work.
 #[derive(Debug)]
@@ -29,12 +30,14 @@ pub struct Complaint {
 }
 
 impl Complaint {
-    /// Words without a place or a hint.
+    /// Words without a place; a hint only where it is the same whatever could not be opened.
     pub fn new(message: impl Into<String>) -> Self {
+        let message = message.into();
+        let files_ran_out = message.contains(FILES_RAN_OUT);
         Self {
-            message: message.into(),
+            hint: files_ran_out.then(|| MORE_FILES.to_owned()),
             place: None,
-            hint: None,
+            message,
         }
     }
 

@@ -9,6 +9,7 @@ mod completions;
 mod failure;
 mod graph;
 mod init;
+mod open_files;
 mod plan;
 mod print;
 mod project;

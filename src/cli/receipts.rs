@@ -45,6 +45,10 @@ impl Book {
             return;
         };
         let cache = cache::folder(&self.project.root);
+        if !cache.is_dir() {
+            // It was deleted or moved meanwhile, which is told where it is closed.
+            return;
+        }
         // Not those from before the store was open: they may have been taken back since.
         let mut others = Receipts::read(&cache, self.project.basis.clone());
         others.forget(&self.looked_at);

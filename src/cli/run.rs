@@ -17,7 +17,7 @@ use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
 use crate::cli::receipts::{self, Book};
 use crate::cli::refresh::Refresh;
-use crate::cli::{budget, cache, clock, provider, runtime, wait, watch};
+use crate::cli::{budget, cache, clock, open_files, provider, runtime, wait, watch};
 use crate::config::Limits;
 use crate::events::{History, Tally};
 use crate::names::{PersonaId, RunId, Stop};
@@ -25,7 +25,7 @@ use crate::provider::Provider;
 use crate::report;
 use crate::report::figures::count;
 use crate::run::{Folder, Jobs, Project, Services, Task, Times, UpToDate};
-use crate::schedule::Settings;
+use crate::schedule::{MOST_IN_FLIGHT, Settings};
 use crate::signals;
 use crate::store::{Entry, LocalStore, Receipts, Sent, Spending, Store, StoreError};
 
@@ -59,6 +59,7 @@ pub fn run(directory: Option<&Path>, args: &Run, color: Color) -> Result<ExitCod
     } else {
         match open(&ready.project.root, &mut stops)? {
             Ok(opened) => {
+                cache::warn_of_network(&ready.project.root);
                 let book = Book {
                     project: ready.project.clone(),
                     folder: folder.clone(),
@@ -237,11 +238,12 @@ impl Ready {
             let open: HashSet<&PersonaId> = open.collect();
             self.personas.sort_by_key(|persona| !open.contains(persona));
         }
-        let task = Task {
+        let mut task = Task {
             up_to_date: self.up_to_date,
             fetchable,
             ..task(&self.project, args, self.personas, &self.limits, budget, history)
         };
+        keep_within_open_files(&mut task.settings);
         let store = Arc::new(store);
         let runtime = runtime()?;
         let services = Services {
@@ -340,6 +342,7 @@ fn task(
         up_to_date: Vec::new(),
         settings: Settings {
             concurrency: limits.concurrency,
+            most: MOST_IN_FLIGHT,
             retry: config.retry.clone(),
             fail_fast: args.fail_fast,
         },
@@ -362,6 +365,20 @@ fn task(
         fetchable: Default::default(),
         prefix: config.schedule.prefix,
         seed: fastrand::u64(..),
+    }
+}
+
+/// Lets no more calls be in flight than files may be open.
+fn keep_within_open_files(settings: &mut Settings) {
+    let wanted = settings.concurrency.unwrap_or(settings.most);
+    let (room, caveat) = open_files::make_room(wanted);
+    match &mut settings.concurrency {
+        Some(concurrency) => *concurrency = room,
+        // Nobody asked for so many.
+        None => return settings.most = room,
+    }
+    if let Some(caveat) = caveat {
+        cache::warn(&caveat);
     }
 }
 

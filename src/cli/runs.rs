@@ -35,9 +35,8 @@ pub fn runs(directory: Option<&Path>, args: &Runs) -> Result<ExitCode, CliError>
     if let Some(store) = store {
         store.close();
     }
-    let mut all: Vec<Told> = entries.into_iter().filter_map(Told::of).collect();
-    // Their names sort by the second in which they began, and after it by chance.
-    all.sort_by_key(|told| told.started_ms());
+    // In the order in which they ended: a clock may have been set back.
+    let all: Vec<Told> = entries.into_iter().filter_map(Told::of).collect();
     let mut out = Out::new();
     match (&args.run, args.by, args.json) {
         (Some(name), _, json) => {

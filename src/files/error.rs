@@ -5,6 +5,7 @@ use std::io;
 
 use super::Refusal;
 use crate::printable::one_line;
+use crate::wording::{FILES_RAN_OUT, MORE_FILES};
 
 /// Why a file cannot be read or written.
 ///
@@ -40,7 +41,9 @@ impl FileError {
 
     /// What the system says about an attempt to `verb` a file.
     pub(super) fn io(verb: &str, file: &str, error: &io::Error) -> Self {
-        Self::new(file, format!("cannot {verb} `{file}`: {error}"))
+        let message = format!("cannot {verb} `{file}`: {error}");
+        let files_ran_out = message.contains(FILES_RAN_OUT);
+        Self::new(file, message).with_hint(files_ran_out.then(|| MORE_FILES.to_owned()))
     }
 
     pub(super) fn refused(file: &str, refusal: Refusal) -> Self {
@@ -75,6 +78,7 @@ impl Refusal {
             Refusal::LeadsOut => {
                 Some("a symlink is followed only within the project: put the file itself there")
             }
+            Refusal::Io(error) if error.to_string().contains(FILES_RAN_OUT) => Some(MORE_FILES),
             _ => None,
         }
     }

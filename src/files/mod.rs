@@ -4,6 +4,7 @@
 
 mod error;
 mod fingerprint;
+mod mounted;
 mod personas;
 mod templates;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::path::{Component, Path, PathBuf};
 
 pub use error::FileError;
 pub use fingerprint::{Fingerprint, Fingerprints};
+pub use mounted::network;
 pub use personas::Listed;
 pub use write::Written;
 

@@ -60,7 +60,7 @@ impl Project {
         }
         let folder = target.parent().ok_or(Refusal::NoFile)?;
         let mut file = temporary(&target, folder)?;
-        file.write_all(content)?;
+        file.as_file_mut().write_all(content)?;
         if let Ok(old) = fs::metadata(&target) {
             file.as_file().set_permissions(old.permissions())?;
         }
@@ -121,19 +121,20 @@ fn holds(file: &Path, content: &[u8]) -> io::Result<bool> {
 /// An empty file in a folder, which goes away unless it is renamed.
 fn temporary(target: &Path, folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let (prefix, suffix) = (format!(".{name}"), ".septet-tmp");
     // Always the same name for one target: what a killed process left is replaced by the next one,
     // which has the same file to write.
-    match fs::remove_file(folder.join(format!("{prefix}{suffix}"))) {
+    let path = folder.join(format!(".{name}.septet-tmp"));
+    match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(suffix).rand_bytes(0);
-    // By default only its owner may read a temporary file; a transcript is an ordinary one.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
+    // Not by `tempfile`: its errors name the path, which nobody knows, and its files are their owner's
+    // alone, where a transcript is an ordinary one.
+    let file = fs::File::create_new(&path)?;
+    Ok(tempfile::NamedTempFile::from_parts(
+        file,
+        tempfile::TempPath::try_from_path(path)?,
+    ))
 }
 
 /// Makes the names in a folder durable: after a rename only the file's content is.

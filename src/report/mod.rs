@@ -1,6 +1,7 @@
 //! Shows a run: one task reads the events, folds the tally and hands both to each sink. It knows
 //! nothing of how a run is made, and nothing that goes wrong here can harm one.
 
+mod advice;
 mod bar;
 pub mod diff;
 pub mod figures;

@@ -2,18 +2,17 @@
 //! on.
 
 use crate::budget::Used;
-use crate::call::{Money, Rejection};
+use crate::call::Money;
 use crate::events::{Failure, Failures, ModelAccount, Outcome, Tally};
 use crate::names::{Instance, Stop};
 use crate::printable::one_line;
+use crate::report::advice::{BEGINS_ANEW, TRUNCATED, advice, begins_anew};
 use crate::report::figures::{count, counted, dollars, duration, number};
 use crate::report::style::{Palette, pad_before, wrap};
 use crate::report::wording::time_over;
 
 /// The width of the first column.
 const LABEL: usize = 10;
-/// The kind of failures that a larger output limit cures.
-const TRUNCATED: &str = Rejection::Truncated.as_str();
 /// Groups of failures that are shown; the rest is counted.
 const MOST_GROUPS: usize = 10;
 
@@ -220,9 +219,9 @@ impl Summary<'_> {
         let mut lines = vec![format!("  {n} x {kind}{words}")];
         lines.extend(self.wrapped("      ", &one_line(&group.example.message)));
         lines.extend(
-            advice(&group.kind)
+            advice(&group.kind, &group.example.message)
                 .into_iter()
-                .flat_map(|advice| self.hint("      ", advice)),
+                .flat_map(|advice| self.hint("      ", &advice)),
         );
         lines
     }
@@ -289,9 +288,9 @@ impl Summary<'_> {
             *first = first.replacen("error:", &self.palette.bad("error:"), 1);
         }
         lines.extend(
-            advice(cause.kind)
+            advice(cause.kind, &cause.message)
                 .into_iter()
-                .flat_map(|advice| self.hint("", advice)),
+                .flat_map(|advice| self.hint("", &advice)),
         );
         lines
     }
@@ -312,7 +311,11 @@ impl Summary<'_> {
                     .as_ref()
                     .is_some_and(|cause| cause.kind == Failure::STORE) =>
             {
-                hints.push("`septet run` goes on from here once that is mended; what was stored before is not paid twice");
+                let gone = self.tally.cause.as_ref().is_some_and(begins_anew);
+                hints.push(match gone {
+                    true => BEGINS_ANEW,
+                    false => "`septet run` goes on from here once that is mended; what was stored before is not paid twice",
+                });
             }
             Outcome::Fatal if !self.tally.failures.is_empty() && self.only_cut_off() => {
                 hints.push("`septet run` goes on, and calls what was cut off again, once `max_output_tokens` is larger");
@@ -435,24 +438,4 @@ fn share(part: u64, input: u64) -> String {
             (hundred + u128::from(input) / 2) / u128::from(input).max(1)
         ),
     }
-}
-
-/// What a person can do about failures of a kind, where it is the same for all of them.
-fn advice(kind: &str) -> Option<&'static str> {
-    Some(match kind {
-        TRUNCATED => {
-            "raise `max_output_tokens`, or ask for a shorter answer; at this limit only `--refresh` asks again"
-        }
-        "context_too_long" => "shorten the prompt or the persona, or choose a model with a longer context",
-        "request_too_large" => "raise `tokens_per_minute` to what the provider allows, or shorten the prompt",
-        "authentication" => "check the key in the variable that `api_key_env` names",
-        "permission" => "check that the key may use this model, from this place",
-        "not_found" => "check `model.name` and `provider.base_url`",
-        "no_credit" => "add credit or raise the spending limit at the provider",
-        "rate_limited" => "look at what the account may use; `--workers` and `--rpm` ask for less at once",
-        "bad_parameter" => "take the parameter out of `[model]`; many models refuse some",
-        "connection" => "check the network and `provider.base_url`",
-        Failure::STORE => "free space on the disk or make the cache's folder writable",
-        _ => return None,
-    })
 }

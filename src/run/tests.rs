@@ -342,6 +342,7 @@ impl Night {
             personas: (0..self.personas).map(|i| format!("p{i:03}").into()).collect(),
             settings: Settings {
                 concurrency: self.concurrency,
+                most: crate::schedule::MOST_IN_FLIGHT,
                 retry,
                 fail_fast: false,
             },

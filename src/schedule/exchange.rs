@@ -13,6 +13,8 @@ use crate::schedule::{Halt, Handle, SharedPrefix};
 pub struct Settings {
     /// Calls in flight; `None`: to be found.
     pub concurrency: Option<usize>,
+    /// Where the search for it ends: files run out.
+    pub most: usize,
     /// What happens after a fault or a bad answer.
     pub retry: Retry,
     /// End at the first failed node.

@@ -32,6 +32,7 @@ use crate::names::{PersonaId, Stop};
 pub use exchange::{Action, Input, Settings};
 pub use halt::Halt;
 pub use prefixes::SharedPrefix;
+pub use slots::MOST as MOST_IN_FLIGHT;
 pub use states::Handle;
 
 use alike::Alike;
@@ -69,7 +70,7 @@ impl Schedule {
     /// A scheduler for these personas, in this order.
     pub fn new(graph: Arc<Graph>, mut personas: Vec<PersonaId>, settings: Settings) -> Self {
         personas.reverse();
-        let slots = Slots::new(settings.concurrency);
+        let slots = Slots::new(settings.concurrency, settings.most);
         Self {
             lanes: vec![0; graph.len()],
             held: Vec::new(),

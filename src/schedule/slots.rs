@@ -4,13 +4,14 @@
 
 /// Where the search begins (design, `limits.concurrency`).
 const START: usize = 4;
-/// Where it ends: more connections than this help nobody, and files run out.
-const MOST: usize = 512;
+/// Where it ends at the latest: more connections than this help nobody, and files run out.
+pub const MOST: usize = 512;
 
 /// The number of calls in flight that are allowed.
 #[derive(Clone, Debug)]
 pub struct Slots {
     allowed: usize,
+    most: usize,
     growth: Option<Growth>,
 }
 
@@ -26,15 +27,17 @@ struct Growth {
 }
 
 impl Slots {
-    /// `None`: not known, to be found.
-    pub fn new(fixed: Option<usize>) -> Self {
+    /// `None`: not known, to be found, up to `most`.
+    pub fn new(fixed: Option<usize>, most: usize) -> Self {
         match fixed {
             Some(allowed) => Self {
                 allowed,
+                most,
                 growth: None,
             },
             None => Self {
-                allowed: START,
+                allowed: START.min(most),
+                most,
                 growth: Some(Growth {
                     searching: true,
                     answers: 0,
@@ -59,7 +62,7 @@ impl Slots {
         growth.answers += 1;
         if growth.searching || growth.answers >= self.allowed {
             growth.answers = 0;
-            self.allowed = (self.allowed + 1).min(MOST);
+            self.allowed = (self.allowed + 1).min(self.most);
         }
     }
 
@@ -84,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_configured_number_stays() {
-        let mut slots = Slots::new(Some(64));
+        let mut slots = Slots::new(Some(64), MOST);
         slots.answered(64);
         slots.refused(10, 20);
         assert_eq!(slots.allowed(), 64);
@@ -92,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_search_doubles_with_each_round_and_ends_at_the_first_refusal() {
-        let mut slots = Slots::new(None);
+        let mut slots = Slots::new(None, MOST);
         for _ in 0..4 {
             slots.answered(slots.allowed());
         }
@@ -107,7 +110,7 @@ mod tests {
 
     #[test]
     fn late_refusals_of_one_episode_cut_once() {
-        let mut slots = Slots::new(None);
+        let mut slots = Slots::new(None, MOST);
         (0..12).for_each(|_| slots.answered(slots.allowed()));
         assert_eq!(slots.allowed(), 16);
         slots.refused(20, 30);
@@ -121,8 +124,16 @@ mod tests {
     }
 
     #[test]
+    fn the_search_ends_where_files_run_out() {
+        let mut slots = Slots::new(None, 6);
+        (0..100).for_each(|_| slots.answered(slots.allowed()));
+        assert_eq!(slots.allowed(), 6);
+        assert_eq!(Slots::new(None, 1).allowed(), 1);
+    }
+
+    #[test]
     fn idle_slots_prove_nothing() {
-        let mut slots = Slots::new(None);
+        let mut slots = Slots::new(None, MOST);
         (0..100).for_each(|_| slots.answered(2));
         assert_eq!(slots.allowed(), 4);
     }

@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use crate::wording::DELETED;
+
 /// Makes and opens the files of the journal.
 pub trait Disk: Send + Sync {
     /// Creates a file that does not exist yet.
@@ -52,6 +54,12 @@ pub trait DiskFile: Send {
     /// The operating system's. What was written since the last sync may or may not be there then.
     fn sync(&mut self) -> io::Result<()>;
 
+    /// How long the file is.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn length(&self) -> io::Result<u64>;
+
     /// Cuts the file to `len` bytes; the next append starts there.
     ///
     /// # Errors
@@ -65,7 +73,7 @@ fn demand_a_name(file: &File) -> io::Result<()> {
     if std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) == 0 {
         return Err(io::Error::new(
             io::ErrorKind::NotFound,
-            "it was deleted while septet was at work, and what it held is lost",
+            format!("{DELETED}, and what it held is lost"),
         ));
     }
     // Windows does not delete what is open.
@@ -112,6 +120,10 @@ impl DiskFile for File {
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()?;
         demand_a_name(self)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
     }
 
     fn cut(&mut self, len: u64) -> io::Result<()> {

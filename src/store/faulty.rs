@@ -235,6 +235,10 @@ impl DiskFile for FaultyFile {
         Ok(())
     }
 
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+
     fn cut(&mut self, len: u64) -> io::Result<()> {
         self.disk
             .note(Operation::Cut(self.path.clone(), len))

@@ -20,6 +20,8 @@ pub(super) struct Journal {
     end: Position,
     /// True while a power cut could lose something.
     unsynced: bool,
+    /// True once its file was not as long as what was written: somebody else has changed it.
+    disturbed: bool,
 }
 
 impl Journal {
@@ -43,6 +45,7 @@ impl Journal {
             path,
             end: Position::start_of(number),
             unsynced: false,
+            disturbed: false,
         })
     }
 
@@ -72,12 +75,18 @@ impl Journal {
             path,
             end,
             unsynced: false,
+            disturbed: false,
         })
     }
 
     /// The first byte that is not written yet.
     pub(super) fn end(&self) -> Position {
         self.end
+    }
+
+    /// True if somebody else has changed what was written: what it lost only the trees have.
+    pub(super) fn is_disturbed(&self) -> bool {
+        self.disturbed
     }
 
     /// Appends whole frames, in a new segment if this one is full.
@@ -91,6 +100,7 @@ impl Journal {
         if begun && self.end.offset + len > self.segment_bytes {
             self.roll()?;
         }
+        self.disturbed |= self.file.length().is_ok_and(|len| len != self.end.offset);
         if let Err(source) = self.file.append(frames) {
             self.cut_back();
             return Err(StoreError::io("write", &self.path, source));
@@ -132,7 +142,11 @@ impl Journal {
         // A later sync reaches the new file only.
         self.sync()?;
         let number = self.end.segment + 1;
-        *self = Self::create(self.disk.clone(), &self.folder, number, self.segment_bytes)?;
+        let next = Self::create(self.disk.clone(), &self.folder, number, self.segment_bytes)?;
+        *self = Self {
+            disturbed: self.disturbed,
+            ..next
+        };
         Ok(())
     }
 }

@@ -197,6 +197,19 @@ impl LocalStore {
         Ok(lock)
     }
 
+    /// The file of the journal that is written to, where it is not in its place any more: somebody
+    /// moved or deleted it, or a folder above it.
+    pub fn missing(&self) -> Option<PathBuf> {
+        let path = segment::path(&self.view.cache.join(JOURNAL), self.writer.written().segment);
+        (!path.exists()).then_some(path)
+    }
+
+    /// True once somebody else has changed the file of the journal that is written to: what it lost is
+    /// served from the trees.
+    pub fn is_disturbed(&self) -> bool {
+        self.writer.is_disturbed()
+    }
+
     /// The folder.
     pub(super) fn cache(&self) -> &Path {
         &self.view.cache
@@ -262,8 +275,18 @@ impl LocalStore {
     /// # Errors
     /// If the store does not work.
     pub fn runs(&self) -> Result<Vec<Entry>, StoreError> {
+        Ok(self.runs_in_order()?.into_iter().map(|run| run.what).collect())
+    }
+
+    /// As they ended: their names sort by time, which may have been set back.
+    fn runs_in_order(&self) -> Result<Vec<Placed<Entry>>, StoreError> {
         let values = self.view.with_prefix(Shelf::Runs, &[])?;
-        values.values().map(|value| self.view.entry(value)).collect()
+        let mut runs: Vec<_> = values
+            .values()
+            .map(|value| self.view.placed(value))
+            .collect::<Result<_, _>>()?;
+        runs.sort_by_key(|run| run.seq);
+        Ok(runs)
     }
 
     /// What the answers of earlier runs were like, by node and model: of the newest runs, as far
@@ -273,13 +296,11 @@ impl LocalStore {
     /// If the store does not work.
     pub fn history(&self) -> Result<History, StoreError> {
         let mut history = History::default();
-        let values = self.view.with_prefix(Shelf::Runs, &[])?;
-        // Names of runs sort by time.
-        for value in values.values().rev().take(HISTORY_RUNS) {
+        for run in self.runs_in_order()?.into_iter().rev().take(HISTORY_RUNS) {
             if let Entry::Run {
                 account: Some(account),
                 ..
-            } = self.view.entry(value)?
+            } = run.what
             {
                 history.add_older(account.nodes);
             }

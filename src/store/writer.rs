@@ -2,6 +2,7 @@
 //! appends it, syncs what has to be durable, and only then tells those who wait. It does not know
 //! what entries mean.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ pub(super) struct Writer {
     queue: Arc<Queue<Piece>>,
     thread: Option<JoinHandle<Result<(), StoreError>>>,
     written: Arc<Mutex<Position>>,
+    disturbed: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -48,6 +50,7 @@ impl Writer {
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::new());
         let written = Arc::new(Mutex::new(journal.end()));
+        let disturbed = Arc::new(AtomicBool::new(false));
         let work = Work {
             journal,
             next_seq,
@@ -55,6 +58,7 @@ impl Writer {
             backlog,
             sync_every,
             written: written.clone(),
+            disturbed: disturbed.clone(),
             unsynced: Vec::new(),
             sync_at: None,
             stopped: false,
@@ -69,6 +73,7 @@ impl Writer {
             queue,
             thread: Some(thread),
             written,
+            disturbed,
         })
     }
 
@@ -82,6 +87,11 @@ impl Writer {
     /// The first byte of the journal that is not written yet.
     pub(super) fn written(&self) -> Position {
         *self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True once somebody else has changed the file that is written to.
+    pub(super) fn is_disturbed(&self) -> bool {
+        self.disturbed.load(Ordering::Relaxed)
     }
 
     /// Writes and syncs what is queued, and ends the thread.
@@ -114,6 +124,7 @@ struct Work {
     backlog: Arc<Backlog>,
     sync_every: Duration,
     written: Arc<Mutex<Position>>,
+    disturbed: Arc<AtomicBool>,
     /// Written, seen by look-ups, and not synced: the trees must not have them yet.
     unsynced: Vec<Written>,
     /// When to sync although nobody waits for it.
@@ -188,6 +199,8 @@ impl Work {
         }
         self.append(durable).inspect_err(|_| self.stopped = true)?;
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = self.journal.end();
+        self.disturbed
+            .store(self.journal.is_disturbed(), Ordering::Relaxed);
         if self.trees.failure().is_none() {
             self.backlog.show(&entries);
             self.unsynced.extend(entries);

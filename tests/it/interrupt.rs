@@ -24,7 +24,11 @@ pub struct Running {
 impl Running {
     pub fn start(project: &Project, args: &[&str]) -> Self {
         let args: Vec<&str> = ["run", "--json"].iter().chain(args).copied().collect();
-        let mut child = project.command(&args).spawn().unwrap();
+        Self::of(project.command(&args).spawn().unwrap())
+    }
+
+    /// A process that tells its events.
+    pub fn of(mut child: Child) -> Self {
         let lines = BufReader::new(child.stdout.take().unwrap());
         Self {
             child,
@@ -50,6 +54,17 @@ impl Running {
 
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// Reads to the end, and what was said on standard error.
+    pub fn end_and_errors(mut self) -> (Events, String) {
+        let mut errors = self.child.stderr.take().unwrap();
+        let reading = thread::spawn(move || {
+            let mut text = String::new();
+            errors.read_to_string(&mut text).unwrap();
+            text
+        });
+        (self.end(), reading.join().unwrap())
     }
 
     /// Reads to the end.

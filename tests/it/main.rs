@@ -18,6 +18,7 @@ mod http;
 mod interrupt;
 mod jobs;
 mod layers;
+mod machine;
 mod main_job;
 mod matrix;
 mod night;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -224,13 +224,7 @@ impl Project {
 
     /// Runs the binary to its end.
     pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Ran {
-        let output = self.command(args).output().unwrap();
-        Ran {
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-            code: output.status.code(),
-            folder: self.folder.path().display().to_string(),
-        }
+        Ran::of(self.command(args).output().unwrap(), self)
     }
 
     /// Runs `septet run --json` with these arguments.
@@ -278,6 +272,16 @@ pub struct Ran {
 }
 
 impl Ran {
+    /// What a process left behind that was started in a project.
+    pub fn of(output: Output, project: &Project) -> Self {
+        Self {
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+            code: output.status.code(),
+            folder: project.folder.path().display().to_string(),
+        }
+    }
+
     #[track_caller]
     pub fn code(self, code: i32) -> Self {
         assert_eq!(

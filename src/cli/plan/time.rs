@@ -13,7 +13,7 @@ use crate::cli::provider;
 use crate::config::{Limits, ProviderKind};
 use crate::plan::{Binding, Bounds, Call, Course, Forecast, Part, Planner, Range, Shared, Totals, Windows};
 use crate::run::{Rehearsal, Rehearsed, RehearsedPrefix};
-use crate::schedule::Settings;
+use crate::schedule::{MOST_IN_FLIGHT, Settings};
 
 /// What one call is taken to last where nothing is known of it, in seconds.
 const UNKNOWN_SECONDS: Range = Range {
@@ -135,6 +135,7 @@ pub fn rehearsal(
         graph: project.graph.clone(),
         settings: Settings {
             concurrency: limits.concurrency,
+            most: MOST_IN_FLIGHT,
             retry: project.config.retry.clone(),
             fail_fast: false,
         },

@@ -130,6 +130,7 @@ impl Project {
             personas: personas.into_iter().map(|listed| listed.id).collect(),
             settings: Settings {
                 concurrency: Some(4),
+                most: crate::schedule::MOST_IN_FLIGHT,
                 retry: config.retry.clone(),
                 fail_fast: false,
             },

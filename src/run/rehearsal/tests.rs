@@ -20,6 +20,7 @@ fn rehearsal(personas: u64, concurrency: Option<usize>) -> Rehearsal {
         graph: graph.into(),
         settings: Settings {
             concurrency,
+            most: crate::schedule::MOST_IN_FLIGHT,
             retry: Retry {
                 attempts: 6,
                 base: Duration::from_secs(1),

@@ -22,6 +22,7 @@ pub fn settings(concurrency: usize) -> Settings {
     };
     Settings {
         concurrency: Some(concurrency),
+        most: super::MOST_IN_FLIGHT,
         retry,
         fail_fast: false,
     }

@@ -1,0 +1,535 @@
+//! The machine's side: folders that nobody may write to, something else in the place of a file, too
+//! few open files or too little memory, a cache that goes while it is used, a clock that is set
+//! back. Nothing that was paid for is lost or paid again. The server counts.
+#![cfg(unix)]
+
+use std::fs::{self, Permissions};
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::interrupt::Running;
+use crate::project::{Events, Project, Ran, Server};
+
+/// Who owns nothing and may do nothing: permissions do not bind root.
+const NOBODY: u32 = 65534;
+
+/// The command as somebody whom permissions bind, to whom the project belongs.
+fn bound(project: &Project, mut command: Command) -> Command {
+    if nix::unistd::geteuid().is_root() {
+        every(&project.path("."), &mut |path, _| {
+            lchown(path, Some(NOBODY), Some(NOBODY)).unwrap()
+        });
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+/// Goes through a folder and all in it, the folders before what is in them.
+fn every(path: &Path, what: &mut impl FnMut(&Path, &fs::Metadata)) {
+    let meta = fs::symlink_metadata(path).unwrap();
+    what(path, &meta);
+    if meta.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            every(&entry.unwrap().path(), what);
+        }
+    }
+}
+
+/// What the binary does as somebody whom permissions bind.
+fn run_bound(project: &Project, args: &[&str]) -> Ran {
+    ran(project, bound(project, project.command(args)))
+}
+
+fn ran(project: &Project, mut command: Command) -> Ran {
+    Ran::of(command.output().unwrap(), project)
+}
+
+/// True if that somebody can write into this folder of the project.
+fn can_write(project: &Project, folder: &str) -> bool {
+    let mut probe = Command::new("sh");
+    let script = format!("printf x 2>/dev/null > '{folder}/probe' && rm '{folder}/probe'");
+    probe.args(["-c", &script]).current_dir(project.path("."));
+    bound(project, probe)
+        .stderr(Stdio::null())
+        .status()
+        .unwrap()
+        .success()
+}
+
+#[track_caller]
+fn allow(project: &Project, path: &str, mode: u32) {
+    fs::set_permissions(project.path(path), Permissions::from_mode(mode)).unwrap();
+}
+
+/// Takes away the right to write, or gives it back, in all of a folder.
+fn allow_all(project: &Project, path: &str, folders: u32, files: u32) {
+    every(&project.path(path), &mut |path, meta| {
+        let mode = if meta.is_dir() { folders } else { files };
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    });
+}
+
+/// Every request that was answered was answered once.
+#[track_caller]
+fn paid_once(server: &Server, requests: u64) {
+    let stats = server.stats();
+    assert_eq!(stats["bodies"]["answered"], requests, "{stats}");
+    assert_eq!(stats["bodies"]["paid_twice"], 0, "{stats}");
+}
+
+#[track_caller]
+fn says(ran: &Ran, texts: &[&str]) {
+    for text in texts {
+        assert!(ran.stderr.contains(text), "{text:?} is not in\n{}", ran.stderr);
+    }
+}
+
+#[test]
+fn in_a_folder_that_nobody_may_write_to_nothing_is_called() {
+    let server = Server::start(&[]);
+    let project = Project::small(2).at(&server.url);
+    allow(&project, ".", 0o555);
+    assert!(
+        !can_write(&project, "."),
+        "permissions bind nobody here: run the tests as another user"
+    );
+    let run = run_bound(&project, &["run"]).code(3);
+    says(
+        &run,
+        &[
+            "cannot make ./cache: Permission denied",
+            "hint: make the folder of `pipeline.toml` writable",
+        ],
+    );
+    paid_once(&server, 0);
+    allow(&project, ".", 0o755);
+    run_bound(&project, &["run"]).code(0);
+    paid_once(&server, 6);
+}
+
+#[test]
+fn with_a_cache_that_nobody_may_write_to_nothing_is_called() {
+    let server = Server::start(&[]);
+    let project = Project::small(3).at(&server.url);
+    run_bound(&project, &["run", "--max", "1"]).code(0);
+    allow_all(&project, "cache", 0o555, 0o444);
+    assert!(!can_write(&project, "cache"));
+    let run = run_bound(&project, &["run"]).code(3);
+    says(
+        &run,
+        &[
+            "cache/lock: Permission denied",
+            "hint: make `cache/` writable",
+            "nothing paid is lost",
+        ],
+    );
+    // What is up to date needs no cache.
+    run_bound(&project, &["run", "--max", "1"]).code(0);
+    paid_once(&server, 3);
+    allow_all(&project, "cache", 0o755, 0o644);
+    run_bound(&project, &["run"]).code(0);
+    paid_once(&server, 9);
+}
+
+#[test]
+fn transcripts_that_cannot_be_written_are_written_later_without_a_call() {
+    // Nobody may write there, and nobody may even look.
+    for mode in [0o555, 0o000] {
+        let server = Server::start(&[]);
+        let project = Project::small(2).at(&server.url);
+        fs::create_dir(project.path("transcripts")).unwrap();
+        allow(&project, "transcripts", mode);
+        assert!(!can_write(&project, "transcripts"));
+        let run = run_bound(&project, &["run"]).code(1);
+        says(
+            &run,
+            &[
+                "✗ p00  cannot ",
+                "`transcripts/p00.md`: Permission denied (os error 13) (transcripts/p00.md)",
+                "hint: make the folder of the transcripts writable for who runs septet; what was paid for is stored",
+            ],
+        );
+        paid_once(&server, 6);
+        allow(&project, "transcripts", 0o755);
+        run_bound(&project, &["run"]).code(0);
+        paid_once(&server, 6);
+        assert_eq!(project.names("transcripts"), ["p00.md", "p01.md"]);
+    }
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_transcript_fails_its_persona_alone() {
+    let server = Server::start(&[]);
+    let project = Project::small(2).at(&server.url);
+    fs::create_dir_all(project.path("transcripts/p00.md")).unwrap();
+    let run = project.run(&["run"]).code(1);
+    says(&run, &["✗ p00  `transcripts/p00.md` is not a file", "✓ p01"]);
+    fs::remove_dir(project.path("transcripts/p00.md")).unwrap();
+    project.run(&["run"]).code(0);
+    paid_once(&server, 6);
+    assert_eq!(project.names("transcripts"), ["p00.md", "p01.md"]);
+}
+
+/// `sh` that sets a limit before it becomes septet.
+fn limited(project: &Project, limit: &str, args: &[&str]) -> Command {
+    let septet = project.command(args);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{limit} && exec \"$@\""), "sh"]);
+    shell.arg(septet.get_program()).args(septet.get_args());
+    shell.current_dir(project.path("."));
+    for (name, value) in septet.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
+#[test]
+fn few_open_files_are_fewer_calls_in_flight_and_no_outage() {
+    let server = Server::start(&["--latency", "50ms", "--jitter", "0"]);
+    let project = Project::small(30)
+        .at(&server.url)
+        .with("concurrency = 16", "concurrency = 400");
+    let run = ran(&project, limited(&project, "ulimit -n 64", &["run"])).code(0);
+    says(
+        &run,
+        &["only 64 files open at once (`ulimit -n`): 16 calls in flight at most, instead of 400"],
+    );
+    assert!(!run.stderr.contains("does not answer"), "{}", run.stderr);
+    assert!(run.stderr.contains("90 ok\n"), "without a fault: {}", run.stderr);
+    paid_once(&server, 90);
+    assert_eq!(server.stats()["most_in_flight"], 16);
+}
+
+#[test]
+fn a_soft_limit_of_open_files_is_raised() {
+    let server = Server::start(&["--latency", "300ms", "--jitter", "0"]);
+    let project = Project::small(40)
+        .at(&server.url)
+        .with("concurrency = 16", "concurrency = 80");
+    let run = ran(&project, limited(&project, "ulimit -Sn 64", &["run"])).code(0);
+    assert!(!run.stderr.contains("ulimit"), "{}", run.stderr);
+    paid_once(&server, 120);
+    let most = server.stats()["most_in_flight"].as_u64().unwrap();
+    assert!(most > 40, "{most}");
+}
+
+#[test]
+fn with_far_too_few_open_files_that_is_said_and_the_next_run_goes_on() {
+    let server = Server::start(&[]);
+    let project = Project::small(4).at(&server.url);
+    for files in 8..24 {
+        let run = ran(
+            &project,
+            limited(&project, &format!("ulimit -n {files}"), &["run"]),
+        );
+        assert!(matches!(run.code, Some(0..=3)), "{files}: {run:?}");
+        match run.code {
+            Some(0) => continue,
+            _ => says(&run, &["Too many open files"]),
+        }
+        let hint = "raise the limit of open files (`ulimit -n`)";
+        assert!(
+            run.stderr.replace("\n", " ").contains(hint),
+            "{files}: {}",
+            run.stderr
+        );
+    }
+    project.run(&["run"]).code(0);
+    paid_once(&server, 12);
+    assert_eq!(project.names("transcripts").len(), 4);
+}
+
+#[test]
+fn a_huge_persona_costs_no_memory_that_the_others_need() {
+    let server = Server::start(&[]);
+    let project = Project::small(3).at(&server.url);
+    let huge = vec![b'x'; 50_000_000];
+    project.write("personas/p01/huge.md", &huge);
+    project.write("personas/p02/huge.md", &huge);
+    project.write("personas/p02/other.md", &huge);
+    let run = ran(&project, limited(&project, "ulimit -v 1500000", &["run"])).code(1);
+    says(
+        &run,
+        &[
+            "✗ p02  the files of one persona may have 64 MB together",
+            "2 written, 1 failed",
+        ],
+    );
+    paid_once(&server, 6);
+    // As much as that in a prompt is refused before anything is sent.
+    project.edit(
+        "prompts/persona.md",
+        "persona.profile",
+        "persona.huge or persona.profile",
+    );
+    project.write("personas/p00/huge.md", "Small.");
+    fs::remove_file(project.path("personas/p02/other.md")).unwrap();
+    let run = ran(&project, limited(&project, "ulimit -v 1500000", &["run"])).code(1);
+    says(&run, &["✓ p00", "16 MB"]);
+    paid_once(&server, 9);
+}
+
+/// However little memory there is, it is an error and not the end of the program, or nothing was paid.
+#[test]
+fn too_little_memory_loses_nothing() {
+    let server = Server::start(&[]);
+    let project = Project::small(3).at(&server.url);
+    project.write("personas/p01/huge.md", vec![b'x'; 50_000_000]);
+    for kilobytes in [250_000, 350_000, 450_000, 600_000] {
+        ran(
+            &project,
+            limited(&project, &format!("ulimit -v {kilobytes}"), &["run"]),
+        );
+    }
+    project.run(&["run"]).code(0);
+    paid_once(&server, 9);
+}
+
+/// A run of 20 personas, two calls at a time, that something happens to after its fifth answer.
+fn meanwhile(project: &Project, happens: impl FnOnce()) -> (Events, String) {
+    let mut running = Running::start(project, &[]);
+    running.wait_for("node_finished", 5);
+    happens();
+    running.end_and_errors()
+}
+
+fn slow() -> (Server, Project) {
+    let server = Server::start(&["--latency", "60ms", "--jitter", "0"]);
+    let project = Project::small(8)
+        .at(&server.url)
+        .with("concurrency = 16", "concurrency = 2");
+    (server, project)
+}
+
+#[test]
+fn a_cache_that_is_deleted_under_a_run_stops_it_and_the_next_begins_anew() {
+    let (server, project) = slow();
+    let (run, errors) = meanwhile(&project, || fs::remove_dir_all(project.path("cache")).unwrap());
+    assert_eq!((run.code, &run.summary()["outcome"]), (Some(3), &"fatal".into()));
+    assert!(run.figure("calls.sent") < 24, "it stops");
+    assert!(
+        !errors.contains("next run reads") && !errors.contains("not paid twice"),
+        "{errors}"
+    );
+    assert!(
+        errors.contains("was moved or deleted while septet was at work"),
+        "{errors}"
+    );
+    let paid = server.stats()["bodies"]["answered"].as_u64().unwrap();
+    let next = project.json(&[]).code(0);
+    assert_eq!(next.figure("calls.sent"), 24);
+    // What was answered before, and is gone, is paid once more and no oftener.
+    let stats = server.stats();
+    assert_eq!(stats["bodies"]["paid_twice"], paid, "{stats}");
+    assert_eq!(stats["bodies"]["most_requests"], 2, "{stats}");
+    assert_eq!(project.json(&[]).code(0).figure("calls.sent"), 0);
+}
+
+#[test]
+fn a_cache_that_is_moved_under_a_run_goes_on_where_it_is_and_that_is_told() {
+    let (server, project) = slow();
+    let (cache, elsewhere) = (project.path("cache"), project.path("elsewhere"));
+    let (run, errors) = meanwhile(&project, || fs::rename(&cache, &elsewhere).unwrap());
+    assert_eq!((run.code, run.figure("calls.ok")), (Some(0), 24));
+    assert!(errors.contains("put it back before the next run"), "{errors}");
+    fs::rename(&elsewhere, &cache).unwrap();
+    assert_eq!(project.json(&[]).code(0).figure("calls.sent"), 0);
+    paid_once(&server, 24);
+}
+
+/// What is written over under a run is still served; who looks is told, and can have it put back.
+#[test]
+fn a_journal_that_is_damaged_under_a_run_is_served_told_and_repaired() {
+    let (server, project) = slow();
+    let journal = project.path("cache/journal/00000001.log");
+    let (run, _) = meanwhile(&project, || {
+        let mut file = fs::OpenOptions::new().write(true).open(&journal).unwrap();
+        file.seek(SeekFrom::Start(2_000)).unwrap();
+        file.write_all(&[0x55; 60]).unwrap();
+    });
+    assert_eq!((run.code, run.figure("calls.ok")), (Some(0), 24));
+    assert_eq!(project.json(&["--verify"]).code(0).figure("calls.sent"), 0);
+    let found = project.run(&["cache", "verify"]).code(1);
+    assert!(
+        found.stdout.contains("cannot be read: checksum"),
+        "{}",
+        found.stdout
+    );
+    project.run(&["cache", "verify", "--repair"]).code(0);
+    project.run(&["cache", "verify"]).code(0);
+    fs::remove_dir_all(project.path("cache/store")).unwrap();
+    assert_eq!(project.json(&["--verify"]).code(0).figure("calls.sent"), 0);
+    paid_once(&server, 24);
+}
+
+#[test]
+fn a_journal_that_is_cut_short_under_a_run_is_told_and_written_back() {
+    let (server, project) = slow();
+    let journal = project.path("cache/journal/00000001.log");
+    let (run, errors) = meanwhile(&project, || {
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&journal)
+            .unwrap()
+            .set_len(1_000)
+            .unwrap();
+    });
+    assert_eq!((run.code, run.figure("calls.ok")), (Some(0), 24));
+    assert!(
+        errors.contains("was changed by somebody else while septet was at work"),
+        "{errors}"
+    );
+    assert!(errors.contains("`septet cache verify --repair`"), "{errors}");
+    project.run(&["cache", "verify"]).code(1);
+    project.run(&["cache", "verify", "--repair"]).code(0);
+    fs::remove_dir_all(project.path("cache/store")).unwrap();
+    assert_eq!(project.json(&["--verify"]).code(0).figure("calls.sent"), 0);
+    paid_once(&server, 24);
+}
+
+#[test]
+fn trees_that_are_damaged_or_deleted_under_a_run_are_built_again() {
+    for deleted in [false, true] {
+        let (server, project) = slow();
+        let store = project.path("cache/store");
+        let (run, _) = meanwhile(&project, || match deleted {
+            true => fs::remove_dir_all(&store).unwrap(),
+            false => {
+                let mut db = fs::OpenOptions::new()
+                    .write(true)
+                    .open(store.join("0001/db"))
+                    .unwrap();
+                db.seek(SeekFrom::Start(500)).unwrap();
+                db.write_all(&[0x55; 60_000]).unwrap();
+            }
+        });
+        assert_eq!((run.code, run.figure("calls.ok")), (Some(0), 24));
+        let next = project.run(&["run", "--verify"]).code(0);
+        says(&next, &["built again from", "calls     0"]);
+        project.run(&["cache", "verify"]).code(0);
+        paid_once(&server, 24);
+    }
+}
+
+#[test]
+fn a_cache_that_is_closed_to_all_under_a_run_ends_well_or_is_told() {
+    let (server, project) = slow();
+    let mut command = bound(&project, project.command(&["run", "--json"]));
+    let mut running = Running::of(command.spawn().unwrap());
+    running.wait_for("node_finished", 5);
+    allow_all_from_below(&project, "cache", 0o000);
+    let (run, errors) = running.end_and_errors();
+    // What is open stays open.
+    assert_eq!((run.code, run.figure("calls.ok")), (Some(0), 24), "{errors}");
+    let refused = run_bound(&project, &["run", "--verify"]).code(3);
+    says(&refused, &["Permission denied", "nothing paid is lost"]);
+    allow(&project, "cache", 0o755);
+    allow_all(&project, "cache", 0o755, 0o644);
+    let next = run_bound(&project, &["run", "--verify"]).code(0);
+    says(&next, &["calls     0"]);
+    paid_once(&server, 24);
+}
+
+fn allow_all_from_below(project: &Project, path: &str, mode: u32) {
+    let mut paths = Vec::new();
+    every(&project.path(path), &mut |path, _| paths.push(path.to_owned()));
+    for path in paths.iter().rev() {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+#[test]
+fn a_symlink_in_a_circle_fails_as_a_persona_alone() {
+    let server = Server::start(&[]);
+    let project = Project::small(2).at(&server.url);
+    symlink("loop", project.path("personas/loop")).unwrap();
+    symlink("pong", project.path("personas/ping")).unwrap();
+    symlink("ping", project.path("personas/pong")).unwrap();
+    let run = project.run(&["run"]).code(1);
+    says(&run, &["cannot read `personas/loop`: ", "2 written, 3 failed"]);
+    paid_once(&server, 6);
+    for name in ["loop", "ping", "pong"] {
+        fs::remove_file(project.path("personas").join(name)).unwrap();
+    }
+    project.run(&["run"]).code(0);
+    paid_once(&server, 6);
+}
+
+/// A library that shifts the time of day of the process that loads it.
+#[cfg(target_os = "linux")]
+const SHIFTED: &str = r#"#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+int clock_gettime(clockid_t id, struct timespec *time) {
+  static int (*real)(clockid_t, struct timespec *);
+  if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+  int result = real(id, time);
+  if (result == 0 && id == CLOCK_REALTIME) time->tv_sec += atol(getenv("SHIFTED_BY"));
+  return result;
+}
+"#;
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_clock_that_is_set_back_between_two_runs_changes_nothing() {
+    let server = Server::start(&[]);
+    let project = Project::small(3).at(&server.url).file("shift.c", SHIFTED);
+    let (source, library) = (project.path("shift.c"), project.path("shift.so"));
+    // There is one: it linked this test.
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .arg("-ldl")
+        .status()
+        .unwrap();
+    assert!(built.success());
+    let shifted = |days: i64, args: &[&str]| {
+        let mut command = project.command(args);
+        command
+            .env("LD_PRELOAD", &library)
+            .env("SHIFTED_BY", (days * 86_400).to_string());
+        ran(&project, command)
+    };
+    let dates = |ran: &Ran| {
+        let lines = ran
+            .stdout
+            .lines()
+            .skip(1)
+            .filter(|line| !line.starts_with("total"));
+        lines.map(|line| line[..8].to_owned()).collect::<Vec<_>>()
+    };
+    shifted(400, &["run", "--max", "2"]).code(0);
+    shifted(400, &["run", "--max", "2", "--refresh", "p00/chunk-1"]).code(0);
+    let run = shifted(0, &["run"]).code(0);
+    says(&run, &["calls     3: 3 ok"]);
+    let listed = dates(&project.run(&["runs"]).code(0));
+    assert!(
+        listed.len() == 3 && listed[0] > listed[2],
+        "in the order in which they were: {listed:?}"
+    );
+    let last = project.run(&["runs", "last", "--json"]).code(0).stdout;
+    assert!(last.contains(&listed[2]), "{last}");
+    // What is asked for anew now is newer than an answer of next year.
+    let run = shifted(0, &["run", "--refresh", "p00/chunk-2"]).code(0);
+    says(&run, &["1 ok"]);
+    let show = project.run(&["show", "p00/chunk-2", "--json"]).code(0).stdout;
+    assert!(show.contains(&listed[2][..4]), "{show}");
+    // And years back, with a month's budget over what other months have spent.
+    project.edit("pipeline.toml", "[limits]", "[limits]\nbudget_usd_month = 0.01");
+    project.write("personas/p02/profile.md", "Somebody else.\n");
+    let run = shifted(-4_000, &["run"]).code(0);
+    says(&run, &["3 ok"]);
+    shifted(-4_000, &["run"]).code(0);
+    shifted(0, &["run", "--verify"]).code(0);
+    let stats = server.stats();
+    // 9 at first, two that were asked for anew, three of another person.
+    assert_eq!(stats["bodies"]["answered"], 12, "{stats}");
+    assert_eq!(stats["bodies"]["paid_twice"], 2, "{stats}");
+}
