@@ -349,15 +349,11 @@ fn ctrl_c_ends_the_waiting() {
 fn a_journal_that_is_deleted_under_a_run_stops_it() {
     let project = Project::small(12).with("latency = \"0s\"", "latency = \"300ms\"");
     project.edit("pipeline.toml", "concurrency = 16", "concurrency = 2");
-    let mut child = project.command(&["run", "--json"]).spawn().unwrap();
-    while project.names("cache/journal").is_empty() {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    std::thread::sleep(std::time::Duration::from_millis(200));
-    std::fs::remove_dir_all(project.path("cache/journal")).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(3));
-    let mut said = String::new();
-    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
+    let mut running = Running::start(&project, &[]);
+    running.wait_for("node_finished", 1);
+    fs::remove_dir_all(project.path("cache/journal")).unwrap();
+    let (run, said) = running.end_and_errors();
+    assert_eq!(run.code, Some(3), "{said}");
     assert!(said.contains("it was deleted while septet was at work"), "{said}");
     assert!(!said.contains("is stored and not paid twice"), "{said}");
     // The next run begins anew, without help.
