@@ -59,7 +59,7 @@ pub struct PossiblyBilled {
     pub most: Option<Money>,
 }
 
-/// What was known of a call before it was made.
+/// What is known of a call beside how it ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     /// Input tokens as they were estimated.
@@ -68,6 +68,10 @@ pub struct Asked {
     pub most: Option<Money>,
     /// The output limit that was sent with it.
     pub output_limit: Option<u64>,
+    /// An earlier attempt sent it: this one only asked for the answer.
+    pub fetches: bool,
+    /// It is a job that lives on: its answer can still be fetched.
+    pub lives: bool,
 }
 
 impl Default for PossiblyBilled {

@@ -112,6 +112,14 @@ pub struct CallCounts {
     pub faulted: u64,
     /// Given up while waiting (timeout, second Ctrl+C): they may have been billed.
     pub abandoned: u64,
+    /// Those of `sent` that an earlier attempt had sent: they only asked for the answer of its job.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fetched: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Tokens by kind. Parts that a server did not report count as 0.
@@ -234,6 +242,15 @@ impl NodeCounts {
 }
 
 impl CallCounts {
+    /// What is to be said behind those parts; nothing where no answer was fetched.
+    pub fn fetched_words(&self) -> String {
+        match self.fetched {
+            0 => String::new(),
+            1 => ", of which 1 was fetched".to_owned(),
+            n => format!(", of which {n} were fetched"),
+        }
+    }
+
     /// What `sent` is the sum of, in words.
     pub fn parts(&self) -> [(u64, &'static str); 4] {
         [

@@ -33,6 +33,8 @@ pub struct Tally {
     pub nodes: NodeCounts,
     /// Calls that have ended, by how they did.
     pub calls: CallCounts,
+    /// Those of the abandoned ones whose answers the next run can fetch.
+    pub fetchable: u64,
     /// Calls that have not ended.
     pub in_flight: u64,
     /// What this run paid for, rejected answers included.
@@ -121,6 +123,7 @@ impl Default for Tally {
             personas: PersonaCounts::default(),
             nodes: NodeCounts::default(),
             calls: CallCounts::default(),
+            fetchable: 0,
             in_flight: 0,
             tokens: TokenCounts::default(),
             account: Account::default(),
@@ -167,7 +170,7 @@ impl Tally {
                 outcome,
                 ..
             } => {
-                self.call_ended(&instance.persona, outcome);
+                self.call_ended(&instance.persona, *asked, outcome);
                 self.book(&instance.node, *asked, *latency, outcome);
             }
             Event::Paused {
@@ -236,9 +239,10 @@ impl Tally {
         self.started = Some(started.clone());
     }
 
-    fn call_ended(&mut self, persona: &PersonaId, outcome: &CallOutcome) {
+    fn call_ended(&mut self, persona: &PersonaId, asked: Asked, outcome: &CallOutcome) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.calls.sent += 1;
+        self.calls.fetched += u64::from(asked.fetches);
         match outcome {
             CallOutcome::Ok {
                 usage, cost, saved, ..
@@ -252,7 +256,10 @@ impl Tally {
                 self.calls.rejected += 1;
                 self.pay(persona, usage, *cost, *saved);
             }
-            lost if lost.is_abandoned() => self.calls.abandoned += 1,
+            lost if lost.is_abandoned() => {
+                self.calls.abandoned += 1;
+                self.fetchable += u64::from(asked.lives);
+            }
             _ => self.calls.faulted += 1,
         }
     }
@@ -274,6 +281,8 @@ impl Tally {
                 .account
                 .rejected(node, model, *rejection, usage, *cost, asked),
             CallOutcome::Faulted(fault) if !fault.may_be_billed() => {}
+            // Whoever fetches it pays it.
+            CallOutcome::Faulted(_) | CallOutcome::Abandoned if asked.lives => {}
             CallOutcome::Faulted(_) | CallOutcome::Abandoned => {
                 self.account.possibly_billed.add(asked.most);
             }

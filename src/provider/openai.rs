@@ -8,6 +8,7 @@ mod client;
 mod envelope;
 mod json;
 mod lanes;
+mod looks;
 mod receive;
 mod reply;
 mod request;
@@ -37,6 +38,7 @@ use crate::call::{Answer, CacheHint, Fault, FaultKind, Quotas, Request, Scope};
 use crate::config;
 use crate::config::Api;
 use crate::provider::openai::lanes::Lanes;
+use crate::provider::openai::looks::Looks;
 use crate::provider::openai::receive::Patience;
 use crate::provider::openai::reply::Looked;
 use crate::provider::openai::transport::in_words;
@@ -52,6 +54,9 @@ const FIRST_LOOK: Duration = Duration::from_millis(100);
 /// … up to this.
 const SLOWEST_LOOK: Duration = Duration::from_secs(5);
 
+/// So long nobody looks after a server has refused looks without saying for how long.
+const UNTOLD_PATIENCE: Duration = Duration::from_secs(1);
+
 /// So long after a server has said that it has no such response it is asked again.
 const SECOND_THOUGHT: Duration = Duration::from_secs(1);
 
@@ -59,6 +64,7 @@ const SECOND_THOUGHT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct OpenAi {
     lanes: Lanes,
+    looks: Looks,
     /// `base_url` with what calls go to below it.
     url: Url,
     api: Api,
@@ -100,6 +106,7 @@ impl OpenAi {
         let key = client::usable_key(&url, api_key_env.as_deref(), key)?;
         Ok(Self {
             lanes: Lanes::open(client::blueprint(&url, config.connect_timeout))?,
+            looks: Looks::default(),
             authorization: key.as_ref().map(client::bearer),
             output_cap_field: output_cap_field.clone(),
             connect_timeout: config.connect_timeout,
@@ -294,8 +301,17 @@ impl Provider for OpenAi {
         let (mut pause, mut denied) = (FIRST_LOOK, false);
         let lost = |fault, lives| Err(Lost { fault, lives });
         loop {
+            self.looks.turn().await;
             match self.look(request, job, started).await {
                 Looked::Answered(answer) => return Ok(*answer),
+                // To look too often says nothing of the job, nor of the calls that may be sent.
+                Looked::Nothing(fault) if fault.kind == FaultKind::RateLimited => {
+                    let wait = fault.retry_after.unwrap_or(pause.max(UNTOLD_PATIENCE));
+                    self.looks.hold(wait);
+                    if started.elapsed() + wait >= self.timeout {
+                        return lost(fault, true);
+                    }
+                }
                 Looked::Ended(fault) => return lost(fault, false),
                 Looked::Nothing(fault) => return lost(fault, true),
                 Looked::Denied(fault) if denied => return Err(self.gone(job, fault)),

@@ -110,18 +110,27 @@ impl Summary<'_> {
         let mut lines = vec![
             self.labelled("personas", &counted(p.total, &p.parts())),
             self.labelled("nodes", &counted(n.total, &n.parts())),
-            self.labelled("calls", &counted(c.sent, &c.parts())),
+            self.labelled("calls", &(counted(c.sent, &c.parts()) + &c.fetched_words())),
         ];
-        if c.abandoned > 0 {
-            lines.push(self.labelled("", "abandoned calls may have been billed"));
+        let fetchable = self.tally.fetchable;
+        let lost = c.abandoned.saturating_sub(fetchable);
+        if fetchable > 0 {
+            let calls = count(fetchable, "abandoned call");
+            lines.push(self.labelled(
+                "",
+                &format!("{calls} can still be fetched, which the next run does"),
+            ));
+        }
+        if lost > 0 {
+            let which = if fetchable > 0 {
+                "other abandoned calls"
+            } else {
+                "abandoned calls"
+            };
+            lines.push(self.labelled("", &format!("{which} may have been billed")));
         }
         // Answers that came and cannot be read.
-        let unread = self
-            .tally
-            .account
-            .possibly_billed
-            .calls
-            .saturating_sub(c.abandoned);
+        let unread = self.tally.account.possibly_billed.calls.saturating_sub(lost);
         if unread > 0 {
             let calls = count(unread, "faulted call");
             lines.push(self.labelled("", &format!("{calls} may have been billed")));

@@ -209,6 +209,11 @@ impl Attempt {
             _ = abort.wait_for(|abort| *abort) => Called::Abandoned,
         };
         let queued = queued.into_inner();
+        let lives = match &called {
+            Called::Unfetched(_) => true,
+            Called::Abandoned => queued.is_some(),
+            _ => false,
+        };
         let latency = sent.elapsed();
         let at_ms = (services.unix_ms)();
         let (entry, safety, ended, outcome) = match called {
@@ -240,6 +245,8 @@ impl Attempt {
             output_limit: self.output_limit(),
             input: Some(self.input),
             most: self.most_cost(),
+            fetches: self.resumes.is_some(),
+            lives,
         };
         let (instance, attempt) = (self.instance, self.number);
         let done = Done::new(move |stored| {

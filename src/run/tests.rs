@@ -4,6 +4,7 @@
 
 mod foreseen;
 mod hours;
+mod jobs;
 mod money;
 mod seeded;
 mod wall;

@@ -225,6 +225,7 @@ impl Left {
             input,
             most,
             output_limit: record.max_output_tokens,
+            ..Asked::default()
         }
     }
 

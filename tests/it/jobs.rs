@@ -20,6 +20,12 @@ const FAILING: u8 = 3;
 const PAGES: u8 = 4;
 /// What was begun while it was `WORKING` is cut off.
 const CUT: u8 = 5;
+/// What was begun while it was `WORKING` has ended without an answer.
+const FAILED: u8 = 6;
+const CANCELLED: u8 = 7;
+const EXPIRED: u8 = 8;
+/// The first look at each is refused: too many requests.
+const BUSY: u8 = 9;
 
 const PAGE: &str = "<html><head><title>Please wait</title></head><body>One moment.</body></html>";
 
@@ -74,6 +80,15 @@ impl Jobs {
                     "output": [{ "type": "message", "content": [{ "type": "output_text", "text": "Words th" }] }],
                     "usage": { "input_tokens": 100, "output_tokens": 20, "total_tokens": 120 },
                 })),
+                ended @ (FAILED | CANCELLED | EXPIRED) if id.ends_with("_0") => {
+                    let status = ["failed", "cancelled", "expired"][usize::from(ended - FAILED)];
+                    answer(&json!({ "id": id, "status": status, "output": [] }))
+                }
+                BUSY if number == 1 => Reply::Bytes(response(
+                    "429 Too Many Requests",
+                    "content-type: application/json\r\nretry-after: 1\r\n",
+                    "{\"error\":{\"message\":\"Rate limit reached\",\"type\":\"requests\",\"code\":\"rate_limit_exceeded\"}}",
+                )),
                 FAILING if number <= 2 => Reply::Bytes(response("503 Service Unavailable", "", "")),
                 _ => answer(&json!({
                     "id": id,
@@ -381,4 +396,164 @@ fn without_background_the_responses_api_answers_at_once() {
     project.edit("pipeline.toml", "api = \"responses\"", "api = \"chat\"");
     assert_eq!(project.json(&[]).code(0).figure("calls.sent"), 0);
     assert_eq!(server.stats()["outcomes"]["answered"], 9);
+}
+
+/// What all runs say that they sent, without what was only fetched, and what may have been billed.
+fn told_by_all_runs(project: &Project) -> (u64, u64) {
+    let listed = project.run(&["runs", "--json"]).code(0).stdout;
+    let runs = listed
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let (mut sent, mut possibly) = (0, 0);
+    for run in runs.filter(|run| run["event"] == "run") {
+        sent += run["calls"]["sent"].as_u64().unwrap() - run["calls"]["fetched"].as_u64().unwrap_or(0);
+        possibly += run["possibly_billed"]["calls"].as_u64().unwrap_or(0);
+    }
+    (sent, possibly)
+}
+
+#[test]
+fn what_is_fetched_is_no_second_call_and_was_never_possibly_billed() {
+    // Killed, given up by a second Ctrl+C, and given up for its timeout.
+    for ends in ["killed", "aborted", "timeout"] {
+        let server = Jobs::start();
+        let mut project = server.project(2);
+        if ends == "timeout" {
+            project = project
+                .with("name = \"test\"", "name = \"test\"\ntimeout = \"1s\"")
+                .with("[retry]", "[retry]\nattempts = 2");
+            project.json(&[]).code(1);
+        } else {
+            let mut running = Running::start(&project, &[]);
+            running.wait_for("call_queued", 4);
+            if ends == "killed" {
+                running.signal(Signal::SIGKILL);
+            } else {
+                running.signal(Signal::SIGINT);
+                running.wait_for("stopping", 1);
+                running.signal(Signal::SIGINT);
+            }
+            running.end();
+            let told = project.run(&["runs", "last"]).code(0);
+            assert!(!told.stdout.contains("billed"), "{}", told.stdout);
+        }
+        server.now(DONE);
+        let ran = project.run(&["run"]).code(0);
+        assert!(
+            ran.stderr.contains("6: 6 ok, of which 4 were fetched"),
+            "{ends}: {}",
+            ran.stderr
+        );
+        assert_eq!(server.paid(), (6, 0), "{ends}");
+        assert_eq!(
+            told_by_all_runs(&project),
+            (6, 0),
+            "{ends}: the bill is the server's count"
+        );
+    }
+}
+
+/// What became of a job is asked once; where that is no answer, it is called again, once.
+#[test]
+fn a_job_that_ended_without_an_answer_is_called_again_once() {
+    for (ended, words) in [
+        (FAILED, "the response failed"),
+        (CANCELLED, "the response was cancelled at the server"),
+        (EXPIRED, "the response has expired at the server"),
+    ] {
+        let server = Jobs::start();
+        let project = server.project(1);
+        killed(&server, &project);
+        server.now(ended);
+        let run = project.json(&[]).code(0);
+        assert_eq!(server.paid(), (5, 2), "{words}");
+        assert_eq!(
+            (run.figure("calls.ok"), run.figure("calls.faulted")),
+            (3, 2),
+            "{words}"
+        );
+        let faults: Vec<&Value> = run.named("call_ended");
+        let told = faults.iter().filter(|call| call["outcome"] == "faulted");
+        for fault in told {
+            let message = fault["error"]["message"].as_str().unwrap();
+            assert!(message.contains(words), "{message}");
+        }
+        assert_eq!(project.json(&[]).code(0).figure("calls.sent"), 0);
+    }
+}
+
+/// Only who holds the cache asks for what is open: whoever reads it beside, or comes too early, does not.
+#[test]
+fn only_the_run_that_holds_the_cache_fetches() {
+    let server = Jobs::start();
+    let project = server.project(1);
+    killed(&server, &project);
+    let looks = || {
+        server
+            .wire
+            .lines()
+            .iter()
+            .filter(|line| line.starts_with("GET"))
+            .count()
+    };
+    let before = looks();
+    for args in [
+        ["plan"].as_slice(),
+        &["show", "p00/chunk-1"],
+        &["why", "p00"],
+        &["runs"],
+        &["cache", "stats"],
+    ] {
+        project.run(args).code(0);
+    }
+    assert_eq!(looks(), before, "reading asks nobody");
+    let mut running = Running::start(&project, &[]);
+    running.wait_for("call_queued", 2);
+    project.run(&["run"]).code(2);
+    project.run(&["plan"]).code(0);
+    server.now(DONE);
+    let run = running.end().code(0);
+    assert_eq!((server.paid(), run.figure("calls.ok")), ((3, 0), 3));
+    let answers = server.wire.lines();
+    let per_job = |line: &&String| line.starts_with("GET");
+    assert!(answers.iter().filter(per_job).count() > before);
+}
+
+/// Looks that are refused are no faults of the calls, and are not tried again before the server says so.
+#[test]
+fn looks_that_are_refused_wait_as_the_server_asks() {
+    let server = Jobs::start();
+    server.now(BUSY);
+    let project = server.project(1).with("concurrency = 4", "concurrency = 1");
+    let run = project.json(&[]).code(0);
+    assert_eq!((server.paid(), run.figure("calls.ok")), ((3, 0), 3));
+    assert_eq!((run.figure("calls.faulted"), run.named("retrying").len()), (0, 0));
+    assert_eq!(run.named("rate_changed").len() + run.named("paused").len(), 0);
+    let looks = server.wire.times("GET /v1/responses/");
+    assert_eq!(looks.len(), 6);
+    for pair in looks.chunks(2) {
+        let waited = pair[1] - pair[0];
+        assert!(waited >= std::time::Duration::from_millis(990), "{waited:?}");
+    }
+}
+
+#[test]
+fn the_built_in_server_names_each_job_anew() {
+    let server = Server::start(&["--latency", "10s"]);
+    let body = r#"{"model":"gpt-6-luna","background":true,"input":"The same."}"#;
+    let names: std::collections::BTreeSet<String> = (0..5)
+        .map(|_| {
+            let begun: Value = serde_json::from_str(&server.send("POST", "/v1/responses", body)).unwrap();
+            begun["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(names.len(), 5, "{names:?}");
+    for name in names {
+        let job: Value =
+            serde_json::from_str(&server.send("GET", &format!("/v1/responses/{name}"), "")).unwrap();
+        assert_eq!(
+            (&job["id"], &job["status"]),
+            (&json!(name), &json!("in_progress"))
+        );
+    }
 }

@@ -393,11 +393,17 @@ impl Server {
 
     /// A plain request, as a witness that shares no code with septet.
     pub fn request(&self, method: &str, path: &str) -> String {
+        self.send(method, path, "")
+    }
+
+    /// The same with a body.
+    pub fn send(&self, method: &str, path: &str, body: &str) -> String {
         let host = self.url.trim_start_matches("http://").split('/').next().unwrap();
         let mut stream = TcpStream::connect(host).unwrap();
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
         )
         .unwrap();
         let mut answer = String::new();

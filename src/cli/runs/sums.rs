@@ -40,6 +40,7 @@ impl Sum {
         self.calls.rejected += calls.rejected;
         self.calls.faulted += calls.faulted;
         self.calls.abandoned += calls.abandoned;
+        self.calls.fetched += calls.fetched;
         self.answers += calls.ok + calls.rejected;
         self.tokens_and_cost(&told.summary.tokens, told.cost(), told.about.simulated);
         if !told.about.simulated {

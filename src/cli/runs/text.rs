@@ -99,7 +99,7 @@ pub fn run(told: &Told) -> String {
     let (p, n, c) = (summary.personas, summary.nodes, summary.calls);
     say("personas", counted(p.total, &p.parts()));
     say("nodes", counted(n.total, &n.parts()));
-    say("calls", counted(c.sent, &c.parts()));
+    say("calls", counted(c.sent, &c.parts()) + &c.fetched_words());
     say("tokens", tokens(&summary.tokens));
     let simulated = if about.simulated { " (simulated)" } else { "" };
     say("cost", dollars(told.cost()) + simulated);

@@ -40,6 +40,7 @@ fn call_ended(instance: &Instance, attempt: u32, outcome: CallOutcome) -> Event 
             output_limit: None,
             input: Some(100),
             most: Some(Money::from_usd(0.01)),
+            ..Asked::default()
         },
         latency,
         outcome,

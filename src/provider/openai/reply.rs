@@ -65,7 +65,7 @@ pub(super) fn progress(
         Stage::Ended(json) => reading
             .answer(json, request)
             .map(|answer| Begun::Answered(answer.into())),
-        Stage::Cancelled => Err(bad("the response was cancelled at the server".to_owned())),
+        Stage::GivenUp(how) => Err(bad(format!("the response {how} at the server"))),
         Stage::Going(_) | Stage::Unknown => Err(bad(format!("the answer is no response: {excerpt}"))),
     }
 }
@@ -111,7 +111,7 @@ pub(super) fn looked(reply: Reply, job: &str, request: &Request, words: &Words, 
             Ok(answer) => Looked::Answered(answer.into()),
             Err(fault) => Looked::Ended(fault),
         },
-        Stage::Cancelled => Looked::Ended(bad("the response was cancelled at the server")),
+        Stage::GivenUp(how) => Looked::Ended(bad(&format!("the response {how} at the server"))),
         Stage::Unknown => {
             let fault = bad(&format!("the answer is no response: {excerpt}"));
             if ended {

@@ -26,8 +26,8 @@ pub(super) enum Stage {
     Ended(Value),
     /// It is being made, under this id.
     Going(String),
-    /// The server gave it up, because somebody asked for that.
-    Cancelled,
+    /// The server gave it up: somebody asked for that, or it was kept too long.
+    GivenUp(&'static str),
     /// None of these.
     Unknown,
 }
@@ -137,7 +137,7 @@ fn is_name(id: &str) -> bool {
 
 /// True for a response that has ended, whatever came of it.
 pub(super) fn has_ended(response: &Value) -> bool {
-    let ends = ["completed", "incomplete", "failed", "cancelled"];
+    let ends = ["completed", "incomplete", "failed", "cancelled", "expired"];
     response["status"]
         .as_str()
         .is_some_and(|status| ends.contains(&status))
@@ -151,7 +151,8 @@ pub(super) fn stage(mut response: Value) -> Stage {
         .map(str::to_owned);
     let finish = match (response["status"].as_str(), id) {
         (Some("queued" | "in_progress"), Some(id)) => return Stage::Going(id),
-        (Some("cancelled"), _) => return Stage::Cancelled,
+        (Some("cancelled"), _) => return Stage::GivenUp("was cancelled"),
+        (Some("expired"), _) => return Stage::GivenUp("has expired"),
         (Some("failed"), _) => return Stage::Ended(json!({ "error": failure(&response) })),
         (Some("completed"), _) => "stop".to_owned(),
         (Some("incomplete"), _) => match response["incomplete_details"]["reason"].as_str() {
@@ -305,7 +306,8 @@ mod tests {
         };
         assert_eq!(ended("queued", json!({})), Stage::Going("resp_1".to_owned()));
         assert_eq!(ended("in_progress", json!({})), Stage::Going("resp_1".to_owned()));
-        assert_eq!(ended("cancelled", json!({})), Stage::Cancelled);
+        assert_eq!(ended("cancelled", json!({})), Stage::GivenUp("was cancelled"));
+        assert_eq!(ended("expired", json!({})), Stage::GivenUp("has expired"));
         assert_eq!(ended("odd", json!({})), Stage::Unknown);
         for id in ["", "../models", "a/b", "resp 1", "\u{1b}[2J", &"r".repeat(201)] {
             let named = stage(json!({ "id": id, "status": "queued" }));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Written, report};
 use crate::budget::{Limit, Used};
 use crate::call::{Fault, FaultKind, Money, Rejection, Usage};
-use crate::events::{CallOutcome, Event, Failure, NodeStatus, Outcome, PersonaStatus};
+use crate::events::{Asked, CallOutcome, Event, Failure, NodeStatus, Outcome, PersonaStatus};
 use crate::hours::Moment;
 use crate::names::{Instance, Stop};
 use crate::report::lines::Lines;
@@ -184,6 +184,43 @@ fn more_nodes_of_a_persona_that_failed_are_counted() {
     insta::assert_snapshot!(log(script), @"
     run 20261123-223015-4f2a: 1 persona, 8 nodes, api.openai.com/v1
     ✗ farmer                       chunk-1: answer cut off at the output limit, and 2 other nodes
+    ");
+}
+
+#[test]
+fn interrupted_while_the_server_works_on_jobs() {
+    let end = |node: &str, lives| Event::CallEnded {
+        instance: Instance::new("old_man_01_tom", node),
+        attempt: 1,
+        asked: Asked {
+            lives,
+            ..Asked::default()
+        },
+        latency: Duration::from_secs(1),
+        outcome: CallOutcome::Abandoned,
+    };
+    let told = |others: bool| {
+        let script = Script::real(102)
+            .send("old_man_01_tom", "chunk-1", 1)
+            .send("old_man_01_tom", "chunk-2", 1)
+            .tell(end("chunk-1", true))
+            .tell(end("chunk-2", !others))
+            .finished(Outcome::Interrupted, None);
+        let log = log(script);
+        let lines = log.lines().skip_while(|line| !line.starts_with("calls"));
+        lines
+            .take_while(|line| !line.starts_with("time"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    insta::assert_snapshot!(told(false), @r"
+    calls     2: 2 abandoned
+              2 abandoned calls can still be fetched, which the next run does
+    ");
+    insta::assert_snapshot!(told(true), @r"
+    calls     2: 2 abandoned
+              1 abandoned call can still be fetched, which the next run does
+              other abandoned calls may have been billed
     ");
 }
 

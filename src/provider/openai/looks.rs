@@ -1,0 +1,105 @@
+//! Paces the looks at all jobs of one server: one after the other, and none while the server has asked
+//! for patience. Does not know what is looked at.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Between two looks, whosever they are: 50 a second tell of any number of jobs soon enough.
+const GAP: Duration = Duration::from_millis(20);
+
+/// Whose turn it is.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    /// Held only to take a turn; never across an await.
+    turns: Mutex<Turns>,
+}
+
+#[derive(Debug, Default)]
+struct Turns {
+    /// When the next turn is free.
+    free: Option<Instant>,
+    /// The server has asked for patience until then.
+    held: Option<Instant>,
+}
+
+impl Looks {
+    /// Returns when one may look.
+    pub(super) async fn turn(&self) {
+        loop {
+            let at = self.take();
+            tokio::time::sleep_until(at).await;
+            // It may have been refused to others meanwhile.
+            if self.held() <= Some(Instant::now()) {
+                return;
+            }
+        }
+    }
+
+    /// Lets nobody look for so long.
+    pub(super) fn hold(&self, wait: Duration) {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = Instant::now() + wait;
+        turns.held = turns.held.max(Some(until));
+        turns.free = turns.free.max(turns.held);
+    }
+
+    fn take(&self) -> Instant {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let at = turns.free.map_or(now, |free| free.max(now));
+        turns.free = Some(at + GAP);
+        at
+    }
+
+    fn held(&self) -> Option<Instant> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    async fn after(looks: Arc<Looks>, began: Instant) -> Duration {
+        looks.turn().await;
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_come_one_after_the_other() {
+        let (looks, began) = (Arc::new(Looks::default()), Instant::now());
+        let all: Vec<_> = (0..4)
+            .map(|_| tokio::spawn(after(looks.clone(), began)))
+            .collect();
+        let mut times = Vec::new();
+        for one in all {
+            times.push(one.await.unwrap());
+        }
+        assert_eq!(times, [0, 1, 2, 3].map(|n| GAP * n));
+        tokio::time::sleep(GAP * 10).await;
+        assert_eq!(
+            after(looks, Instant::now()).await,
+            Duration::ZERO,
+            "nobody waits for turns that passed"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_looks_while_the_server_asks_for_patience() {
+        let (looks, began) = (Arc::new(Looks::default()), Instant::now());
+        assert_eq!(after(looks.clone(), began).await, Duration::ZERO);
+        // This one has its turn already when another is refused.
+        let early = tokio::spawn(after(looks.clone(), began));
+        tokio::task::yield_now().await;
+        looks.hold(Duration::from_secs(7));
+        looks.hold(Duration::from_secs(5));
+        let late = tokio::spawn(after(looks.clone(), began));
+        let mut times = [early.await.unwrap(), late.await.unwrap()];
+        times.sort();
+        assert_eq!(times, [Duration::from_secs(7), Duration::from_secs(7) + GAP]);
+    }
+}
