@@ -36,6 +36,9 @@ pub enum Command {
     Run(Run),
     /// Say what `run` would do, with tokens, dollars and minutes; calls nothing
     Plan(Plan),
+    /// Rehearse a run in virtual time: when it ends, what it costs, which limit holds it up; calls
+    /// nothing
+    Rehearse(Rehearse),
     /// Draw the pipeline, or one persona's nodes by their state
     Graph(Graph),
     /// Say why a node would be called, or what its answer rests on
@@ -147,6 +150,28 @@ pub struct Plan {
     pub verify: bool,
 
     // `run` and `plan` take the same options, so that one can be put for the other.
+    #[arg(long, hide = true)]
+    pub fail_fast: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Rehearse {
+    #[command(flatten)]
+    pub selection: Selection,
+
+    /// Rehearse it N times, each with other chances
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = seeds)]
+    pub seeds: u32,
+
+    /// Draw how it passes into FILE, as SVG
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub svg: Option<PathBuf>,
+
+    /// Look at every node, also of personas whose files are as they were when they were up to date
+    #[arg(long)]
+    pub verify: bool,
+
+    // As `run` and `plan` take it.
     #[arg(long, hide = true)]
     pub fail_fast: bool,
 }
@@ -304,6 +329,10 @@ fn at_least_one(text: &str) -> Result<u32, String> {
 /// As many as `limits.concurrency` takes.
 fn workers(text: &str) -> Result<u32, String> {
     whole(text, 1..=100_000).ok_or_else(|| "expected a whole number from 1 to 100000".to_owned())
+}
+
+fn seeds(text: &str) -> Result<u32, String> {
+    whole(text, 1..=100).ok_or_else(|| "expected a whole number from 1 to 100".to_owned())
 }
 
 /// As much as `limits.budget_usd` takes.

@@ -16,6 +16,7 @@ mod project;
 mod provider;
 mod receipts;
 mod refresh;
+mod rehearse;
 mod run;
 mod runs;
 mod selection;
@@ -53,6 +54,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, CliError> {
     match &cli.command {
         Command::Run(args) => run::run(directory, args, cli.color),
         Command::Plan(args) => plan::plan(directory, args),
+        Command::Rehearse(args) => rehearse::rehearse(directory, args),
         Command::Graph(args) => graph::graph(directory, args),
         Command::Why(args) => why::why(directory, args),
         Command::Show(args) => show::show(directory, args),

@@ -1,14 +1,14 @@
 //! `septet plan`: what `run` would do, by the same path up to the call.
 
-mod basis;
-mod ends;
+pub(super) mod basis;
+pub(super) mod ends;
 mod history;
 mod json;
-mod money;
-mod prices;
+pub(super) mod money;
+pub(super) mod prices;
 mod reasons;
-mod text;
-mod time;
+pub(super) mod text;
+pub(super) mod time;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -18,14 +18,14 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::call::{Delivery, Money};
-use crate::cli::args::Plan;
+use crate::cli::args::{Plan, Selection};
 use crate::cli::budget;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
 use crate::cli::refresh::Refresh;
 use crate::cli::{cache, clock, provider, receipts};
 use crate::config::Node;
-use crate::events::Failure;
+use crate::events::{Failure, History as Accounts};
 use crate::names::{Instance, PersonaId};
 use crate::plan::{Forecast, Found, Outlook, Planner, Reason, Stored, Tokenizers, Totals};
 use crate::run::{Fate, Folder, Project, with_causes};
@@ -43,8 +43,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     let project = Loaded::open(directory)?;
     let personas = project.select(&args.selection)?;
     let refresh = Refresh::new(&args.selection.refresh, &project.graph, &personas)?;
-    let limits = args.selection.limits(&project.config.limits);
-    budget::demand_prices(&project, &limits)?;
+    budget::demand_prices(&project, &args.selection.limits(&project.config.limits))?;
     let folder = project.folder();
     let store = cache::open_to_read(&project.root)?;
     // What is asked for anew is not up to date.
@@ -60,10 +59,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
         refresh: &refresh,
     };
     let accounts = store.history().map_err(|error| cache::refused(&error))?;
-    let mut planner = Planner::with_history(&project.graph, history::read(&project, &store, &accounts)?)
-        .ordered(project.config.schedule.prefix)
-        .asking_again(project.config.retry.rejected)
-        .counting(tokenizers(&project));
+    let mut planner = planner(&project, &store, &accounts)?;
     let mut reasons = Reasons::new(&project, &store);
     let mut counted = Counted::default();
     for persona in &personas {
@@ -98,36 +94,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
         counted.add(&outlooks, text.is_some(), fate);
     }
     planner.count();
-    let windows = time::windows(&args.selection, &limits, clock::now(), TimeZone::system());
-    let usual = project
-        .prices()
-        .into_iter()
-        .map(|price| price.map(PriceRange::from));
-    let first = planner.forecast(&usual.collect::<Vec<_>>());
-    let time = time::timing(&project, &limits, &planner, &counted.totals, &first, windows);
-    let prices = prices::during(&project, &time);
-    let forecast = planner.forecast(&prices.ranges);
-    let by_option = args.selection.budget.is_some();
-    let budget = budget::limits(&limits, by_option, Money::ZERO, store.spending());
-    let planned = Planned {
-        project: &project,
-        limits: &limits,
-        planner: &planner,
-        accounts: &accounts,
-        prices: &prices.ranges,
-        calls: time.calls,
-        costs: forecast.cost,
-        known: forecast.basis.answers > 0,
-    };
-    let over = planned.passed(&budget);
-    let foreseen = Foreseen {
-        project: &project,
-        time,
-        prices,
-        over,
-        counted,
-        forecast,
-    };
+    let foreseen = foresee(&project, &args.selection, &store, &accounts, &planner, counted);
     if args.selection.json {
         json::totals(&foreseen);
     } else {
@@ -151,6 +118,72 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     Ok(ExitCode::SUCCESS)
 }
 
+/// A planner that knows what earlier runs do.
+///
+/// # Errors
+/// If the store does not work.
+pub fn planner<'a>(
+    project: &'a Loaded,
+    store: &LocalStore,
+    accounts: &Accounts,
+) -> Result<Planner<'a>, CliError> {
+    let history = history::read(project, store, accounts)?;
+    Ok(Planner::with_history(&project.graph, history)
+        .ordered(project.config.schedule.prefix)
+        .asking_again(project.config.retry.rejected)
+        .counting(tokenizers(project)))
+}
+
+/// What comes of all that a planner has seen, and that was counted.
+pub fn foresee<'a>(
+    project: &'a Loaded,
+    selection: &Selection,
+    store: &LocalStore,
+    accounts: &Accounts,
+    planner: &Planner<'_>,
+    counted: Counted,
+) -> Foreseen<'a> {
+    let limits = selection.limits(&project.config.limits);
+    let windows = time::windows(selection, &limits, clock::now(), TimeZone::system());
+    let usual = project
+        .prices()
+        .into_iter()
+        .map(|price| price.map(PriceRange::from));
+    let first = planner.forecast(&usual.collect::<Vec<_>>());
+    let time = time::timing(
+        project,
+        &limits,
+        accounts,
+        planner,
+        &counted.totals,
+        &first,
+        windows,
+    );
+    let prices = prices::during(project, &time);
+    let forecast = planner.forecast(&prices.ranges);
+    let by_option = selection.budget.is_some();
+    let budget = budget::limits(&limits, by_option, Money::ZERO, store.spending());
+    let planned = Planned {
+        project,
+        limits: &limits,
+        planner,
+        accounts,
+        prices: &prices.ranges,
+        calls: time.calls,
+        costs: forecast.cost,
+        known: forecast.basis.answers > 0,
+    };
+    let over = planned.passed(&budget);
+    Foreseen {
+        project,
+        time,
+        prices,
+        over,
+        counted,
+        forecast,
+    }
+}
+
 /// What counts the input where no server did. The built-in model counts four characters as one.
 fn tokenizers(project: &Loaded) -> Tokenizers<'static> {
     let simulated = provider::is_simulated(&project.config.provider);
@@ -160,23 +193,23 @@ fn tokenizers(project: &Loaded) -> Tokenizers<'static> {
 }
 
 /// All that is foreseen.
-struct Foreseen<'a> {
-    project: &'a Loaded,
-    counted: Counted,
-    forecast: Forecast,
-    time: Timing,
-    prices: Prices,
+pub struct Foreseen<'a> {
+    pub project: &'a Loaded,
+    pub counted: Counted,
+    pub forecast: Forecast,
+    pub time: Timing,
+    pub prices: Prices,
     /// The budget that it would pass.
-    over: Option<Passed>,
+    pub over: Option<Passed>,
 }
 
 /// Nodes and personas, counted.
 #[derive(Default)]
-struct Counted {
-    totals: Totals,
-    personas: usize,
-    to_do: usize,
-    failed: usize,
+pub struct Counted {
+    pub totals: Totals,
+    pub personas: usize,
+    pub to_do: usize,
+    pub failed: usize,
     transcripts: Transcripts,
 }
 
@@ -193,7 +226,7 @@ struct Transcripts {
 
 impl Counted {
     /// `there`: the text of the transcript is in the cache.
-    fn add(&mut self, outlooks: &Outlooks, there: bool, fate: Option<Fate>) {
+    pub fn add(&mut self, outlooks: &Outlooks, there: bool, fate: Option<Fate>) {
         self.personas += 1;
         let Ok(outlooks) = outlooks else {
             self.failed += 1;
@@ -219,7 +252,7 @@ impl Counted {
 }
 
 /// Of the nodes of a persona, or why it would fail.
-type Outlooks = Result<Vec<Outlook>, Failure>;
+pub type Outlooks = Result<Vec<Outlook>, Failure>;
 
 /// Where outlooks are taken from.
 pub struct Lookup<'a> {

@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::call::{Money, Rejection, Usage};
-use crate::events::{NodeHistory, TokenCounts};
+use crate::call::{FaultKind, Money, Rejection, Usage};
+use crate::events::{FaultHistory, NodeHistory, TokenCounts};
 use crate::names::NodeId;
 
 /// The account of one run.
@@ -17,6 +17,9 @@ pub struct Account {
     /// By node and model, likewise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeHistory>,
+    /// Calls that ended in a fault, by model and kind. Accounts of older runs do not have them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<FaultHistory>,
     /// Calls whose answer never came.
     #[serde(default)]
     pub possibly_billed: PossiblyBilled,
@@ -127,6 +130,41 @@ impl Account {
     /// Books that a node was given up for a bad answer that was paid.
     pub fn gave_up(&mut self, node: &NodeId, model: &str, rejection: Rejection) {
         self.node(node, model).gave_up(rejection);
+    }
+
+    /// Books that a call ended in a fault, after so long and with the server's word how long to wait,
+    /// both in milliseconds.
+    pub fn faulted(
+        &mut self,
+        model: &str,
+        kind: FaultKind,
+        latency_ms: u64,
+        retry_after_ms: Option<u64>,
+        may_be_billed: bool,
+    ) {
+        let same = |known: &FaultHistory| known.model == model && known.kind == kind;
+        let at = self.faults.iter().position(same).unwrap_or_else(|| {
+            self.faults.push(FaultHistory::new(model, kind));
+            self.faults.len() - 1
+        });
+        self.faults[at].add(latency_ms, retry_after_ms, may_be_billed);
+    }
+
+    /// By model: how many calls it was sent, and which of them ended in a fault.
+    pub fn calls(&self) -> Vec<(&str, u64, Vec<FaultHistory>)> {
+        let mut models: Vec<&str> = self.models.iter().map(|known| &*known.model).collect();
+        models.extend(self.faults.iter().map(|fault| &*fault.model));
+        models.sort_unstable();
+        models.dedup();
+        let of = |model| {
+            let faults = self.faults.iter().filter(|fault| fault.model == model);
+            let faults: Vec<FaultHistory> = faults.cloned().collect();
+            let faulted: u64 = faults.iter().map(FaultHistory::calls).sum();
+            let known = self.models.iter().find(|known| known.model == model);
+            let answers = known.map_or(0, |known| known.answers);
+            (model, answers + faulted, faults)
+        };
+        models.into_iter().map(of).collect()
     }
 
     /// Books that an answer, which is booked already, had the price of these hours.

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::call::{Rejection, Usage};
+use crate::call::{FaultKind, Rejection, Usage};
 use crate::names::NodeId;
 
 /// So many buckets halve or double a value: each is 9 % wide.
@@ -12,6 +12,9 @@ const BUCKETS_PER_DOUBLING: f64 = 8.0;
 
 /// Runs are merged, newest first, until there are so many answers of a node.
 const ENOUGH: u64 = 50;
+
+/// The same for the calls of a model, of which few end in a fault.
+const ENOUGH_CALLS: u64 = 1_000;
 
 /// Figures of one kind, by which their like can be foreseen: sums, extremes, and how many fell
 /// into which range.
@@ -67,6 +70,45 @@ pub struct NodeHistory {
     /// What was in these tokens. Accounts of older runs do not have it.
     #[serde(default)]
     pub parts: Parts,
+    /// How the lengths of answers and their times go together. Accounts of older runs do not have it.
+    #[serde(default)]
+    pub pace: Pace,
+}
+
+/// Sums over answers of which both are known, the output tokens and the milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pace {
+    n: u64,
+    tokens: f64,
+    ms: f64,
+    tokens_squared: f64,
+    ms_squared: f64,
+    tokens_ms: f64,
+}
+
+/// Calls to one model that ended in one kind of fault.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FaultHistory {
+    /// The model that was asked.
+    pub model: String,
+    /// What happened.
+    pub kind: FaultKind,
+    /// How many of them may have been billed.
+    pub may_be_billed: u64,
+    /// From sending to the fault, in milliseconds; one for each call.
+    pub latency_ms: Spread,
+    /// How long the server asked to wait, in milliseconds, where it did.
+    #[serde(default)]
+    pub retry_after_ms: Spread,
+}
+
+/// What is known of the calls to one model, whatever came of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelHistory {
+    /// All of them.
+    pub calls: u64,
+    /// Those that ended in a fault, by kind.
+    pub faults: Vec<FaultHistory>,
 }
 
 /// Parts of the tokens of answers, and all tokens of the same answers.
@@ -86,7 +128,10 @@ pub struct Parts {
 
 /// What is known of all nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct History(Vec<NodeHistory>);
+pub struct History {
+    nodes: Vec<NodeHistory>,
+    models: Vec<(String, ModelHistory)>,
+}
 
 impl Spread {
     /// Takes one more value in.
@@ -149,6 +194,96 @@ impl Spread {
         let (bucket, _) = found?;
         Some((middle(*bucket).round() as u64).clamp(self.min, self.max))
     }
+
+    /// Between which values how many of them lie, from the smallest to the largest.
+    pub fn ranges(&self) -> impl Iterator<Item = (f64, f64, u64)> {
+        let (min, max) = (self.min as f64, self.max as f64);
+        self.buckets.iter().map(move |&(bucket, n)| {
+            let edge = |steps: f64| (steps / BUCKETS_PER_DOUBLING).exp2().clamp(min, max);
+            match bucket {
+                0 => (0.0, 0.0, n),
+                bucket => (edge(f64::from(bucket) - 1.0), edge(f64::from(bucket)), n),
+            }
+        })
+    }
+}
+
+impl Pace {
+    fn add(&mut self, tokens: u64, ms: u64) {
+        let (tokens, ms) = (tokens as f64, ms as f64);
+        self.n += 1;
+        self.tokens += tokens;
+        self.ms += ms;
+        self.tokens_squared += tokens * tokens;
+        self.ms_squared += ms * ms;
+        self.tokens_ms += tokens * ms;
+    }
+
+    fn merge(&mut self, other: &Pace) {
+        self.n += other.n;
+        self.tokens += other.tokens;
+        self.ms += other.ms;
+        self.tokens_squared += other.tokens_squared;
+        self.ms_squared += other.ms_squared;
+        self.tokens_ms += other.tokens_ms;
+    }
+
+    /// How far the time of an answer goes with its length: 0 not at all, 1 wholly, -1 against it.
+    /// `None`: too few answers, or all of one length or one time.
+    pub fn correlation(&self) -> Option<f64> {
+        let n = self.n as f64;
+        let tokens = self.tokens_squared - self.tokens * self.tokens / n;
+        let ms = self.ms_squared - self.ms * self.ms / n;
+        let both = self.tokens_ms - self.tokens * self.ms / n;
+        // What is left of sums that should cancel out is no spread.
+        let strays = tokens > 1e-6 * self.tokens_squared && ms > 1e-6 * self.ms_squared;
+        (self.n >= 3 && strays).then(|| (both / (tokens * ms).sqrt()).clamp(-1.0, 1.0))
+    }
+}
+
+impl FaultHistory {
+    /// Nothing yet.
+    pub fn new(model: &str, kind: FaultKind) -> Self {
+        Self {
+            model: model.to_owned(),
+            kind,
+            may_be_billed: 0,
+            latency_ms: Spread::default(),
+            retry_after_ms: Spread::default(),
+        }
+    }
+
+    /// How many there were.
+    pub fn calls(&self) -> u64 {
+        self.latency_ms.n
+    }
+
+    /// Takes one more in.
+    pub fn add(&mut self, latency_ms: u64, retry_after_ms: Option<u64>, may_be_billed: bool) {
+        self.latency_ms.add(latency_ms);
+        self.may_be_billed += u64::from(may_be_billed);
+        if let Some(asked) = retry_after_ms {
+            self.retry_after_ms.add(asked);
+        }
+    }
+
+    fn merge(&mut self, other: &FaultHistory) {
+        self.may_be_billed += other.may_be_billed;
+        self.latency_ms.merge(&other.latency_ms);
+        self.retry_after_ms.merge(&other.retry_after_ms);
+    }
+}
+
+impl ModelHistory {
+    fn merge(&mut self, calls: u64, faults: Vec<FaultHistory>) {
+        self.calls += calls;
+        for fault in faults {
+            match self.faults.iter_mut().find(|known| known.kind == fault.kind) {
+                Some(known) => known.merge(&fault),
+                None => self.faults.push(fault),
+            }
+        }
+    }
 }
 
 /// The bucket of a value. 0 has one of its own.
@@ -184,6 +319,7 @@ impl NodeHistory {
             estimated_input: 0,
             latency_ms: Spread::default(),
             parts: Parts::default(),
+            pace: Pace::default(),
         }
     }
 
@@ -196,6 +332,7 @@ impl NodeHistory {
         }
         self.output.add(usage.output);
         self.parts.add(usage);
+        self.pace.add(usage.output, latency_ms);
         if let Some(estimated) = estimated_input {
             self.input += usage.input;
             self.estimated_input += estimated;
@@ -234,6 +371,7 @@ impl NodeHistory {
         self.estimated_input += other.estimated_input;
         self.latency_ms.merge(&other.latency_ms);
         self.parts.merge(&other.parts);
+        self.pace.merge(&other.pace);
     }
 }
 
@@ -258,14 +396,14 @@ impl Parts {
 impl History {
     /// What is known of a node answered by a model, be it by bad answers only; `None` where nothing is.
     pub fn of(&self, node: &NodeId, model: &str) -> Option<&NodeHistory> {
-        self.0
+        self.nodes
             .iter()
             .find(|known| known.node == *node && known.model == model)
     }
 
     /// What is known of a node answered by other models than this one.
     pub fn of_others(&self, node: &NodeId, model: &str) -> impl Iterator<Item = &NodeHistory> {
-        self.0
+        self.nodes
             .iter()
             .filter(move |known| known.node == *node && known.model != model && known.answers > 0)
     }
@@ -273,7 +411,7 @@ impl History {
     /// The server's input tokens for each one of ours, over all nodes of a model.
     pub fn input_ratio(&self, model: &str) -> Option<f64> {
         let mut all = NodeHistory::new(NodeId::from(""), model);
-        let same = self.0.iter().filter(|known| known.model == model);
+        let same = self.nodes.iter().filter(|known| known.model == model);
         same.for_each(|known| all.merge(known));
         all.input_ratio()
     }
@@ -282,12 +420,35 @@ impl History {
     pub fn add_older(&mut self, run: Vec<NodeHistory>) {
         for older in run {
             let same = |known: &&mut NodeHistory| known.node == older.node && known.model == older.model;
-            match self.0.iter_mut().find(same) {
+            match self.nodes.iter_mut().find(same) {
                 Some(known) if known.answers < ENOUGH => known.merge(&older),
                 Some(_) => {}
-                None => self.0.push(older),
+                None => self.nodes.push(older),
             }
         }
+    }
+
+    /// Takes in how many calls to a model an older run made and which of them ended in a fault, if
+    /// there are not enough of it yet.
+    pub fn add_older_calls(&mut self, model: &str, calls: u64, faults: Vec<FaultHistory>) {
+        let known = match self.models.iter().position(|(known, _)| known == model) {
+            Some(at) => &mut self.models[at].1,
+            None => {
+                self.models.push((model.to_owned(), ModelHistory::default()));
+                &mut self.models.last_mut().expect("BUG: it was pushed").1
+            }
+        };
+        if known.calls < ENOUGH_CALLS {
+            known.merge(calls, faults);
+        }
+    }
+
+    /// What is known of the calls to a model; `None`: nothing.
+    pub fn of_model(&self, model: &str) -> Option<&ModelHistory> {
+        self.models
+            .iter()
+            .find(|(known, _)| known == model)
+            .map(|(_, known)| known)
     }
 }
 
@@ -395,6 +556,45 @@ mod tests {
     }
 
     #[test]
+    fn a_long_answer_takes_long_where_earlier_ones_did() {
+        let pace = |answers: &[(u64, u64)]| {
+            let mut pace = Pace::default();
+            answers.iter().for_each(|(tokens, ms)| pace.add(*tokens, *ms));
+            pace.correlation()
+        };
+        assert_eq!(pace(&[(1, 10), (2, 20)]), None, "two prove nothing");
+        assert_eq!(pace(&[(7, 10), (7, 20), (7, 30)]), None, "all of one length");
+        assert_eq!(pace(&[(100, 1_000), (200, 2_000), (300, 3_000)]), Some(1.0));
+        assert_eq!(pace(&[(100, 3_000), (200, 2_000), (300, 1_000)]), Some(-1.0));
+        let some = pace(&[(100, 1_000), (200, 900), (300, 2_000), (400, 1_500)]).unwrap();
+        assert!((0.6..0.8).contains(&some), "{some}");
+    }
+
+    #[test]
+    fn faults_of_the_newest_runs_count_by_model_and_kind() {
+        let faults = |count: u64, kind| {
+            let mut known = FaultHistory::new("m", kind);
+            (0..count).for_each(|_| known.add(40, Some(2_000), kind == FaultKind::Timeout));
+            vec![known]
+        };
+        let mut history = History::default();
+        history.add_older_calls("m", 600, faults(3, FaultKind::RateLimited));
+        history.add_older_calls("n", 10, Vec::new());
+        history.add_older_calls("m", 600, faults(6, FaultKind::RateLimited));
+        history.add_older_calls("m", 600, faults(600, FaultKind::Timeout));
+        let known = history.of_model("m").unwrap();
+        assert_eq!(
+            (known.calls, known.faults.len()),
+            (1_200, 1),
+            "the third is older than needed"
+        );
+        assert_eq!(known.faults[0].calls(), 9);
+        assert_eq!(known.faults[0].retry_after_ms.mean(), Some(2_000.0));
+        assert_eq!(history.of_model("n").unwrap().faults, []);
+        assert_eq!(history.of_model("o"), None);
+    }
+
+    #[test]
     fn nothing_is_known_of_nothing() {
         let empty = Spread::default();
         assert_eq!(
@@ -438,6 +638,12 @@ mod tests {
                 let near = all.quantile(share).unwrap() as f64;
                 prop_assert!((near - exact).abs() <= exact * 0.05 + 1.0, "{} for {}", near, exact);
             }
+            let ranges: Vec<(f64, f64, u64)> = all.ranges().collect();
+            prop_assert_eq!(ranges.iter().map(|(.., n)| n).sum::<u64>(), all.n);
+            prop_assert!(ranges.iter().all(|(low, high, _)| low <= high));
+            prop_assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0 + 1e-9));
+            let (first, last) = (ranges[0].0, ranges[ranges.len() - 1].1);
+            prop_assert!(first >= all.min as f64 && last <= all.max as f64);
             let text = serde_json::to_string(&all).unwrap();
             prop_assert_eq!(serde_json::from_str::<Spread>(&text).unwrap(), all);
         }

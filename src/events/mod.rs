@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use account::{Account, Asked, HoursAccount, ModelAccount, PossiblyBilled};
-pub use history::{History, NodeHistory, Spread};
+pub use history::{FaultHistory, History, ModelHistory, NodeHistory, Spread};
 pub use persona::PersonaFigures;
 pub use summary::{
     CallCounts, FailureExample, Failures, NodeCounts, PersonaCounts, PromptCache, RunSummary, Saved,

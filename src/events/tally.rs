@@ -266,9 +266,15 @@ impl Tally {
 
     fn book(&mut self, node: &NodeId, asked: Asked, latency: Duration, outcome: &CallOutcome) {
         let model = &*self.model(node);
+        let in_ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let latency_ms = in_ms(latency);
+        if let CallOutcome::Faulted(fault) = outcome {
+            let asked = fault.retry_after.map(in_ms);
+            self.account
+                .faulted(model, fault.kind, latency_ms, asked, fault.may_be_billed());
+        }
         match outcome {
             CallOutcome::Ok { usage, cost, .. } => {
-                let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
                 self.account
                     .answered(node, model, usage, *cost, asked, latency_ms);
             }

@@ -98,6 +98,12 @@ pub struct Call {
     pub input: f64,
     /// How often it is made again because its answer was bad.
     pub again: Range,
+    /// The part of its nodes that fail for bad answers, 0 to 1.
+    pub lost: f64,
+    /// Output tokens of a bad answer.
+    pub bad_output: f64,
+    /// How many earlier answers are known.
+    pub answers: u64,
     /// The shares of them that are read from the provider's cache and written to it.
     pub cached: (f64, f64),
     /// Output tokens.
@@ -241,17 +247,23 @@ impl<'a> Expected<'a> {
             high: (all.high + 2.0 * longer).min(most),
             ..all
         };
-        let (cap, cut_off) = (load.cap.map(|cap| cap as f64), self.bad[node].cut_off);
         let bad = Range {
             low: each.low,
-            likely: cut_off * cap.unwrap_or(each.likely) + (1.0 - cut_off) * each.likely,
-            high: cap.unwrap_or(each.high),
+            likely: self.bad_output(node, each),
+            high: load.cap.map_or(each.high, |cap| cap as f64),
         };
         let again = self.again(node);
         match again.high {
             0.0 => all,
             _ => all.plus(bad.times(again)),
         }
+    }
+
+    /// Output tokens of a bad answer of a node whose good ones have so many.
+    fn bad_output(&self, node: usize, each: Range) -> f64 {
+        let (cap, cut_off) = (self.loads[node].cap, self.bad[node].cut_off);
+        let cut = cap.map_or(each.likely, |cap| cap as f64);
+        cut_off * cut + (1.0 - cut_off) * each.likely
     }
 
     fn input(&self, node: usize) -> Range {
@@ -386,7 +398,11 @@ pub(super) fn calls(expected: &Expected<'_>, sharing: f64) -> Vec<Call> {
         let (nodes, again) = (expected.nodes(node), expected.again(node));
         let all = (nodes.likely + again.likely).max(f64::MIN_POSITIVE);
         let (read, written) = history.cache_shares(node);
+        let output = history.output(node, count, load.cap);
         Call {
+            lost: 1.0 - expected.bad[node].good.likely,
+            bad_output: expected.bad_output(node, output),
+            answers: history.answers(node),
             cached: (read * sharing, written * sharing),
             input: expected.input(node).likely / all,
             again: Range {
@@ -394,7 +410,7 @@ pub(super) fn calls(expected: &Expected<'_>, sharing: f64) -> Vec<Call> {
                 likely: again.likely / count as f64,
                 high: again.high / count as f64,
             },
-            output: history.output(node, count, load.cap),
+            output,
             cap: load.cap,
             seconds: history.seconds(node, count),
             shared: load.shared,

@@ -39,7 +39,10 @@ pub use estimate::Longest;
 pub use folder::Folder;
 pub use past::{Lost, Past, PastNeed, PastPipeline, PastRequest};
 pub use receipts::{Parted, UpToDate};
-pub use rehearsal::{OutOfMoney, Rehearsal, Rehearsed, RehearsedMoney, RehearsedPrefix};
+pub use rehearsal::{
+    Course, Holds, Night, OutOfMoney, Part, Phase, Rehearsal, Rehearsed, RehearsedFault, RehearsedMoney,
+    RehearsedPrefix, Wall,
+};
 pub use snapshot::Snapshot;
 pub use times::Times;
 pub use transcript::Fate;

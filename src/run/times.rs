@@ -64,12 +64,17 @@ impl Times {
 
     /// How long until it is worth looking again; `None`: never.
     pub(super) fn look_again(&self, unix_ms: u64) -> Option<Duration> {
+        Some(self.next_change(unix_ms)?.min(LOOK_EVERY))
+    }
+
+    /// How long until the hours open or close or the deadline comes; `None`: none of them does.
+    pub(super) fn next_change(&self, unix_ms: u64) -> Option<Duration> {
         let at = timestamp(unix_ms);
         let hours = self.hours.as_ref();
         let change = hours.and_then(|hours| hours.next_change(at, &self.zone));
         let until = self.until.filter(|until| *until > at);
         let next = until.into_iter().chain(change).min()?;
-        Some(wait(at, next).min(LOOK_EVERY))
+        Some(wait(at, next))
     }
 
     /// The deadline as it is told at the start.

@@ -78,6 +78,23 @@ pub enum Input {
     Broken(Failure),
 }
 
+/// Why nothing can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// As many calls are in flight as may be.
+    Full,
+    /// The provider does not answer: the run probes.
+    Outage,
+    /// A server asked to wait.
+    Paused,
+    /// What is left waits for the first call that begins as it does.
+    Leaders,
+    /// What is left waits for its next try.
+    Retries,
+    /// What is left waits for the answers of others.
+    Needs,
+}
+
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {

@@ -29,7 +29,7 @@ use crate::events::{Failure, NodeStatus, Outcome};
 use crate::graph::Graph;
 use crate::names::{PersonaId, Stop};
 
-pub use exchange::{Action, Input, Settings};
+pub use exchange::{Action, Idle, Input, Settings};
 pub use halt::Halt;
 pub use prefixes::SharedPrefix;
 pub use slots::MOST as MOST_IN_FLIGHT;
@@ -169,6 +169,30 @@ impl Schedule {
     /// Calls in flight that are allowed now.
     pub fn concurrency(&self) -> usize {
         self.slots.allowed()
+    }
+
+    /// Calls in flight now.
+    pub fn in_flight(&self) -> usize {
+        self.states.in_flight()
+    }
+
+    /// Why there is no candidate, where there is none.
+    pub fn idle(&self, now: Duration) -> Idle {
+        if self.states.in_flight() >= self.slots.allowed() {
+            return Idle::Full;
+        }
+        if self.gate.is_probing() {
+            return Idle::Outage;
+        }
+        if self.lanes.iter().any(|lane| now < self.gate.paused_until(*lane)) {
+            return Idle::Paused;
+        }
+        // What is queued here could go but for a hold of its lane.
+        match (self.states.held(), self.states.sendable()) {
+            (0, 0) => Idle::Needs,
+            (0, _) => Idle::Retries,
+            _ => Idle::Leaders,
+        }
     }
 
     /// Moves the nodes whose pause is over back to the queue.

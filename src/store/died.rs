@@ -203,6 +203,14 @@ impl Left {
                     None | Some(FaultKind::Timeout) => self.calls.abandoned += 1,
                     Some(_) => self.calls.faulted += 1,
                 }
+                if let (Some(kind), Some(sent)) = (kind, &sent) {
+                    let model = self
+                        .model_of(&sent.instance.node)
+                        .unwrap_or_else(|| "unknown".to_owned());
+                    let latency_ms = at_ms.saturating_sub(sent.at_ms);
+                    self.account
+                        .faulted(&model, kind, latency_ms, None, may_be_billed);
+                }
                 if may_be_billed || kind.is_none() {
                     let most = sent.and_then(|sent| sent.most_cost);
                     self.account.possibly_billed.add(most);
@@ -236,10 +244,15 @@ impl Left {
 
     /// The model that was asked; of an older septet's run, the one that answered.
     fn model(&self, record: &Record) -> String {
+        let asked = self.model_of(&record.instance.node);
+        asked.unwrap_or_else(|| record.answer.model.clone())
+    }
+
+    /// The model that a node asks, as the run told at its start.
+    fn model_of(&self, node: &NodeId) -> Option<String> {
         let nodes: Vec<NodeId> = serde_json::from_value(self.about["nodes"].clone()).unwrap_or_default();
-        let at = nodes.iter().position(|node| *node == record.instance.node);
-        let model = at.and_then(|at| self.about["models"].get(at)?.as_str());
-        model.unwrap_or(&record.answer.model).to_owned()
+        let at = nodes.iter().position(|known| known == node)?;
+        Some(self.about["models"].get(at)?.as_str()?.to_owned())
     }
 
     /// Its end, as it would have told it as far as that is known: what had not ended is pending.

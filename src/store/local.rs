@@ -302,6 +302,9 @@ impl LocalStore {
                 ..
             } = run.what
             {
+                for (model, calls, faults) in account.calls() {
+                    history.add_older_calls(model, calls, faults);
+                }
                 history.add_older(account.nodes);
             }
         }

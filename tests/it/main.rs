@@ -29,6 +29,7 @@ mod prompt_cache;
 mod reading;
 mod receipts;
 mod refused;
+mod rehearse;
 mod secrets;
 mod show;
 mod watch;

@@ -58,9 +58,7 @@ fn takes(time: &Timing) -> String {
 }
 
 fn ends(time: &Timing) -> String {
-    // Seconds tell something only where it is over soon.
-    let soon = |end: Timestamp| span(time.windows.now, end) < Duration::from_secs(120);
-    let told = |end: Timestamp| clock(time, end, soon(end));
+    let told = |end: Timestamp| soon(time, end);
     let (likely, latest) = (told(time.course.ends), told(time.latest.ends));
     let latest = match likely == latest {
         true => String::new(),
@@ -85,11 +83,7 @@ fn sleeps(time: &Timing) -> String {
 
 /// What the deadline leaves.
 fn deadline(time: &Timing, until: Timestamp) -> String {
-    let until = clock(
-        time,
-        until,
-        span(time.windows.now, until) < Duration::from_secs(120),
-    );
+    let until = soon(time, until);
     let all = count(time.calls, "call");
     match time.left {
         (0, 0) => format!("{until} (`--until`) is time enough"),
@@ -102,6 +96,11 @@ fn deadline(time: &Timing, until: Timestamp) -> String {
             number(most)
         ),
     }
+}
+
+/// The local time, with the seconds where these tell something: where it is soon.
+pub fn soon(time: &Timing, at: Timestamp) -> String {
+    clock(time, at, span(time.windows.now, at) < Duration::from_secs(120))
 }
 
 /// The local time: with the day where it is not this one.

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::budget::{Limit, tightest};
-use crate::call::{Money, Usage};
+use crate::call::{Money, Price};
 use crate::cli::plan::time;
 use crate::cli::project::Loaded;
 use crate::config::Limits;
@@ -12,7 +12,7 @@ use crate::events::History as Accounts;
 use crate::plan::{Call, Costs, Planner, Range};
 use crate::printable::one_line;
 use crate::report::figures::{count, dollars, number};
-use crate::run::{Longest, OutOfMoney, RehearsedMoney};
+use crate::run::{Longest, OutOfMoney, Rehearsal, RehearsedMoney};
 use crate::tariff::PriceRange;
 
 /// A budget that would not last.
@@ -97,33 +97,35 @@ impl Planned<'_> {
         &self,
         calls: &[Call],
         which: fn(Range) -> f64,
-        price: fn(&PriceRange) -> crate::call::Price,
+        price: fn(&PriceRange) -> Price,
         budget: &[Limit],
     ) -> Option<OutOfMoney> {
-        let mut rehearsal = time::rehearsal(self.project, self.limits, self.planner, calls, which, true);
+        let (planner, accounts) = (self.planner, self.accounts);
+        let mut rehearsal = time::rehearsal(self.project, self.limits, accounts, planner, calls, which, true);
         rehearsal.budget = budget.to_vec();
-        let config = &self.project.config.nodes;
-        for (node, rehearsed) in rehearsal.nodes.iter_mut().enumerate() {
-            let Some(prices) = &self.prices[node] else {
-                continue;
-            };
-            let (read, written) = calls[node].cached;
-            let part = |share: f64| Some((rehearsed.input * share).round() as u64);
-            let usage = Usage {
-                input: rehearsed.input.round() as u64,
-                cached_input: part(read),
-                cache_write: part(written),
-                output: rehearsed.output.round() as u64,
-                ..Usage::default()
-            };
-            let known = self.accounts.of(&config[node].id, &config[node].model.name);
-            rehearsed.money = Some(RehearsedMoney {
-                dearest: prices.high,
-                longest: known.map_or_else(Longest::default, |known| Longest::of_earlier(&known.output)),
-                cost: price(prices).cost(&usage),
-            });
-        }
+        pay(&mut rehearsal, self.project, calls, accounts, self.prices, price);
         rehearsal.out_of_money()
+    }
+}
+
+/// Gives the nodes of a rehearsal their prices, each one of its range.
+pub fn pay(
+    rehearsal: &mut Rehearsal,
+    project: &Loaded,
+    calls: &[Call],
+    accounts: &Accounts,
+    prices: &[Option<PriceRange>],
+    price: fn(&PriceRange) -> Price,
+) {
+    let config = &project.config.nodes;
+    for (node, rehearsed) in rehearsal.nodes.iter_mut().enumerate() {
+        let known = accounts.of(&config[node].id, &config[node].model.name);
+        rehearsed.money = prices[node].as_ref().map(|prices| RehearsedMoney {
+            dearest: prices.high,
+            price: price(prices),
+            cached: calls[node].cached,
+            longest: known.map_or_else(Longest::default, |known| Longest::of_earlier(&known.output)),
+        });
     }
 }
 

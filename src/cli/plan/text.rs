@@ -187,7 +187,7 @@ fn again(foreseen: &Foreseen<'_>) -> Option<String> {
 }
 
 /// The models that have no price, as `[prices]` wants to have them.
-fn unpriced(foreseen: &Foreseen<'_>) -> String {
+pub fn unpriced(foreseen: &Foreseen<'_>) -> String {
     let config = &foreseen.project.config;
     let mut names: Vec<String> = config
         .nodes
@@ -224,7 +224,7 @@ fn transcripts(files: &Transcripts) -> Option<String> {
 }
 
 /// Nodes that fail at once, and those that need them.
-fn cut_off(totals: &Totals) {
+pub fn cut_off(totals: &Totals) {
     let Totals { failed, skipped, .. } = *totals;
     if failed == 0 {
         return;
@@ -291,7 +291,7 @@ fn about(estimate: &Estimate) -> String {
 }
 
 /// Prints a line, broken between words where it is too long.
-fn line(label: &str, text: &str) {
+pub fn line(label: &str, text: &str) {
     let mut rest = text;
     let mut label = label;
     loop {

@@ -6,13 +6,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::call::{UNKNOWN_OUTPUT, prompt_cache};
+use crate::call::{Scope, UNKNOWN_OUTPUT, prompt_cache};
 use crate::cli::args::Selection;
 use crate::cli::project::Loaded;
 use crate::cli::provider;
 use crate::config::{Limits, ProviderKind};
+use crate::events::{FaultHistory, History as Accounts, Spread};
 use crate::plan::{Binding, Bounds, Call, Course, Forecast, Part, Planner, Range, Shared, Totals, Windows};
-use crate::run::{Rehearsal, Rehearsed, RehearsedPrefix};
+use crate::run::{Rehearsal, Rehearsed, RehearsedFault, RehearsedPrefix};
 use crate::schedule::{MOST_IN_FLIGHT, Settings};
 
 /// What one call is taken to last where nothing is known of it, in seconds.
@@ -21,6 +22,9 @@ const UNKNOWN_SECONDS: Range = Range {
     likely: 10.0,
     high: 40.0,
 };
+
+/// Where a larger part of all calls ended in a fault, that is not taken to come again.
+pub const MOST_FAULTS: f64 = 0.3;
 
 /// From the start of a run to its end.
 pub struct Timing {
@@ -59,13 +63,14 @@ pub enum LatencyFrom {
 pub fn timing(
     project: &Loaded,
     limits: &Limits,
+    accounts: &Accounts,
     planner: &Planner<'_>,
     totals: &Totals,
     forecast: &Forecast,
     windows: Windows,
 ) -> Timing {
     let calls = planner.calls();
-    let rehearsal = |which, perhaps| rehearsal(project, limits, planner, &calls, which, perhaps);
+    let rehearsal = |which, perhaps| rehearsal(project, limits, accounts, planner, &calls, which, perhaps);
     // What depends may turn out to be there only where it was there before.
     let known = forecast.basis.unknown.is_empty();
     let low = rehearsal(|range| range.low, !known).duration();
@@ -120,19 +125,21 @@ pub fn timing(
 pub fn rehearsal(
     project: &Loaded,
     limits: &Limits,
+    accounts: &Accounts,
     planner: &Planner<'_>,
     calls: &[Call],
     which: fn(Range) -> f64,
     perhaps: bool,
 ) -> Rehearsal {
     let nodes = calls.iter().enumerate();
-    let nodes = nodes.map(|(node, call)| rehearsed(project, node, call, which));
+    let nodes = nodes.map(|(node, call)| rehearsed(project, accounts, node, call, which));
     let shape = |(parts, count): (&[Part], u64)| {
         let called = |part: &Part| *part == Part::Call || (perhaps && *part == Part::Perhaps);
         (parts.iter().map(called).collect(), count)
     };
     Rehearsal {
         graph: project.graph.clone(),
+        models: project.models(),
         settings: Settings {
             concurrency: limits.concurrency,
             most: MOST_IN_FLIGHT,
@@ -171,7 +178,16 @@ fn prefix(project: &Loaded, node: usize, shared: Shared) -> Option<RehearsedPref
     })
 }
 
-fn rehearsed(project: &Loaded, node: usize, call: &Call, which: fn(Range) -> f64) -> Rehearsed {
+fn rehearsed(
+    project: &Loaded,
+    accounts: &Accounts,
+    node: usize,
+    call: &Call,
+    which: fn(Range) -> f64,
+) -> Rehearsed {
+    let config = &project.config.nodes[node];
+    let known = accounts.of(&config.id, &config.model.name);
+    let spread = |seen: &Spread| Some(seen.clone()).filter(|seen| seen.n > 0);
     let (seconds, stray) = match (call.seconds, &project.config.provider.kind) {
         (Some(seen), _) => seen,
         (None, ProviderKind::Simulator(model)) => {
@@ -197,10 +213,58 @@ fn rehearsed(project: &Loaded, node: usize, call: &Call, which: fn(Range) -> f64
             _ => bounded(call.output.likely),
         },
         again: which(call.again),
+        lost: call.lost,
+        bad_output: bounded(call.bad_output),
+        lengths: known.and_then(|known| spread(&known.output)),
+        latencies: known.and_then(|known| spread(&known.latency_ms)),
+        correlation: known.and_then(|known| known.pace.correlation()).unwrap_or(0.0),
+        evenly: call.answers == 0,
+        faults: faults(accounts, &config.model.name).faults,
         cap: call.cap.map(|cap| cap as f64),
         seconds: which(seconds),
         stray,
         prefix: call.shared.and_then(|shared| prefix(project, node, shared)),
         money: None,
+    }
+}
+
+/// What is known of calls to a model that ended in a fault.
+pub struct Faults {
+    pub faults: Vec<RehearsedFault>,
+    /// So many of so many calls.
+    pub calls: u64,
+    pub of: u64,
+}
+
+/// Faults that come again as often as they did. Where most calls ended in one there was an outage or
+/// nothing was set up yet, which says nothing of the next run.
+pub fn faults(accounts: &Accounts, model: &str) -> Faults {
+    let known = accounts.of_model(model);
+    let all: &[FaultHistory] = known.map_or(&[], |known| &known.faults);
+    // What ends a run at once is no part of one.
+    let some: Vec<&FaultHistory> = all
+        .iter()
+        .filter(|fault| fault.kind.scope() < Scope::Run)
+        .collect();
+    let calls: u64 = some.iter().map(|fault| fault.calls()).sum();
+    let of = known.map_or(0, |known| known.calls);
+    let fault = |fault: &&FaultHistory| RehearsedFault {
+        kind: fault.kind,
+        share: fault.calls() as f64 / of as f64,
+        seconds: fault.latency_ms.mean().unwrap_or(0.0) / 1e3,
+        latencies: Some(fault.latency_ms.clone()),
+        retry_after: fault
+            .retry_after_ms
+            .mean()
+            .map(|asked| Duration::from_secs_f64(asked / 1e3)),
+        may_be_billed: fault.may_be_billed * 2 > fault.calls(),
+    };
+    Faults {
+        faults: match calls as f64 > of as f64 * MOST_FAULTS {
+            true => Vec::new(),
+            false => some.iter().map(fault).collect(),
+        },
+        calls,
+        of,
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::Retry;
+use crate::events::Outcome;
 use crate::graph::tests::graph;
 
 /// Seven chunks and a combine for so many personas; each call takes two seconds and 1,000 tokens.
@@ -10,14 +11,13 @@ fn rehearsal(personas: u64, concurrency: Option<usize>) -> Rehearsal {
         output: 200.0,
         first_output: 200.0,
         cap: Some(4_000.0),
-        again: 0.0,
+        bad_output: 200.0,
         seconds: 2.0,
-        stray: 0.0,
-        prefix: None,
-        money: None,
+        ..Rehearsed::default()
     };
     Rehearsal {
         graph: graph.into(),
+        models: vec!["m".into(); 8],
         settings: Settings {
             concurrency,
             most: crate::schedule::MOST_IN_FLIGHT,
@@ -177,4 +177,251 @@ fn calls_that_are_made_again_take_their_tokens_once() {
         (1.8..2.2).contains(&(twice / once)),
         "{once} and {twice}: twice the tokens"
     );
+}
+
+/// Any time is right, and the prices are those of the nodes.
+fn any_time(nodes: usize) -> Wall {
+    Wall {
+        start: "2026-11-26T22:00:00Z".parse().unwrap(),
+        times: Times::default(),
+        tariffs: vec![None; nodes],
+        longest_call: Duration::from_secs(600),
+    }
+}
+
+fn server_errors(share: f64) -> RehearsedFault {
+    RehearsedFault {
+        kind: FaultKind::ServerError,
+        share,
+        seconds: 1.0,
+        latencies: None,
+        retry_after: None,
+        may_be_billed: false,
+    }
+}
+
+fn priced(rehearsal: &mut Rehearsal) {
+    let price = Price::per_million(1.0, None, None, 10.0);
+    rehearsal.nodes.iter_mut().for_each(|node| {
+        node.money = Some(RehearsedMoney {
+            dearest: price,
+            price,
+            cached: (0.0, 0.0),
+            longest: Longest::default(),
+        });
+    });
+}
+
+#[test]
+fn a_night_without_chance_is_what_a_plan_says() {
+    let mut certain = rehearsal(102, Some(64));
+    priced(&mut certain);
+    let night = certain.night(&any_time(8), 1);
+    assert_eq!(night.took.as_secs(), 26);
+    assert_eq!((night.calls, night.called, night.failed), (816, 816, 0));
+    // 800 and 200 tokens each.
+    let cost = night.cost.unwrap().usd();
+    assert!((cost - 816.0 * (0.0008 + 0.002)).abs() < 1e-9, "{cost}");
+    assert_eq!(night.outcome, Outcome::Complete);
+    let by = |night: &Night| night.course.shares()[0].0;
+    assert_eq!(by(&night), Holds::InFlight);
+    certain.requests_per_minute = Some(600);
+    assert_eq!(by(&certain.night(&any_time(8), 1)), Holds::Requests);
+    (certain.requests_per_minute, certain.tokens_per_minute) = (None, Some(600_000));
+    assert_eq!(by(&certain.night(&any_time(8), 1)), Holds::Tokens);
+    assert_eq!(by(&rehearsal(2, Some(64)).night(&any_time(8), 1)), Holds::Needs);
+}
+
+#[test]
+fn nights_stray_around_what_a_plan_says() {
+    let mut straying = rehearsal(102, Some(16));
+    priced(&mut straying);
+    for node in &mut straying.nodes {
+        let mut seen = Spread::default();
+        (1..=8).for_each(|part| seen.add(50 * part));
+        (node.lengths, node.stray, node.correlation) = (Some(seen), 0.5, 0.8);
+    }
+    let planned = straying.duration().as_secs_f64();
+    let nights: Vec<Night> = (1..=5).map(|seed| straying.night(&any_time(8), seed)).collect();
+    for night in &nights {
+        let took = night.took.as_secs_f64();
+        assert!((0.95..1.05).contains(&(took / planned)), "{took} for {planned}");
+        let output = night.output / 816.0;
+        assert!((0.95..1.05).contains(&(output / 200.0)), "{output}");
+    }
+    assert!(nights.windows(2).any(|pair| pair[0].cost != pair[1].cost));
+    assert_eq!(
+        straying.night(&any_time(8), 1).cost,
+        nights[0].cost,
+        "a seed is always the same night"
+    );
+}
+
+#[test]
+fn faults_are_tried_again_by_the_rules_of_a_run() {
+    let mut faulty = rehearsal(102, Some(64));
+    faulty
+        .nodes
+        .iter_mut()
+        .for_each(|node| node.faults = vec![server_errors(0.1)]);
+    let night = faulty.night(&any_time(8), 1);
+    assert_eq!(
+        (night.called, night.failed, night.outcome),
+        (816, 0, Outcome::Complete)
+    );
+    // One in nine that are answered.
+    assert!((70..115).contains(&night.faulted), "{}", night.faulted);
+    assert_eq!(night.calls, 816 + night.faulted);
+    assert!(night.took > rehearsal(102, Some(64)).duration());
+    // The plan deals them out evenly.
+    let (planned, took) = (faulty.duration().as_secs_f64(), night.took.as_secs_f64());
+    assert!((0.85..1.15).contains(&(took / planned)), "{took} for {planned}");
+    // What is refused for its rate makes everybody wait.
+    let refused = RehearsedFault {
+        kind: FaultKind::RateLimited,
+        seconds: 0.0,
+        retry_after: Some(Duration::from_secs(20)),
+        ..server_errors(0.005)
+    };
+    faulty
+        .nodes
+        .iter_mut()
+        .for_each(|node| node.faults = vec![refused.clone()]);
+    let night = faulty.night(&any_time(8), 1);
+    let paused = night
+        .course
+        .shares()
+        .into_iter()
+        .find(|(by, _)| *by == Holds::Paused);
+    assert!(
+        paused.is_some_and(|(_, share)| share > 0.2),
+        "{:?}",
+        night.course.shares()
+    );
+}
+
+#[test]
+fn nodes_that_fail_leave_others_out() {
+    let mut lost = rehearsal(100, Some(64));
+    (lost.nodes[0].lost, lost.nodes[0].again) = (0.5, 1.0);
+    let night = lost.night(&any_time(8), 1);
+    assert!((35..65).contains(&night.failed), "{}", night.failed);
+    assert_eq!(night.skipped, night.failed, "each has a combine");
+    assert_eq!(night.outcome, Outcome::Partial);
+    assert_eq!(night.rejected, 3 * night.failed);
+    assert_eq!(night.called, 800 - night.failed - night.skipped);
+}
+
+#[test]
+fn a_night_sleeps_outside_its_hours_and_ends_at_its_deadline() {
+    let mut paced = rehearsal(900, Some(64));
+    paced.requests_per_minute = Some(60);
+    let mut wall = any_time(8);
+    let window = crate::hours::Window::parse("23:00-01:00").unwrap();
+    wall.times.hours = crate::hours::Hours::new(vec![window]);
+    // 7,200 calls in two hours; an hour until they begin.
+    let night = paced.night(&wall, 1);
+    assert_eq!(night.asleep.as_secs() / 60, 60, "{night:?}");
+    assert!((night.took.as_secs_f64() / 3_600.0 - 3.0).abs() < 0.01);
+    let phases = night.course.phases(night.took);
+    assert_eq!(
+        phases.iter().map(|phase| phase.by).collect::<Vec<_>>(),
+        [Holds::Hours, Holds::Requests]
+    );
+    // Half of them the next night.
+    paced.requests_per_minute = Some(30);
+    assert_eq!(paced.night(&wall, 1).asleep.as_secs() / 3_600, 23);
+    wall.times.until = Some("2026-11-26T23:30:00Z".parse().unwrap());
+    let cut = paced.night(&wall, 1);
+    assert_eq!(cut.outcome, Outcome::Deadline);
+    assert!(
+        (895..=905).contains(&cut.calls),
+        "{}: half an hour of thirty a minute",
+        cut.calls
+    );
+    assert_eq!(cut.called, cut.calls, "what is in flight is waited for");
+    wall.times.until = Some("2026-11-26T22:30:00Z".parse().unwrap());
+    let none = paced.night(&wall, 1);
+    assert_eq!(
+        (none.calls, none.outcome, none.took),
+        (0, Outcome::Deadline, Duration::ZERO)
+    );
+}
+
+#[test]
+fn a_night_pays_what_the_hour_costs() {
+    let mut paced = rehearsal(15, Some(64));
+    paced.requests_per_minute = Some(1);
+    priced(&mut paced);
+    let mut wall = any_time(8);
+    let price = Price::per_million(1.0, None, None, 10.0);
+    let twice = Price::per_million(2.0, None, None, 20.0);
+    let hours = crate::hours::Weekly::new(
+        crate::hours::Days::ALL,
+        vec![crate::hours::Window::parse("23:00-01:00").unwrap()],
+    );
+    let tariff = Tariff::new(price, jiff::tz::TimeZone::UTC, "UTC", vec![(hours, twice)]);
+    wall.tariffs = vec![Some(tariff); 8];
+    // 120 calls, one a minute: one hour at the usual price, the other at twice.
+    let cost = paced.night(&wall, 1).cost.unwrap().usd();
+    assert!((cost / (0.0028 * 180.0) - 1.0).abs() < 0.02, "{cost}");
+}
+
+#[test]
+fn a_budget_ends_a_night_before_it_is_passed() {
+    let mut dear = rehearsal(102, Some(16));
+    priced(&mut dear);
+    dear.budget = vec![Limit {
+        name: "--budget",
+        amount: Money::from_usd(1.0),
+        before: Money::ZERO,
+        since_ms: None,
+    }];
+    let night = dear.night(&any_time(8), 1);
+    assert_eq!(night.outcome, Outcome::Budget);
+    let cost = night.cost.unwrap().usd();
+    assert!((0.9..=1.0).contains(&cost), "{cost}");
+    assert_eq!(night.out_of_money, dear.out_of_money(), "as the plan says");
+}
+
+mod more {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// With the same chances: not but for the last calls of all, which another order may put
+        /// after each other, and the pauses between their tries.
+        #[test]
+        fn more_of_a_limit_never_makes_it_slower(
+            personas in 1u64..40,
+            workers in 1usize..40,
+            rpm in proptest::option::of(20u32..2_000),
+            tpm in proptest::option::of(20_000u32..2_000_000),
+            faults in 0.0f64..0.1,
+            stray in 0.0f64..1.0,
+            seed in 0u64..1_000,
+            which in 0usize..3,
+        ) {
+            let mut less = rehearsal(personas, Some(workers));
+            (less.requests_per_minute, less.tokens_per_minute) = (rpm, tpm);
+            less.settings.retry.max = Duration::from_secs(4);
+            for node in &mut less.nodes {
+                (node.faults, node.stray) = (vec![server_errors(faults)], stray);
+            }
+            let mut more = less.clone();
+            match which {
+                0 => more.requests_per_minute = rpm.map(|rpm| rpm * 2),
+                1 => more.tokens_per_minute = tpm.map(|tpm| tpm * 2),
+                _ => more.settings.concurrency = Some(workers * 2),
+            }
+            let wall = any_time(8);
+            let (less, more) = (less.night(&wall, seed), more.night(&wall, seed));
+            prop_assert_eq!((less.calls, less.called), (more.calls, more.called), "the same chances");
+            let slack = 2.0 * (2.0 + stray * 1.8) + 4.0;
+            let (before, after) = (less.took.as_secs_f64(), more.took.as_secs_f64());
+            prop_assert!(after <= before + slack, "{} instead of {}", after, before);
+        }
+    }
 }

@@ -26,17 +26,15 @@ fn night(night: &Night) -> (f64, f64) {
         input: mean(|answer| answer.answer.usage.input as f64),
         output: mean(|answer| answer.answer.usage.output as f64),
         first_output: 1_024.0,
-        cap: None,
-        again: 0.0,
         seconds,
         stray: (square - seconds * seconds).sqrt(),
-        prefix: None,
-        money: None,
+        ..Rehearsed::default()
     };
     // Some personas ask the same: who is served from another's answer is not called.
     let personas = (count / 8.0).round() as u64;
     let rehearsal = Rehearsal {
         graph: task.graph.clone(),
+        models: task.models.clone(),
         settings: task.settings.clone(),
         requests_per_minute: night.rpm,
         tokens_per_minute: night.tpm,
