@@ -62,8 +62,6 @@ pub fn demand_prices(project: &Loaded, limits: &Limits) -> Result<(), CliError> 
 /// The limits on what a run may spend. `by_option`: that of one run comes from the command line.
 /// `spent`: what was spent of it before, where one run is a part of a session.
 pub fn limits(limits: &Limits, by_option: bool, spent: Money, spending: &Spending) -> Vec<Limit> {
-    let (now, zone) = (clock::unix_ms(), TimeZone::system());
-    let month = spending.month(now, &zone).counted();
     let limit = |name, amount: Option<Money>, before: Money, since_ms: Option<u64>| {
         amount.map(|amount| Limit {
             name,
@@ -72,15 +70,18 @@ pub fn limits(limits: &Limits, by_option: bool, spent: Money, spending: &Spendin
             since_ms,
         })
     };
+    // To look the machine's time zone up is a third of what a run with nothing to do takes.
+    let month = limits.budget_usd_month.map(|amount| {
+        let (now, zone) = (clock::unix_ms(), TimeZone::system());
+        let spent = spending.month(now, &zone).counted();
+        (amount, spent, start_of_month(now, &zone))
+    });
     let run = if by_option { OPTION } else { "limits.budget_usd" };
     [
         limit(run, limits.budget_usd, spent, None),
-        limit(
-            "limits.budget_usd_month",
-            limits.budget_usd_month,
-            month,
-            Some(start_of_month(now, &zone)),
-        ),
+        month.and_then(|(amount, spent, start)| {
+            limit("limits.budget_usd_month", Some(amount), spent, Some(start))
+        }),
         limit(
             "limits.budget_usd_total",
             limits.budget_usd_total,

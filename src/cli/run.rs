@@ -333,7 +333,12 @@ fn task(
     history: History,
 ) -> Task {
     let config = &project.config;
-    let zone = TimeZone::system();
+    // Where nothing is sent and no time is told, the machine's zone need not be looked up: that is a
+    // third of what a run with nothing to do takes.
+    let zone = match personas.is_empty() && args.selection.until.is_none() {
+        true => TimeZone::UTC,
+        false => TimeZone::system(),
+    };
     Task {
         run: run_id(),
         graph: project.graph.clone(),

@@ -126,8 +126,8 @@ pub async fn run(mut events: UnboundedReceiver<Stamped>, sinks: Vec<Box<dyn Sink
                 batch.drain(..).for_each(|stamped| report.event(&stamped));
                 news = true;
                 // The next ones are gathered: to be woken for each of them would cost the run
-                // more than to make them.
-                if report.tally.outcome.is_none() {
+                // more than to make them. Where a batch was full, more are waiting already.
+                if received < BATCH && report.tally.outcome.is_none() {
                     sleep(GATHER).await;
                 }
             }

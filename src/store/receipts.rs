@@ -69,7 +69,12 @@ impl Receipts {
     /// damaged or rests on anything else is as good as none: everything is looked at in full then.
     pub fn read(cache: &Path, basis: String) -> Self {
         let bytes = fs::read(path(cache)).unwrap_or_default();
-        let read = checked(&bytes).and_then(|line| serde_json::from_slice::<Self>(line).ok());
+        // Those that rest on anything else need not be read to their end: after an edit they are in the
+        // way of the first call.
+        let none = serde_json::to_vec(&Self::new(basis.clone())).unwrap_or_default();
+        let begin = none.strip_suffix(b"{}}").unwrap_or_default();
+        let line = checked(&bytes).filter(|line| line.starts_with(begin));
+        let read = line.and_then(|line| serde_json::from_slice::<Self>(line).ok());
         let usable = read.filter(|read| read.format == FORMAT && read.basis == basis);
         usable.unwrap_or_else(|| Self::new(basis))
     }
@@ -80,18 +85,25 @@ impl Receipts {
     /// # Errors
     /// If they cannot be written; the earlier ones are still there then.
     pub fn write(&self, cache: &Path) -> io::Result<()> {
+        self.replace(cache, File::sync_all)?;
+        sync_folder(cache)
+    }
+
+    /// Writes them; `settle` sees the new file before it takes the earlier one's place.
+    fn replace(&self, cache: &Path, settle: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
         let line = serde_json::to_vec(self)?;
         let (path, new) = (path(cache), cache.join(format!("{NAME}.new")));
         let mut file = File::create(&new)?;
         file.write_all(&line)?;
         write!(file, "\n{:08x}\n", crc32fast::hash(&line))?;
-        file.sync_all()?;
+        settle(&file)?;
         drop(file);
-        fs::rename(&new, path)?;
-        sync_folder(cache)
+        fs::rename(&new, path)
     }
 
-    /// Puts newer receipts in the place of those that are there, unless another septet is at work.
+    /// Puts newer receipts in the place of those that are there, unless another septet is at work. The
+    /// disk is not waited for: after a power cut there may be these, the earlier ones, or a file that is
+    /// as good as none.
     ///
     /// # Errors
     /// If they cannot be written.
@@ -108,7 +120,7 @@ impl Receipts {
         }
         match there.is_empty() {
             true => Ok(()),
-            false => there.write(cache),
+            false => there.replace(cache, |_| Ok(())),
         }
     }
 
