@@ -1,6 +1,7 @@
 //! What septet takes, beside what it cannot go below. Each line: the figure, its bound, their
 //! ratio, and the goal. `cargo bench --bench bounds` runs all, `cargo bench --bench bounds -- rate`
-//! one of: makespan, speedup, rate, tokens, prefix, overhead, unchanged, plan, size.
+//! one of: makespan, speedup, rate, tokens, prefix, overhead, unchanged, edit, decide, memory, store, start,
+//! plan, size.
 //!
 //! Ratios are taken within one run; absolute times say little on a busy machine.
 #![allow(
@@ -10,28 +11,54 @@
     reason = "a benchmark reaches the world, keeps real time and may fail loudly"
 )]
 
+#[path = "bounds/child.rs"]
+mod child;
+#[path = "bounds/edit.rs"]
+mod edit;
+#[path = "bounds/memory.rs"]
+mod memory;
 #[path = "bounds/overhead.rs"]
 mod overhead;
 #[path = "bounds/project.rs"]
 mod project;
 #[path = "bounds/size.rs"]
 mod size;
+#[path = "bounds/start.rs"]
+mod start;
+#[path = "bounds/store.rs"]
+mod store;
+#[path = "bounds/unchanged.rs"]
+mod unchanged;
 
 use project::{Project, Server};
 
 fn main() {
+    if let Some((part, args)) = child::asked() {
+        return match part.as_str() {
+            "store-alone" => memory::store_alone(&args),
+            "store-fill" => store::fill(&args),
+            "store-open" => store::open(&args),
+            "store-compact" => store::compact(&args),
+            part => panic!("there is no part `{part}`"),
+        };
+    }
     let wanted: Vec<String> = std::env::args()
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
         .collect();
-    let rows: [(&str, fn()); 9] = [
+    let rows: [(&str, fn()); 14] = [
         ("makespan", makespan),
         ("speedup", speedup),
         ("rate", rate),
         ("tokens", tokens),
         ("prefix", prefix),
         ("overhead", overhead::overhead),
-        ("unchanged", unchanged),
+        ("unchanged", unchanged::unchanged),
+        ("edit", edit::edit),
+        ("decide", edit::decide),
+        ("memory", memory::memory),
+        ("store", store::store),
+        ("start", start::start),
         ("plan", plan),
         ("size", size::size),
     ];
@@ -50,16 +77,17 @@ fn row(name: &str, figure: f64, bound: f64, goal: &str) {
     );
 }
 
-/// 102 personas × 8 calls of 500 ms, 64 in flight: ⌈816 / 64⌉ waves.
+/// 102 personas × 8 calls of 500 ms: ⌈816 / 64⌉ waves, and two where all may be in flight.
 fn makespan() {
-    let project = Project::new(102).simulator("500ms");
-    let took = project.run(&["--workers", "64"]).elapsed();
-    row(
-        "makespan, 816 calls of 0.5 s, 64 in flight, s",
-        took,
-        13.0 * 0.5,
-        "<= 1.04",
-    );
+    for (workers, waves) in [("64", 13.0), ("816", 2.0)] {
+        let project = Project::new(102).simulator("500ms");
+        let ran = project.run(&["--workers", workers]);
+        // From the process's start to its end, and as the run counts.
+        for (what, took) in [("process", ran.elapsed()), ("run", ran.figure("elapsed_s"))] {
+            let name = format!("makespan, 816 calls of 0.5 s, {workers} in flight, {what}, s");
+            row(&name, took, waves * 0.5, "<= 1.02");
+        }
+    }
 }
 
 /// The same work with 1, 4, 8 and 16 calls in flight; calls of 100 ms, so that one at a time
@@ -95,7 +123,7 @@ fn rate() {
         "calls after the first second, 1,200 a minute",
         calls - first,
         allowed,
-        ">= 0.97",
+        ">= 0.99",
     );
     refusals(&server, calls, "over_requests_limit");
 }
@@ -112,7 +140,7 @@ fn tokens() {
         "tokens after the first second, 600,000 a minute",
         used - TPM / 60.0,
         allowed,
-        "-",
+        ">= 0.99",
     );
     refusals(&server, ran.figure("calls.ok"), "over_tokens_limit");
 }
@@ -155,39 +183,7 @@ fn prefix() {
 
 fn refusals(server: &Server, calls: f64, kind: &str) {
     let refused = server.stats()["outcomes"][kind].as_f64().unwrap_or(0.0);
-    row("calls answered 429", refused, calls, "<= 0.005");
-}
-
-/// A rerun of 2,000 personas with nothing changed, beside a walk with one `stat` for each file.
-fn unchanged() {
-    const PERSONAS: usize = 10_000;
-    const ROUNDS: usize = 5;
-    let project = Project::new(PERSONAS).simulator("0s");
-    project.run(&["--workers", "64"]);
-    let before = project.walk().1;
-    let ran = project.run(&[]);
-    assert_eq!(ran.figure("calls.sent"), 0.0, "nothing is called");
-    assert_eq!(project.walk().1, before, "no file is written");
-    // In turn, so that other work on the machine meets all alike.
-    let rounds = [(); ROUNDS].map(|()| {
-        let started = std::time::Instant::now();
-        project.walk();
-        let walk = started.elapsed().as_secs_f64();
-        [walk, project.time(&["run"]), project.time(&["run", "--verify"])]
-    });
-    let median = |of: usize| {
-        let mut figures = rounds.map(|round| round[of]);
-        figures.sort_by(f64::total_cmp);
-        figures[ROUNDS / 2]
-    };
-    for (what, of, goal) in [("", 1, "<= 3"), (", --verify", 2, "-")] {
-        row(
-            &format!("rerun of {} nodes, unchanged{what}, s", PERSONAS * 8),
-            median(of),
-            median(0),
-            goal,
-        );
-    }
+    row("calls answered 429", refused, calls, "<= 0.001");
 }
 
 /// What a plan says beside what the run does.

@@ -85,7 +85,7 @@ impl septet::run::Project for InMemory {
 }
 
 /// CPU seconds of this process, all threads, that the work took.
-fn cpu(work: impl FnOnce()) -> f64 {
+pub fn cpu(work: impl FnOnce()) -> f64 {
     let now = || {
         let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
         (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6
@@ -103,15 +103,16 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-struct Loaded {
+/// A project that is read.
+pub struct Loaded {
     config: Arc<Config>,
-    graph: Arc<Graph>,
-    folder: Arc<Folder>,
-    personas: Vec<PersonaId>,
+    pub graph: Arc<Graph>,
+    pub folder: Arc<Folder>,
+    pub personas: Vec<PersonaId>,
 }
 
 impl Loaded {
-    fn new(project: &Project) -> Self {
+    pub fn new(project: &Project) -> Self {
         let files = septet::files::Project::open(project.path()).unwrap();
         let config = Arc::new(config::load(&files.text("pipeline.toml").unwrap(), "pipeline.toml").unwrap());
         let prompts = Prompts::compile(&config, &files.templates(&config).unwrap()).unwrap();

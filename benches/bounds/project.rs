@@ -10,10 +10,11 @@ use std::time::{Instant, SystemTime};
 
 use serde_json::Value;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_septet");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_septet");
 
 pub struct Project {
     folder: tempfile::TempDir,
+    prompt_each: bool,
 }
 
 impl Project {
@@ -23,7 +24,10 @@ impl Project {
             .prefix("septet-bench-")
             .tempdir()
             .unwrap();
-        let project = Self { folder };
+        let project = Self {
+            folder,
+            prompt_each: false,
+        };
         project.write(
             "prompts/system.md",
             "You write down one part of a long conversation.\n",
@@ -47,6 +51,26 @@ impl Project {
         project
     }
 
+    /// With a prompt of its own for each chunk, so that one can be edited. Before its pipeline is written.
+    pub fn prompt_each(mut self) -> Self {
+        self.prompt_each = true;
+        for n in 1..=7 {
+            self.write(
+                &format!("prompts/chunk-{n}.md"),
+                "Write part {{ vars.part }} of the conversation.\n",
+            );
+        }
+        self
+    }
+
+    /// Edits the prompt of a chunk; each `round` in another way.
+    pub fn edit(&self, round: usize) {
+        self.write(
+            "prompts/chunk-3.md",
+            &format!("Write part {{{{ vars.part }}}} of the talk, {round}.\n"),
+        );
+    }
+
     /// On the built-in model, in the process itself.
     pub fn simulator(self, latency: &str) -> Self {
         self.pipeline(&format!(
@@ -63,7 +87,14 @@ impl Project {
 
     fn pipeline(self, provider: &str) -> Self {
         let chunk = |n| {
-            format!("[[node]]\nid = \"chunk-{n}\"\nprompt = \"prompts/chunk.md\"\nvars = {{ part = {n} }}\n")
+            let prompt = if self.prompt_each {
+                format!("chunk-{n}")
+            } else {
+                "chunk".to_owned()
+            };
+            format!(
+                "[[node]]\nid = \"chunk-{n}\"\nprompt = \"prompts/{prompt}.md\"\nvars = {{ part = {n} }}\n"
+            )
         };
         let chunks: String = (1..=7).map(chunk).collect();
         let text = format!(
