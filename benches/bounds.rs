@@ -1,7 +1,7 @@
 //! What septet takes, beside what it cannot go below. Each line: the figure, its bound, their
 //! ratio, and the goal. `cargo bench --bench bounds` runs all, `cargo bench --bench bounds -- rate`
 //! one of: makespan, speedup, rate, tokens, prefix, overhead, unchanged, edit, decide, memory, store, start,
-//! plan, size.
+//! plan, rehearse, night, size.
 //!
 //! Ratios are taken within one run; absolute times say little on a busy machine.
 #![allow(
@@ -21,6 +21,8 @@ mod memory;
 mod overhead;
 #[path = "bounds/project.rs"]
 mod project;
+#[path = "bounds/rehearse.rs"]
+mod rehearse;
 #[path = "bounds/size.rs"]
 mod size;
 #[path = "bounds/start.rs"]
@@ -46,7 +48,7 @@ fn main() {
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
         .collect();
-    let rows: [(&str, fn()); 14] = [
+    let rows: [(&str, fn()); 16] = [
         ("makespan", makespan),
         ("speedup", speedup),
         ("rate", rate),
@@ -60,6 +62,8 @@ fn main() {
         ("store", store::store),
         ("start", start::start),
         ("plan", plan),
+        ("rehearse", rehearse::rehearse),
+        ("night", rehearse::night),
         ("size", size::size),
     ];
     for (name, row) in rows {

@@ -11,6 +11,7 @@ pub(super) mod text;
 pub(super) mod time;
 
 use std::collections::HashSet;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use crate::cli::{cache, clock, provider, receipts};
 use crate::config::Node;
 use crate::events::{Failure, History as Accounts};
 use crate::names::{Instance, PersonaId};
-use crate::plan::{Forecast, Found, Outlook, Planner, Reason, Stored, Tokenizers, Totals};
+use crate::plan::{Examined, Forecast, Found, Outlook, Planner, Reason, Stored, Tokenizers, Totals};
 use crate::run::{Fate, Folder, Project, with_causes};
 use crate::store::{LocalStore, Looked, Miss, Store, StoreError};
 use crate::tariff::PriceRange;
@@ -62,16 +63,17 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     let mut planner = planner(&project, &store, &accounts)?;
     let mut reasons = Reasons::new(&project, &store);
     let mut counted = Counted::default();
-    for persona in &personas {
-        if known.contains(persona) {
+    let result = project.graph.result();
+    lookup.each(&personas, &known, |persona, examined| {
+        let Some(examined) = examined else {
             let outlooks = Ok(all_hit.clone());
             if args.selection.json {
                 json::persona(&project, persona, &outlooks);
             }
             counted.add(&outlooks, true, Some(Fate::UpToDate));
-            continue;
-        }
-        let (outlooks, text) = lookup.explained(&mut planner, &mut reasons, persona)?;
+            return Ok(());
+        };
+        let (outlooks, text) = explained(&mut planner, &mut reasons, persona, examined, result)?;
         if args.selection.json {
             json::persona(&project, persona, &outlooks);
         } else if let (Err(failure), false) = (&outlooks, args.quiet) {
@@ -92,7 +94,8 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
             Err(_) => None,
         };
         counted.add(&outlooks, text.is_some(), fate);
-    }
+        Ok(())
+    })?;
     planner.count();
     let foreseen = foresee(&project, &args.selection, &store, &accounts, &planner, counted);
     if args.selection.json {
@@ -104,14 +107,15 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     if args.verbose && !args.selection.json {
         let mut planner = planner.again();
         let mut reasons = Reasons::new(&project, &store);
-        for persona in &personas {
-            if known.contains(persona) {
+        lookup.each(&personas, &known, |persona, examined| {
+            let Some(examined) = examined else {
                 text::persona(&project, persona, &all_hit);
-                continue;
-            }
-            let (outlooks, _) = lookup.explained(&mut planner, &mut reasons, persona)?;
+                return Ok(());
+            };
+            let (outlooks, _) = explained(&mut planner, &mut reasons, persona, examined, result)?;
             text::persona(&project, persona, outlooks.as_deref().unwrap_or(&[]));
-        }
+            Ok(())
+        })?;
     }
     drop(reasons);
     store.close();
@@ -251,6 +255,14 @@ impl Counted {
     }
 }
 
+/// What was found of a persona, or why it would fail; and what was learned of its nodes.
+pub type Examination = (Result<Examined, Failure>, Seen);
+
+/// So many personas are looked at by a thread before what was found is taken in: that is kept until then.
+const AT_ONCE: usize = 32;
+/// A thread for fewer is not worth it.
+const LEAST: usize = 4;
+
 /// Of the nodes of a persona, or why it would fail.
 pub type Outlooks = Result<Vec<Outlook>, Failure>;
 
@@ -268,8 +280,42 @@ impl Lookup<'_> {
     /// # Errors
     /// If the store does not work.
     pub fn outlooks(&self, planner: &mut Planner<'_>, persona: &PersonaId) -> Result<Outlooks, CliError> {
-        let mut seen = Seen::new(self.project.graph.len());
-        self.looked(planner, persona, &mut seen)
+        Ok(self.examined(persona)?.0.map(|examined| planner.take(examined)))
+    }
+
+    /// Hands what was found of each of these personas to `take`, in their order; nothing of those
+    /// that are `known` to be up to date. They are looked at on all processors.
+    ///
+    /// # Errors
+    /// If the store does not work; those of `take`.
+    pub fn each(
+        &self,
+        personas: &[PersonaId],
+        known: &HashSet<PersonaId>,
+        mut take: impl FnMut(&PersonaId, Option<Examination>) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let examine = |some: &[PersonaId]| -> Vec<Result<Option<Examination>, CliError>> {
+            let unknown = |persona: &PersonaId| (!known.contains(persona)).then(|| self.examined(persona));
+            some.iter().map(|persona| unknown(persona).transpose()).collect()
+        };
+        for some in personas.chunks(threads * AT_ONCE) {
+            let part = some.len().div_ceil(threads).max(LEAST);
+            let (own, others) = some.split_at(part.min(some.len()));
+            let examined = std::thread::scope(|scope| {
+                let others = others.chunks(part);
+                let others: Vec<_> = others.map(|part| scope.spawn(move || examine(part))).collect();
+                let mut examined = examine(own);
+                for other in others {
+                    examined.extend(other.join().expect("BUG: looking at a persona panics"));
+                }
+                examined
+            });
+            for (persona, examined) in some.iter().zip(examined) {
+                take(persona, examined?)?;
+            }
+        }
+        Ok(())
     }
 
     /// What is in the place of a persona's transcript, beside the text that it is to have.
@@ -283,35 +329,18 @@ impl Lookup<'_> {
         Ok(file.map(|file| Fate::of(file.as_deref(), note.as_ref(), text)))
     }
 
-    /// The same with what differs from what was sent before, and the text of the result if that is
-    /// there.
-    fn explained(
-        &self,
-        planner: &mut Planner<'_>,
-        reasons: &mut Reasons<'_>,
-        persona: &PersonaId,
-    ) -> Result<(Outlooks, Option<String>), CliError> {
+    /// Renders and looks up what is known of a persona.
+    fn examined(&self, persona: &PersonaId) -> Result<Examination, CliError> {
         let mut seen = Seen::new(self.project.graph.len());
-        let mut outlooks = self.looked(planner, persona, &mut seen)?;
-        if let Ok(outlooks) = &mut outlooks {
-            reasons.explain(persona, outlooks, &seen)?;
-        }
-        Ok((outlooks, seen.answers.swap_remove(self.project.graph.result())))
-    }
-
-    fn looked(
-        &self,
-        planner: &mut Planner<'_>,
-        persona: &PersonaId,
-        seen: &mut Seen,
-    ) -> Result<Outlooks, CliError> {
         let requests = match self.folder.open(persona) {
             Ok(requests) => requests,
-            Err(failure) => return Ok(Err(failure)),
+            Err(failure) => return Ok((Err(failure), seen)),
         };
         // The store's errors end the command, the persona's only its part of it.
         let mut broken = None;
-        let outlooks = planner.persona(
+        let examined = Examined::new(
+            &self.project.graph,
+            self.project.config.schedule.prefix,
             |node, needs| requests.request(node, needs),
             |node, key, bounds| {
                 let instance = Instance::new(persona.clone(), self.project.graph.id(node).clone());
@@ -335,9 +364,25 @@ impl Lookup<'_> {
         );
         match broken {
             Some(message) => Err(CliError::stopped(Complaint::new(message))),
-            None => Ok(outlooks),
+            None => Ok((examined, seen)),
         }
     }
+}
+
+/// The outlooks of what was found of a persona with what differs from what was sent before, and the
+/// text of the result if that is there.
+fn explained(
+    planner: &mut Planner<'_>,
+    reasons: &mut Reasons<'_>,
+    persona: &PersonaId,
+    (examined, mut seen): Examination,
+    result: usize,
+) -> Result<(Outlooks, Option<String>), CliError> {
+    let mut outlooks = examined.map(|examined| planner.take(examined));
+    if let Ok(outlooks) = &mut outlooks {
+        reasons.explain(persona, outlooks, &seen)?;
+    }
+    Ok((outlooks, seen.answers.swap_remove(result)))
 }
 
 /// A look-up as the planner takes it; `bounds` is what it was asked with.

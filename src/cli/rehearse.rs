@@ -89,18 +89,18 @@ fn look<'a>(
     };
     let all_hit = Ok(vec![Outlook::Hit; project.graph.len()]);
     let mut counted = Counted::default();
-    for persona in &personas {
-        if known.contains(persona) {
+    lookup.each(&personas, &known, |persona, examined| {
+        let Some((examined, _)) = examined else {
             counted.add(&all_hit, true, None);
-            continue;
-        }
-        let outlooks = lookup.outlooks(planner, persona)?;
-        if let Err(failure) = &outlooks {
+            return Ok(());
+        };
+        if let Err(failure) = &examined {
             let (persona, message) = (one_line(persona.as_str()), one_line(&failure.message));
             errln!("✗ {persona}  {message}");
         }
-        counted.add(&outlooks, false, None);
-    }
+        counted.add(&examined.map(|examined| planner.take(examined)), false, None);
+        Ok(())
+    })?;
     planner.count();
     Ok(counted)
 }

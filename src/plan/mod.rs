@@ -112,6 +112,83 @@ pub struct Planner<'a> {
     shapes: BTreeMap<Vec<Part>, u64>,
 }
 
+/// What was found of one persona, before it is put beside the others: several can be looked at at
+/// the same time.
+pub struct Examined {
+    /// By node; `None`: one that it needs fails.
+    nodes: Vec<Option<Node>>,
+}
+
+/// The request of a node, and what was found for it.
+struct Node {
+    request: Request,
+    units: u64,
+    prefix: Option<(Prefix, bool)>,
+    seen: Seen,
+}
+
+enum Seen {
+    /// It is known only once these nodes have been called.
+    Depends(Vec<usize>),
+    Looked(Key, Found),
+}
+
+impl Examined {
+    /// Renders and looks up what is known of a persona. `order` is that of calls that begin alike.
+    ///
+    /// # Errors
+    /// Those of `request` (a prompt that cannot be rendered) and `look` (a store that does not
+    /// work).
+    pub fn new<E>(
+        graph: &Graph,
+        order: PrefixOrder,
+        mut request: impl FnMut(usize, &[(&NodeId, &str)]) -> Result<Request, E>,
+        mut look: impl FnMut(usize, &Key, &Delivery) -> Result<Found, E>,
+    ) -> Result<Self, E> {
+        let mut nodes: Vec<Option<Node>> = Vec::new();
+        nodes.resize_with(graph.len(), || None);
+        let mut fails = vec![false; graph.len()];
+        for node in graph.order() {
+            let text = |need: usize| match &nodes[need] {
+                Some(Node {
+                    seen: Seen::Looked(_, Found::Stored(stored)),
+                    ..
+                }) => Some(&*stored.text),
+                _ => None,
+            };
+            let needs: Vec<(&NodeId, &str)> = graph
+                .needs(node)
+                .iter()
+                .map(|&need| (graph.id(need), text(need).unwrap_or("…")))
+                .collect();
+            let request = request(node, &needs)?;
+            if graph.needs(node).iter().any(|&need| fails[need]) {
+                fails[node] = true;
+                continue;
+            }
+            let unknown = graph.needs(node).iter().filter(|&&need| text(need).is_none());
+            let unknown: Vec<usize> = unknown.copied().collect();
+            let seen = match unknown.is_empty() {
+                false => Seen::Depends(unknown),
+                true => {
+                    let key = Key::of(&request);
+                    Seen::Looked(key, look(node, &key, &request.delivery)?)
+                }
+            };
+            fails[node] = matches!(seen, Seen::Looked(_, Found::CutOff(_)));
+            let is_called = !matches!(seen, Seen::Looked(_, Found::Stored(_) | Found::CutOff(_)));
+            let prefix = is_called.then(|| Prefix::of(&request)).flatten();
+            nodes[node] = Some(Node {
+                units: request.estimated_input_tokens(),
+                prefix: prefix.map(|prefix| (prefix, order.shares(&request))),
+                request,
+                seen,
+            });
+        }
+        Ok(Self { nodes })
+    }
+}
+
 /// More different shapes than this are taken for one of those that are known.
 const MOST_SHAPES: usize = 4_096;
 
@@ -165,52 +242,49 @@ impl<'a> Planner<'a> {
     /// work).
     pub fn persona<E>(
         &mut self,
-        mut request: impl FnMut(usize, &[(&NodeId, &str)]) -> Result<Request, E>,
-        mut look: impl FnMut(usize, &Key, &Delivery) -> Result<Found, E>,
+        request: impl FnMut(usize, &[(&NodeId, &str)]) -> Result<Request, E>,
+        look: impl FnMut(usize, &Key, &Delivery) -> Result<Found, E>,
     ) -> Result<Vec<Outlook>, E> {
+        Ok(self.take(Examined::new(self.graph, self.order, request, look)?))
+    }
+
+    /// Takes in what was found of a persona, and returns the outlook of each of its nodes. Personas
+    /// are to be taken in by their order: of two that ask the same, the first one is called.
+    pub fn take(&mut self, examined: Examined) -> Vec<Outlook> {
         let graph = self.graph;
-        let mut texts: Vec<Option<String>> = vec![None; graph.len()];
         let mut outlooks = vec![Outlook::Hit; graph.len()];
         let mut prefixes = vec![None; graph.len()];
+        let mut nodes = examined.nodes;
         for node in graph.order() {
-            let needs: Vec<(&NodeId, &str)> = graph
-                .needs(node)
-                .iter()
-                .map(|&need| (graph.id(need), texts[need].as_deref().unwrap_or("…")))
-                .collect();
-            let request = request(node, &needs)?;
-            let fails = |&need: &usize| matches!(outlooks[need], Outlook::CutOff(_) | Outlook::Skipped);
-            if graph.needs(node).iter().any(fails) {
+            let Some(Node {
+                request,
+                units,
+                prefix,
+                seen,
+            }) = nodes[node].take()
+            else {
                 outlooks[node] = Outlook::Skipped;
                 continue;
-            }
+            };
             let cap = request.delivery.max_output_tokens;
-            let units = request.estimated_input_tokens();
             self.caps[node] = cap;
             self.history.capped(node, cap);
-            let unknown = graph.needs(node).iter().filter(|&&need| texts[need].is_none());
-            let unknown: Vec<usize> = unknown.copied().collect();
-            let order = self.order;
-            let prefix = |request: &Request| Some((Prefix::of(request)?, order.shares(request)));
-            if !unknown.is_empty() {
-                prefixes[node] = prefix(&request);
-                self.loads[node].depends(units, cap, &unknown);
-                self.sample(node, &request, units);
-                outlooks[node] = Outlook::Depends(self.estimate(node, units, &unknown));
-                continue;
-            }
-            let key = Key::of(&request);
-            outlooks[node] = match look(node, &key, &request.delivery)? {
-                Found::Stored(stored) => {
+            outlooks[node] = match seen {
+                Seen::Depends(unknown) => {
+                    prefixes[node] = prefix;
+                    self.loads[node].depends(units, cap, &unknown);
+                    self.sample(node, &request, units);
+                    Outlook::Depends(self.estimate(node, units, &unknown))
+                }
+                Seen::Looked(_, Found::Stored(stored)) => {
                     if self.learns {
                         self.history.present(node, &stored.answered(units));
                     }
-                    texts[node] = Some(stored.text);
                     Outlook::Hit
                 }
-                Found::CutOff(cut) => Outlook::CutOff(cut),
-                Found::Missing(reason) if self.called.insert(short(&key)) => {
-                    prefixes[node] = prefix(&request);
+                Seen::Looked(_, Found::CutOff(cut)) => Outlook::CutOff(cut),
+                Seen::Looked(key, Found::Missing(reason)) if self.called.insert(short(&key)) => {
+                    prefixes[node] = prefix;
                     self.loads[node].call(units, cap, reason.cut_off_at());
                     self.sample(node, &request, units);
                     let mut estimate = self.estimate(node, units, &[]);
@@ -218,7 +292,7 @@ impl<'a> Planner<'a> {
                     estimate.output = estimate.output.max(reason.cut_off_at().unwrap_or(0));
                     Outlook::Call(estimate, reason)
                 }
-                Found::Missing(_) => Outlook::Twin,
+                Seen::Looked(_, Found::Missing(_)) => Outlook::Twin,
             };
         }
         for (node, prefix) in prefixes.iter().enumerate() {
@@ -228,7 +302,7 @@ impl<'a> Planner<'a> {
             self.loads[node].shares(prefix, waits, group);
         }
         self.remember(&outlooks);
-        Ok(outlooks)
+        outlooks
     }
 
     /// Keeps a request if it may have to be counted. The first of a node is counted at once, for
