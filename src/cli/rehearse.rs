@@ -179,25 +179,29 @@ impl Prepared {
     }
 
     fn rehearse<'a>(&self, foreseen: &'a Foreseen<'a>, accounts: &Accounts, seeds: u32) -> Rehearsed<'a> {
-        let others = what_if::ask(&self.rehearsal, self.run_budget);
-        let mut nights = match foreseen.time.calls {
+        let nights = match foreseen.time.calls {
             0 => Vec::new(),
             _ => {
                 let seeds = (1..=u64::from(seeds)).map(|seed| (&self.rehearsal, seed));
-                let others = others.iter().map(|other| (&other.rehearsal, 1));
-                play(&self.wall, &seeds.chain(others).collect::<Vec<_>>())
+                play(&self.wall, &seeds.collect::<Vec<_>>())
             }
         };
-        let of_others = nights.split_off(nights.len().min(seeds as usize));
-        let others = others.into_iter().zip(of_others);
+        // What would be otherwise is compared with the night that is told.
+        let others = middle(&nights).map_or_else(Vec::new, |middle| {
+            let asked = what_if::ask(&self.rehearsal, self.run_budget);
+            let rehearsals = asked.iter().map(|other| (&other.rehearsal, middle as u64 + 1));
+            let played = play(&self.wall, &rehearsals.collect::<Vec<_>>());
+            let others = asked.into_iter().zip(played);
+            others
+                .map(|(asked, night)| asked.answered(&nights[middle], night))
+                .collect()
+        });
         let config = &foreseen.project.config;
         let mut models: Vec<&str> = config.nodes.iter().map(|node| &*node.model.name).collect();
         models.sort_unstable();
         models.dedup();
         Rehearsed {
-            others: others
-                .map(|(asked, night)| asked.answered(&nights[0], night))
-                .collect(),
+            others,
             nights,
             faults: models
                 .into_iter()
@@ -237,9 +241,7 @@ fn play(wall: &Wall, all: &[(&Rehearsal, u64)]) -> Vec<Night> {
 impl Rehearsed<'_> {
     /// The night whose end is in the middle.
     fn middle(&self) -> &Night {
-        let mut nights: Vec<&Night> = self.nights.iter().collect();
-        nights.sort_by_key(|night| night.took);
-        nights[(nights.len() - 1) / 2]
+        &self.nights[middle(&self.nights).expect("BUG: nothing was rehearsed")]
     }
 
     /// A figure of all nights.
@@ -269,6 +271,13 @@ impl Rehearsed<'_> {
     fn zone(&self) -> &TimeZone {
         &self.foreseen.time.windows.zone
     }
+}
+
+/// Which night it is whose end is in the middle; `None`: there is none.
+fn middle(nights: &[Night]) -> Option<usize> {
+    let mut order: Vec<usize> = (0..nights.len()).collect();
+    order.sort_by_key(|&night| nights[night].took);
+    order.get(nights.len().saturating_sub(1) / 2).copied()
 }
 
 /// Writes the picture, whole or not at all.

@@ -90,11 +90,13 @@ pub fn draw(rehearsed: &Rehearsed<'_>) -> String {
             1.5,
             " stroke-dasharray=\"5 4\"",
         );
-        let (x, y) = (RIGHT + 6.0, done.top + 4.0);
-        label(&mut svg, (x, y), "start", MONEY, &dollars(Some(cost)));
-        label(&mut svg, (x, y + 15.0), "start", MONEY, "spent");
+        label(&mut svg, (RIGHT + 6.0, done.top + 4.0), "start", MONEY, "spent");
     }
-    flight.name(&mut svg, "calls in flight", &format!("{:.0}", flight.most));
+    let most = match flight.most {
+        few if few < 9.95 => format!("{few:.1}"),
+        many => number(many.round() as u64),
+    };
+    flight.name(&mut svg, "calls in flight", &most);
     flight.area(&mut svg, &rates.0);
     paced.name(
         &mut svg,
@@ -370,7 +372,7 @@ fn strip(svg: &mut String, panel: &Panel, course: &Course) {
 /// What the colours of the strip mean, and how far down that goes.
 fn legend(course: &Course, top: f64) -> (String, f64) {
     let (mut svg, mut x, mut y) = (String::new(), LEFT, top);
-    for (by, share) in course.shares() {
+    for (by, share) in course.shares().into_iter().filter(|(_, share)| *share >= 0.005) {
         let told = format!("{} {:.0} %", text::name(by).replace('`', ""), share * 100.0);
         let wide = 30.0 + 6.6 * told.chars().count() as f64;
         if x + wide > WIDTH - 20.0 && x > LEFT {

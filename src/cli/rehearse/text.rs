@@ -149,7 +149,7 @@ fn stops(rehearsed: &Rehearsed<'_>) -> Vec<(&'static str, String)> {
         true => String::new(),
         false => format!(" in {times} of {of} rehearsals"),
     };
-    let called = || range(rehearsed.figure(|night| night.called), |called| number(*called));
+    let called = || about(rehearsed.figure(|night| night.called), |called| number(*called));
     let mut lines = Vec::new();
     if let Some(until) = time.windows.until {
         let until = soon(time, until);
