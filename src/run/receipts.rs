@@ -126,7 +126,8 @@ pub struct Notes(Mutex<Noted>);
 
 #[derive(Default)]
 struct Noted {
-    personas: Vec<(PersonaId, [Fingerprint; 2], Receipt)>,
+    /// Each with whether its files and its transcript had just been written: there may be very many.
+    personas: Vec<(PersonaId, [bool; 2], Receipt)>,
     /// An answer that others may rest on was replaced: nothing that is noted in this run holds.
     void: bool,
 }
@@ -155,7 +156,11 @@ impl Notes {
         };
         // Read after it was looked at: what somebody else wrote in between would pass for ours.
         if looking.says(persona, receipt.text) {
-            let note = (persona.clone(), [files, transcript], receipt);
+            let note = (
+                persona.clone(),
+                [files.is_fresh(), transcript.is_fresh()],
+                receipt,
+            );
             self.lock().personas.push(note);
         }
     }
@@ -174,19 +179,19 @@ impl Notes {
         let noted = std::mem::take(&mut *self.lock());
         let mut receipts = Receipts::new(basis);
         for (persona, [mut files, mut transcript], mut receipt) in noted.personas {
-            if files.is_fresh()
+            if files
                 && let Some(now) = looking.files(&persona)
                 && looking.holds(&persona, receipt.content)
             {
-                files = now;
+                (receipt.files, files) = (Digest(now.digest()), now.is_fresh());
             }
-            if transcript.is_fresh()
+            if transcript
                 && let Some(now) = looking.transcript(&persona)
                 && looking.says(&persona, receipt.text)
             {
-                transcript = now;
+                (receipt.transcript, transcript) = (Digest(now.digest()), now.is_fresh());
             }
-            receipt = receipt.looking_like([files, transcript]);
+            receipt.fresh = files || transcript;
             receipts.keep(persona, receipt);
         }
         (!noted.void).then_some(receipts)

@@ -16,6 +16,7 @@ mod done;
 #[cfg(test)]
 mod faulty;
 mod filler;
+mod filter;
 #[cfg(test)]
 mod formats;
 mod frame;

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -91,11 +91,16 @@ impl Receipts {
 
     /// Writes them; `settle` sees the new file before it takes the earlier one's place.
     fn replace(&self, cache: &Path, settle: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
-        let line = serde_json::to_vec(self)?;
         let (path, new) = (path(cache), cache.join(format!("{NAME}.new")));
-        let mut file = File::create(&new)?;
-        file.write_all(&line)?;
-        write!(file, "\n{:08x}\n", crc32fast::hash(&line))?;
+        // As it is made: all of it would be as much memory as the receipts once more.
+        let mut summed = Summed {
+            out: BufWriter::new(File::create(&new)?),
+            sum: crc32fast::Hasher::new(),
+        };
+        serde_json::to_writer(&mut summed, self)?;
+        let Summed { mut out, sum } = summed;
+        write!(out, "\n{:08x}\n", sum.finalize())?;
+        let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
         settle(&file)?;
         drop(file);
         fs::rename(&new, path)
@@ -168,6 +173,24 @@ impl Receipts {
         for (persona, receipt) in others.personas {
             self.personas.entry(persona).or_insert(receipt);
         }
+    }
+}
+
+/// What is written, and its checksum so far.
+struct Summed<W> {
+    out: W,
+    sum: crc32fast::Hasher,
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.sum.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

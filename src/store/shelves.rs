@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use sled::{Db, IVec, Tree};
 
 use crate::store::checkpoint::Checkpoint;
+use crate::store::filter::Filter;
 use crate::store::frame;
 use crate::store::put::{self, Put, Shelf};
 
@@ -55,6 +56,10 @@ struct Counted {
     name: &'static str,
     tree: Tree,
     records: AtomicU64,
+    /// Of a tree that was empty when it was opened: what was put into it since. A new project looks for
+    /// each answer before it is there, and sled would read a page for that and keep it: 4 KB of memory for
+    /// each persona (2026-11-27).
+    put: Option<Filter>,
 }
 
 /// Set as the last thing before each flush: trees that do not hold it have lost their end.
@@ -107,7 +112,12 @@ impl Shelves {
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(None);
         let db = open_unlocked(&config)?;
-        let open = |shelf: Shelf| Counted::open(&db, shelf.tree(), expected);
+        let open = |shelf: Shelf| match shelf {
+            Shelf::Answers | Shelf::Notes | Shelf::Sources => {
+                Counted::open_looked_up(&db, shelf.tree(), expected)
+            }
+            _ => Counted::open(&db, shelf.tree(), expected),
+        };
         let [answers, rejected, notes, marks, runs, sources, calls, replaced] = Shelf::ALL.map(open);
         let shelves = Self {
             shelves: [
@@ -130,7 +140,7 @@ impl Shelves {
 
     /// The value under a key.
     pub(super) fn get(&self, shelf: Shelf, key: &[u8]) -> sled::Result<Option<Value>> {
-        let value = self.shelf(shelf).tree.get(key)?;
+        let value = self.shelf(shelf).get(key)?;
         value.map(|value| self.whole(value)).transpose()
     }
 
@@ -279,14 +289,37 @@ impl Shelves {
 impl Counted {
     fn open(db: &Db, name: &'static str, expected: Option<&Checkpoint>) -> sled::Result<Self> {
         let records = expected.and_then(|checkpoint| checkpoint.records.get(name));
+        let tree = db.open_tree(name)?;
         Ok(Self {
             name,
-            tree: db.open_tree(name)?,
+            put: None,
+            tree,
             records: records.copied().unwrap_or(0).into(),
         })
     }
 
+    /// The same, of a tree in which single keys are looked for before they are there.
+    fn open_looked_up(db: &Db, name: &'static str, expected: Option<&Checkpoint>) -> sled::Result<Self> {
+        let counted = Self::open(db, name, expected)?;
+        let put = counted.tree.is_empty().then(Filter::default);
+        Ok(Self { put, ..counted })
+    }
+
+    fn get(&self, key: &[u8]) -> sled::Result<Option<IVec>> {
+        match &self.put {
+            Some(put) if !put.may_hold(key) => Ok(None),
+            _ => self.tree.get(key),
+        }
+    }
+
+    fn note(&self, key: &[u8]) {
+        if let Some(put) = &self.put {
+            put.note(key);
+        }
+    }
+
     fn put(&self, key: &[u8], value: impl Into<IVec>) -> sled::Result<()> {
+        self.note(key);
         if self.tree.insert(key, value)?.is_none() {
             self.records.fetch_add(1, Ordering::Relaxed);
         }
@@ -295,6 +328,7 @@ impl Counted {
 
     /// Puts a value where there is none, or returns the one that is there.
     fn put_first(&self, key: &[u8], value: &IVec) -> sled::Result<Option<IVec>> {
+        self.note(key);
         let swapped = self
             .tree
             .compare_and_swap(key, None::<&[u8]>, Some(value.clone()))?;

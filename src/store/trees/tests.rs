@@ -269,3 +269,51 @@ fn damage_to_any_file_of_sled_is_seen_or_does_no_harm() {
         assert!(broken > 6, "only {broken} of 24 damages were met at all");
     }
 }
+
+/// sled's notes of where everything lies: they have another name whenever they were made anew.
+fn layouts(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = names.filter_map(|name| name.into_string().ok()).collect();
+    names.retain(|name| name.starts_with("snap."));
+    names.sort();
+    names
+}
+
+#[test]
+fn after_very_many_puts_the_layout_is_noted_for_the_next_open() {
+    for (puts, noted) in [(0, false), (MANY_PUTS, true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let trees = fresh(folder.path());
+        (0..200).for_each(|n| fill(&trees, &written(n, samples::answer(n))));
+        let mut checkpoint = checkpoint();
+        trees.sync(&mut checkpoint).unwrap();
+        let before = layouts(folder.path());
+        trees.puts.fetch_add(puts, Ordering::Relaxed);
+        trees.close(checkpoint.clone()).unwrap();
+        assert_eq!(layouts(folder.path()) != before, noted, "{puts} puts");
+        let again = Trees::open(folder.path(), LIMIT, Some(checkpoint)).unwrap();
+        assert_eq!(
+            (again.count(Shelf::Answers), get(&again, 199)),
+            (200, Some(samples::answer(199)))
+        );
+    }
+}
+
+#[test]
+fn what_is_looked_for_before_it_is_there_is_found_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let trees = fresh(folder.path());
+    for n in 0..300 {
+        assert_eq!(get(&trees, n), None);
+        fill(&trees, &written(n, samples::answer(n)));
+        assert_eq!(get(&trees, n), Some(samples::answer(n)));
+    }
+    let mut checkpoint = checkpoint();
+    trees.sync(&mut checkpoint).unwrap();
+    trees.close(checkpoint.clone()).unwrap();
+    let again = Trees::open(folder.path(), LIMIT, Some(checkpoint)).unwrap();
+    assert!((0..300).all(|n| get(&again, n) == Some(samples::answer(n))));
+    assert_eq!(get(&again, 300), None);
+}
