@@ -32,6 +32,10 @@ pub const NAMES: [&str; 9] = [
 /// For the receipts: so many personas are up to date.
 const PERSONAS: usize = 100;
 
+/// One of the shipped personas, and its files.
+const PERSONA: &str = "blended_family_06_andre_sofia";
+const PERSONA_FILES: [&str; 3] = ["facts.yaml", "profile.md", "voice.md"];
+
 /// A piece of work, ready to be done.
 pub fn ready(name: &str) -> Box<dyn FnMut()> {
     match name {
@@ -134,7 +138,7 @@ fn store_put() -> Box<dyn FnMut()> {
     })
 }
 
-/// An answer of 1.5 KB that is looked up, one of 10,000 in turn.
+/// An answer of 1.5 KB that is looked up, one of 2,000 in turn.
 fn store_get() -> Box<dyn FnMut()> {
     const ANSWERS: u64 = 2_000;
     let folder = tempfile::tempdir().unwrap();
@@ -156,10 +160,9 @@ fn store_get() -> Box<dyn FnMut()> {
 fn receipts(part: bool) -> Box<dyn FnMut()> {
     let shipped = Shipped::new();
     for n in 0..PERSONAS {
-        shipped.write(
-            &format!("personas/x{n:03}/profile.md"),
-            "Somebody who lives by the sea.\n",
-        );
+        for (name, text) in shipped.persona_files() {
+            shipped.write(&format!("personas/x{n:03}/{name}"), &text);
+        }
         shipped.write(&format!("transcripts/x{n:03}.md"), "Hello.\n");
     }
     let personas: Vec<PersonaId> = (0..PERSONAS)
@@ -253,17 +256,15 @@ impl Shipped {
         for name in ["system", "persona", "chunk", "combine"] {
             copy(&format!("prompts/{name}.md"));
         }
-        let persona = "blended_family_06_andre_sofia";
-        for file in std::fs::read_dir(shipped.join("personas").join(persona)).unwrap() {
-            let name = file.unwrap().file_name().into_string().unwrap();
-            copy(&format!("personas/{persona}/{name}"));
+        for name in PERSONA_FILES {
+            copy(&format!("personas/{PERSONA}/{name}"));
         }
         let files = septet::files::Project::open(root.path()).unwrap();
         let config = Arc::new(config::load(&files.text("pipeline.toml").unwrap(), "pipeline.toml").unwrap());
         let prompts = Prompts::compile(&config, &files.templates(&config).unwrap()).unwrap();
         let graph = Arc::new(Graph::new(&config.nodes, &config.result));
         let folder = Folder::new(files, config.clone(), graph.clone(), prompts.into());
-        let requests = folder.open(&persona.into()).unwrap();
+        let requests = folder.open(&PERSONA.into()).unwrap();
         Self {
             root,
             config,
@@ -271,6 +272,12 @@ impl Shipped {
             folder,
             requests,
         }
+    }
+
+    fn persona_files(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let folder = self.root.path().join("personas").join(PERSONA);
+        let read = move |name| (name, std::fs::read_to_string(folder.join(name)).unwrap());
+        PERSONA_FILES.into_iter().map(read)
     }
 
     fn write(&self, path: &str, text: &str) {
