@@ -5,7 +5,7 @@
 pub const DELETED: &str = "it was deleted while septet was at work";
 
 /// What Linux and macOS say where a process may open no more files.
-pub const FILES_RAN_OUT: &str = "Too many open files";
+pub const FILES_RAN_OUT: &str = "Too many open files (os error 24)";
 
 /// What helps against that.
 pub const MORE_FILES: &str =

@@ -1,7 +1,7 @@
 //! Every figure that is shown of a run, folded from its events. The terminal, `--json`, the exit
 //! code and whatever comes later read it; nothing counts for itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,8 +33,10 @@ pub struct Tally {
     pub nodes: NodeCounts,
     /// Calls that have ended, by how they did.
     pub calls: CallCounts,
-    /// Those of the abandoned ones whose answers the next run can fetch.
-    pub fetchable: u64,
+    /// Whose job lives on, and has not been fetched since: the next run can.
+    pub fetchable: BTreeSet<Instance>,
+    /// Calls that were given up for good.
+    pub lost: u64,
     /// Calls that have not ended.
     pub in_flight: u64,
     /// What this run paid for, rejected answers included.
@@ -123,7 +125,8 @@ impl Default for Tally {
             personas: PersonaCounts::default(),
             nodes: NodeCounts::default(),
             calls: CallCounts::default(),
-            fetchable: 0,
+            fetchable: BTreeSet::new(),
+            lost: 0,
             in_flight: 0,
             tokens: TokenCounts::default(),
             account: Account::default(),
@@ -170,7 +173,7 @@ impl Tally {
                 outcome,
                 ..
             } => {
-                self.call_ended(&instance.persona, *asked, outcome);
+                self.call_ended(instance, *asked, outcome);
                 self.book(&instance.node, *asked, *latency, outcome);
             }
             Event::Paused {
@@ -239,8 +242,14 @@ impl Tally {
         self.started = Some(started.clone());
     }
 
-    fn call_ended(&mut self, persona: &PersonaId, asked: Asked, outcome: &CallOutcome) {
+    fn call_ended(&mut self, instance: &Instance, asked: Asked, outcome: &CallOutcome) {
+        let persona = &instance.persona;
         self.in_flight = self.in_flight.saturating_sub(1);
+        if asked.lives {
+            self.fetchable.insert(instance.clone());
+        } else {
+            self.fetchable.remove(instance);
+        }
         self.calls.sent += 1;
         self.calls.fetched += u64::from(asked.fetches);
         match outcome {
@@ -258,7 +267,7 @@ impl Tally {
             }
             lost if lost.is_abandoned() => {
                 self.calls.abandoned += 1;
-                self.fetchable += u64::from(asked.lives);
+                self.lost += u64::from(!asked.lives);
             }
             _ => self.calls.faulted += 1,
         }
@@ -438,6 +447,7 @@ impl Tally {
         // A call that nobody waits for any more has been given up, whether someone said so or not.
         let given_up = std::mem::take(&mut self.in_flight);
         self.calls.abandoned += given_up;
+        self.lost += given_up;
         (0..given_up).for_each(|_| self.account.possibly_billed.add(None));
         self.calls.sent += given_up;
     }

@@ -301,7 +301,20 @@ impl Provider for OpenAi {
         let (mut pause, mut denied) = (FIRST_LOOK, false);
         let lost = |fault, lives| Err(Lost { fault, lives });
         loop {
-            self.looks.turn().await;
+            if let Err(wait) = self.looks.turn(started + self.timeout).await {
+                // Like the one that was told so: to wait here would only end in a timeout that says
+                // nothing of the server.
+                let message = format!(
+                    "the server asks to look at its responses again in {}, `{}` among them",
+                    in_words(wait),
+                    self.words.name(job)
+                );
+                let fault = Fault {
+                    retry_after: Some(wait),
+                    ..Fault::new(FaultKind::RateLimited, message)
+                };
+                return lost(fault, true);
+            }
             match self.look(request, job, started).await {
                 Looked::Answered(answer) => return Ok(*answer),
                 // To look too often says nothing of the job, nor of the calls that may be sent.

@@ -112,22 +112,16 @@ impl Summary<'_> {
             self.labelled("nodes", &counted(n.total, &n.parts())),
             self.labelled("calls", &(counted(c.sent, &c.parts()) + &c.fetched_words())),
         ];
-        let fetchable = self.tally.fetchable;
-        let lost = c.abandoned.saturating_sub(fetchable);
+        let (fetchable, lost) = (self.tally.fetchable.len() as u64, self.tally.lost);
         if fetchable > 0 {
-            let calls = count(fetchable, "abandoned call");
+            let calls = count(fetchable, "call");
             lines.push(self.labelled(
                 "",
                 &format!("{calls} can still be fetched, which the next run does"),
             ));
         }
         if lost > 0 {
-            let which = if fetchable > 0 {
-                "other abandoned calls"
-            } else {
-                "abandoned calls"
-            };
-            lines.push(self.labelled("", &format!("{which} may have been billed")));
+            lines.push(self.labelled("", "abandoned calls may have been billed"));
         }
         // Answers that came and cannot be read.
         let unread = self.tally.account.possibly_billed.calls.saturating_sub(lost);

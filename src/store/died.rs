@@ -2,7 +2,7 @@
 //! together from what they left in the journal, and their open calls are booked as possibly
 //! billed. Once: after that they have an end like any other.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
@@ -106,6 +106,7 @@ impl LocalStore {
         }
         for sent in open {
             left.calls.sent += 1;
+            left.calls.fetched += u64::from(left.fetches(sent));
             left.calls.abandoned += 1;
             if sent.job.is_none() {
                 left.account.possibly_billed.add(sent.most_cost);
@@ -136,6 +137,8 @@ struct Left {
     cost: Option<Money>,
     /// Attempts that have not ended yet.
     sent: HashMap<(Instance, u32), Sent>,
+    /// Those of them that only fetch what an earlier attempt sent: their first note has a job already.
+    fetching: HashSet<(Instance, u32)>,
     written: BTreeSet<PersonaId>,
     /// True between the run's start and the next one's: only one at a time has the store.
     running: bool,
@@ -152,6 +155,7 @@ impl Left {
             tokens: TokenCounts::default(),
             cost: Some(Money::ZERO),
             sent: HashMap::new(),
+            fetching: HashSet::new(),
             written: BTreeSet::new(),
             running: false,
             first_ms: None,
@@ -170,7 +174,11 @@ impl Left {
             }
             Entry::Attempt(sent) if sent.run == *of => {
                 self.seen(sent.at_ms);
-                self.sent.insert((sent.instance.clone(), sent.attempt), sent);
+                let attempt = (sent.instance.clone(), sent.attempt);
+                if sent.job.is_some() && !self.sent.contains_key(&attempt) {
+                    self.fetching.insert(attempt.clone());
+                }
+                self.sent.insert(attempt, sent);
             }
             Entry::Answer(record) | Entry::Retired { record, .. } if record.run == *of => {
                 let asked = self.ended(&record);
@@ -198,12 +206,14 @@ impl Left {
             } if run == *of => {
                 self.seen(at_ms);
                 self.calls.sent += 1;
-                let sent = self.sent.remove(&(instance, attempt));
+                let sent = self.take_out(instance, attempt);
                 match kind {
                     None | Some(FaultKind::Timeout) => self.calls.abandoned += 1,
                     Some(_) => self.calls.faulted += 1,
                 }
-                if let (Some(kind), Some(sent)) = (kind, &sent) {
+                // What another attempt took over has not failed.
+                let taken_over = |sent: &&Sent| sent.job.is_some() && kind == Some(FaultKind::Connection);
+                if let (Some(kind), Some(sent)) = (kind, sent.as_ref().filter(|sent| !taken_over(sent))) {
                     let model = self
                         .model_of(&sent.instance.node)
                         .unwrap_or_else(|| "unknown".to_owned());
@@ -227,7 +237,7 @@ impl Left {
         self.calls.sent += 1;
         self.tokens.add(&record.answer.usage);
         self.cost = self.cost.zip(record.cost).map(|(sum, cost)| sum + cost);
-        let sent = self.sent.remove(&(record.instance.clone(), record.attempt));
+        let sent = self.take_out(record.instance.clone(), record.attempt);
         let (input, most) = sent.map_or((None, None), |sent| (sent.input, sent.most_cost));
         Asked {
             input,
@@ -235,6 +245,17 @@ impl Left {
             output_limit: record.max_output_tokens,
             ..Asked::default()
         }
+    }
+
+    /// Ends an attempt, and counts it if it only fetched.
+    fn take_out(&mut self, instance: Instance, attempt: u32) -> Option<Sent> {
+        let attempt = (instance, attempt);
+        self.calls.fetched += u64::from(self.fetching.remove(&attempt));
+        self.sent.remove(&attempt)
+    }
+
+    fn fetches(&self, sent: &Sent) -> bool {
+        self.fetching.contains(&(sent.instance.clone(), sent.attempt))
     }
 
     fn seen(&mut self, at_ms: u64) {

@@ -201,7 +201,8 @@ impl LocalStore {
     /// moved or deleted it, or a folder above it.
     pub fn missing(&self) -> Option<PathBuf> {
         let path = segment::path(&self.view.cache.join(JOURNAL), self.writer.written().segment);
-        (!path.exists()).then_some(path)
+        // What cannot be looked at is not gone.
+        matches!(path.try_exists(), Ok(false)).then_some(path)
     }
 
     /// True once somebody else has changed the file of the journal that is written to: what it lost is

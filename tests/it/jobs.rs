@@ -414,8 +414,8 @@ fn told_by_all_runs(project: &Project) -> (u64, u64) {
 
 #[test]
 fn what_is_fetched_is_no_second_call_and_was_never_possibly_billed() {
-    // Killed, given up by a second Ctrl+C, and given up for its timeout.
-    for ends in ["killed", "aborted", "timeout"] {
+    // Killed, killed while it fetches as well, given up by a second Ctrl+C, and given up for its timeout.
+    for ends in ["killed", "killed twice", "aborted", "timeout"] {
         let server = Jobs::start();
         let mut project = server.project(2);
         if ends == "timeout" {
@@ -426,7 +426,13 @@ fn what_is_fetched_is_no_second_call_and_was_never_possibly_billed() {
         } else {
             let mut running = Running::start(&project, &[]);
             running.wait_for("call_queued", 4);
-            if ends == "killed" {
+            if ends == "killed twice" {
+                running.signal(Signal::SIGKILL);
+                running.end();
+                running = Running::start(&project, &[]);
+                running.wait_for("call_queued", 4);
+            }
+            if ends.starts_with("killed") {
                 running.signal(Signal::SIGKILL);
             } else {
                 running.signal(Signal::SIGINT);

@@ -26,13 +26,16 @@ struct Turns {
 
 impl Looks {
     /// Returns when one may look.
-    pub(super) async fn turn(&self) {
+    ///
+    /// # Errors
+    /// At once, if that is not before the deadline: how long it would be until then.
+    pub(super) async fn turn(&self, deadline: Instant) -> Result<(), Duration> {
         loop {
-            let at = self.take();
+            let at = self.take(deadline)?;
             tokio::time::sleep_until(at).await;
             // It may have been refused to others meanwhile.
             if self.held() <= Some(Instant::now()) {
-                return;
+                return Ok(());
             }
         }
     }
@@ -45,12 +48,15 @@ impl Looks {
         turns.free = turns.free.max(turns.held);
     }
 
-    fn take(&self) -> Instant {
+    fn take(&self, deadline: Instant) -> Result<Instant, Duration> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let at = turns.free.map_or(now, |free| free.max(now));
+        if at >= deadline {
+            return Err(at - now);
+        }
         turns.free = Some(at + GAP);
-        at
+        Ok(at)
     }
 
     fn held(&self) -> Option<Instant> {
@@ -65,8 +71,21 @@ mod tests {
     use super::*;
 
     async fn after(looks: Arc<Looks>, began: Instant) -> Duration {
-        looks.turn().await;
+        let turn = looks.turn(began + Duration::from_secs(3600)).await;
+        assert_eq!(turn, Ok(()));
         began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_turn_that_comes_too_late() {
+        let (looks, began) = (Looks::default(), Instant::now());
+        let minute = Duration::from_secs(60);
+        looks.hold(minute * 15);
+        assert_eq!(looks.turn(began + minute * 10).await, Err(minute * 15));
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        // No turn was taken.
+        assert_eq!(looks.turn(began + minute * 20).await, Ok(()));
+        assert_eq!(began.elapsed(), minute * 15);
     }
 
     #[tokio::test(start_paused = true)]

@@ -215,12 +215,12 @@ fn interrupted_while_the_server_works_on_jobs() {
     };
     insta::assert_snapshot!(told(false), @r"
     calls     2: 2 abandoned
-              2 abandoned calls can still be fetched, which the next run does
+              2 calls can still be fetched, which the next run does
     ");
     insta::assert_snapshot!(told(true), @r"
     calls     2: 2 abandoned
-              1 abandoned call can still be fetched, which the next run does
-              other abandoned calls may have been billed
+              1 call can still be fetched, which the next run does
+              abandoned calls may have been billed
     ");
 }
 
