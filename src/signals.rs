@@ -52,6 +52,21 @@ pub fn listen() -> std::io::Result<UnboundedReceiver<Stop>> {
     Ok(stops)
 }
 
+/// Lets the first Ctrl+C or SIGTERM end the program, as it would by itself, but with `last` done before.
+///
+/// # Errors
+/// If the system lets nobody listen.
+pub fn end_with(last: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    let mut stops = listen()?;
+    thread::Builder::new().name("last".to_owned()).spawn(move || {
+        if stops.blocking_recv().is_some() {
+            last();
+            std::process::exit(INTERRUPTED);
+        }
+    })?;
+    Ok(())
+}
+
 /// What the system tells.
 enum Signal {
     /// Ctrl+C.

@@ -26,6 +26,7 @@ use crate::cli::project;
 use crate::files;
 use crate::printable::one_line;
 use crate::report::figures::dollars;
+use crate::signals;
 use crate::store::{self, Damage, Died, LocalStore, Notice, Progress, Receipts, StoreError};
 use crate::wording::against_the_system;
 
@@ -152,13 +153,12 @@ impl Reading {
 }
 
 /// Opens the store to read what is in it. While another process holds it, a run say, that is what was
-/// written until now.
+/// written until now; so it is where the cache cannot be written to.
 pub fn open_to_read(root: &Path) -> Result<Reading, CliError> {
     let opening = Opening::new(root);
-    opening.make_folder()?;
-    let opened = opening.try_open();
+    let opened = opening.make_folder().and_then(|()| opening.try_open());
     opening.leave();
-    let held = match opened {
+    let error = match opened {
         Ok((store, notices)) => {
             let folder = opening.folder.clone();
             let just = JustOpened {
@@ -169,35 +169,58 @@ pub fn open_to_read(root: &Path) -> Result<Reading, CliError> {
             let store = just.tell()?;
             return Ok(Reading { store, copy: None });
         }
-        Err(held @ StoreError::Held { .. }) => held,
-        Err(error) => return Err(refused(&error)),
+        Err(error) => error,
     };
-    let StoreError::Held { holder, .. } = &held else {
-        return Err(refused(&held));
+    let why = match &error {
+        StoreError::Held { holder, .. } => format!(
+            "another septet is at work in this cache ({}): this is as far as it has come",
+            one_line(holder)
+        ),
+        error if error.is_read_only() => {
+            "this cache cannot be written to: what is in it is read from a copy".to_owned()
+        }
+        error => return Err(refused(error)),
     };
+    let reading = open_copy(&opening.folder, &error)?;
+    let note = style("note:").for_stderr().bold();
+    told(&format!("{note} {why}"));
+    Ok(reading)
+}
+
+/// Opens a copy of a cache, for want of the cache itself.
+fn open_copy(cache: &Path, error: &StoreError) -> Result<Reading, CliError> {
     let folder = tempfile::Builder::new().prefix("septet-").tempdir();
     let folder =
         folder.map_err(|source| Complaint::new(format!("cannot make a temporary folder: {source}")))?;
+    let path = folder.path().to_owned();
+    // Where nobody can listen, a Ctrl+C leaves the copy where temporary files are.
+    _ = signals::end_with(move || remove_hard(&path));
     // A cache that is being written anew is ready soon, and says so by its lock.
-    if !store::copy_journal(&opening.folder, folder.path()).map_err(|error| refused(&error))? {
-        return Err(refused(&held));
+    if cache.is_dir() && !store::copy_journal(cache, folder.path()).map_err(|error| refused(&error))? {
+        return Err(refused(error));
     }
     let copy = Opening {
         folder: folder.path().to_owned(),
         bar: indicatif::ProgressBar::hidden(),
     };
-    // What is to be mended is told by the one that holds it.
+    // What is to be mended is told by the one that can mend it.
     let (store, _) = copy.try_open().map_err(|error| refused(&error))?;
     copy.leave();
-    let note = style("note:").for_stderr().bold();
-    told(&format!(
-        "{note} another septet is at work in this cache ({}): this is as far as it has come",
-        one_line(holder)
-    ));
     Ok(Reading {
         store,
         copy: Some(folder),
     })
+}
+
+/// Removes a folder that somebody may still be writing to.
+fn remove_hard(folder: &Path) {
+    const TRIES: u32 = 20;
+    for _ in 0..TRIES {
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => std::thread::sleep(AGAIN / 10),
+            _ => return,
+        }
+    }
 }
 
 /// The same, waiting so long for another process that holds it.
@@ -231,7 +254,7 @@ impl Opening {
     /// Opens it. Blocking: mostly some ten milliseconds, minutes where it must be rebuilt, and so
     /// long as `patience` lasts while another process holds it.
     pub fn open(&self, patience: Duration) -> Result<JustOpened, CliError> {
-        self.make_folder()?;
+        self.make_folder().map_err(|error| refused(&error))?;
         let mut waited = Duration::ZERO;
         let opened = loop {
             match self.try_open() {
@@ -271,23 +294,32 @@ impl Opening {
         self.bar.finish_and_clear();
     }
 
-    fn make_folder(&self) -> Result<(), CliError> {
+    fn make_folder(&self) -> Result<(), StoreError> {
         let folder = &self.folder;
         if folder.exists() {
             return Ok(());
         }
         let made = fs::create_dir_all(folder).and_then(|()| fs::write(folder.join(".gitignore"), GITIGNORE));
-        made.map_err(|source| {
-            refused(&StoreError::Io {
-                what: MAKE,
-                path: folder.clone(),
-                source,
-            })
+        made.map_err(|source| StoreError::Io {
+            what: MAKE,
+            path: folder.clone(),
+            source,
         })
     }
 }
 
 impl JustOpened {
+    /// The same for a run, which has to know what was open when the one before it ended without a word,
+    /// also where a command that only reads has told it since.
+    pub fn tell_a_run(self) -> Result<LocalStore, CliError> {
+        let begun = self.store.has_begun();
+        let store = self.tell()?;
+        if !begun && let Some(died) = store.died_last().map_err(|error| refused(&error))? {
+            warn(&without_a_word(&died));
+        }
+        Ok(store)
+    }
+
     /// Tells what was mended, and of runs that never told their end.
     pub fn tell(self) -> Result<LocalStore, CliError> {
         let damaged = |notice: &Notice| {
@@ -359,23 +391,25 @@ fn tell_of_the_dead(store: &LocalStore) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.map_err(|source| Complaint::new(format!("cannot start the runtime: {source}")))?;
     let died = runtime.block_on(store.bury()).map_err(|error| refused(&error))?;
-    for Died { run, open, fetchable } in died {
-        let calls = match open.calls {
-            0 => "no call was open".to_owned(),
-            1 => format!("1 call was open: possibly billed, {}", most(open.most)),
-            n => format!("{n} calls were open: possibly billed, {}", most(open.most)),
-        };
-        let calls = match (fetchable, open.calls) {
-            (0, _) => calls,
-            (1, 0) => "1 call was open, whose answer can still be fetched from the provider".to_owned(),
-            (n, 0) => format!("{n} calls were open, whose answers can still be fetched from the provider"),
-            (n, _) => format!("{calls}; {n} more can still be fetched from the provider"),
-        };
-        warn(&format!(
-            "run {run} ended without a word (killed?); what it paid for is kept, and {calls}"
-        ));
+    for died in died {
+        warn(&without_a_word(&died));
     }
     Ok(())
+}
+
+fn without_a_word(Died { run, open, fetchable }: &Died) -> String {
+    let calls = match open.calls {
+        0 => "no call was open".to_owned(),
+        1 => format!("1 call was open: possibly billed, {}", most(open.most)),
+        n => format!("{n} calls were open: possibly billed, {}", most(open.most)),
+    };
+    let calls = match (fetchable, open.calls) {
+        (0, _) => calls,
+        (1, 0) => "1 call was open, whose answer can still be fetched from the provider".to_owned(),
+        (n, 0) => format!("{n} calls were open, whose answers can still be fetched from the provider"),
+        (n, _) => format!("{calls}; {n} more can still be fetched from the provider"),
+    };
+    format!("run {run} ended without a word (killed?); what it paid for is kept, and {calls}")
 }
 
 fn most(most: Option<Money>) -> String {

@@ -65,7 +65,7 @@ pub fn run(directory: Option<&Path>, args: &Run, color: Color) -> Result<ExitCod
                     folder: folder.clone(),
                     looked_at: ready.personas.clone(),
                 };
-                ready.run(args, color, opened.tell()?, folder, stops, Some(book))?
+                ready.run(args, color, opened.tell_a_run()?, folder, stops, Some(book))?
             }
             Err(stop) => ready.stopped(args, color, stop)?,
         }

@@ -139,6 +139,9 @@ fn find<'a>(all: &'a [Told], name: &str) -> Result<&'a Told, CliError> {
     };
     match &found[..] {
         [one] => Ok(one),
+        [] if name == LAST => Err(Complaint::new("no run has ended yet")
+            .hint("`septet run` makes one; one that is at work is listed once it has ended")
+            .into()),
         [] => Err(Complaint::new(format!("there is no run `{name}`"))
             .hint("`septet runs` lists them")
             .into()),

@@ -20,6 +20,9 @@ use crate::store::{Done, LocalStore, Safety, Store, StoreError};
 /// The word for how such a run ended.
 pub const DIED: &str = "died";
 
+/// Where the summary of such a run has what was open when it ended.
+const OPEN: &str = "open";
+
 /// What is said of a call that was open.
 const WAITING: &str = "septet ended while waiting for the answer";
 
@@ -38,6 +41,30 @@ pub struct Died {
 }
 
 impl LocalStore {
+    /// The newest run, if it ended without a word and nothing ran since: whoever only read the cache may
+    /// have been the one that was told.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn died_last(&self) -> Result<Option<Died>, StoreError> {
+        let Some(Entry::Run { run, summary, .. }) = self.runs()?.pop() else {
+            return Ok(None);
+        };
+        // Of an older septet it is not known.
+        let Ok(open) = serde_json::from_value(summary[OPEN].clone()) else {
+            return Ok(None);
+        };
+        let fetchable = self.unfinished().iter();
+        let fetchable = fetchable
+            .filter(|sent| sent.run == run && sent.job.is_some())
+            .count();
+        Ok(Some(Died {
+            fetchable: fetchable as u64,
+            run,
+            open,
+        }))
+    }
+
     /// Gives an end to each run, and each call, that an earlier process began and left without
     /// one. Returns the runs that are told of for the first time.
     ///
@@ -85,7 +112,7 @@ impl LocalStore {
         let at_ms = left.as_ref().map_or(newest, |left| left.last_ms.max(newest));
         let mut entries: Vec<Entry> = lost.iter().map(|sent| end_of(sent, at_ms, message)).collect();
         let died = left.map(|left| {
-            entries.push(left.end(run.clone(), at_ms));
+            entries.push(left.end(run.clone(), open, at_ms));
             Died {
                 run,
                 open,
@@ -277,7 +304,7 @@ impl Left {
     }
 
     /// Its end, as it would have told it as far as that is known: what had not ended is pending.
-    fn end(self, run: RunId, at_ms: u64) -> Entry {
+    fn end(self, run: RunId, open: PossiblyBilled, at_ms: u64) -> Entry {
         let total = self.about["personas"].as_u64().unwrap_or(0);
         let nodes = self.about["nodes"].as_array().map_or(0, Vec::len) as u64 * total;
         let written = self.written.len() as u64;
@@ -308,6 +335,7 @@ impl Left {
         };
         let mut summary = serde_json::to_value(summary).expect("BUG: names and numbers are JSON");
         summary["outcome"] = json!(DIED);
+        summary[OPEN] = json!(open);
         Entry::Run {
             run,
             at_ms,

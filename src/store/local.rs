@@ -347,6 +347,11 @@ impl LocalStore {
         &self.spending
     }
 
+    /// True if earlier processes began runs and did not end them.
+    pub fn has_begun(&self) -> bool {
+        !self.begun.is_empty()
+    }
+
     pub(super) fn begun(&self) -> &BTreeMap<RunId, Position> {
         &self.begun
     }

@@ -227,6 +227,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// True where whoever runs septet may not write, or nobody can.
+    pub fn is_read_only(&self) -> bool {
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        matches!(self, StoreError::Io { source, .. } if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem))
+    }
+
     fn io(what: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         Self::Io { what, path, source }

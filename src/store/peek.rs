@@ -3,6 +3,7 @@
 //! journal are only ever added to, and what is not whole at the end is cut off by whoever opens the copy.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -49,9 +50,9 @@ fn copy_once(from: &Path, to: &Path) -> Result<bool, StoreError> {
     // stands in the next would follow a gap.
     for segment in before.iter().rev() {
         let copy = segment::path(to, segment.number);
-        match fs::copy(&segment.path, &copy) {
+        match copy_content(&segment.path, &copy) {
             Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(source) => return Err(StoreError::io("copy", &segment.path, source)),
         }
     }
@@ -59,6 +60,12 @@ fn copy_once(from: &Path, to: &Path) -> Result<bool, StoreError> {
     let after = in_force(from)?;
     let numbers = |segments: &[Segment]| segments.iter().map(|s| s.number).collect::<Vec<_>>();
     Ok(changeover::read(from) == begin && numbers(&after).starts_with(&numbers(&before)))
+}
+
+/// Copies what is in a file, and not who may write to it: the copy is opened like any journal.
+fn copy_content(from: &Path, to: &Path) -> io::Result<()> {
+    let (mut from, mut to) = (fs::File::open(from)?, fs::File::create(to)?);
+    io::copy(&mut from, &mut to).map(drop)
 }
 
 /// True between the moment in which a new journal is in force and the one in which all of its files
@@ -116,6 +123,22 @@ mod tests {
         let (read, _) = LocalStore::open(copy.path(), |_| {}).unwrap();
         assert_eq!(read.answers(&samples::key(2)).unwrap().len(), 1);
         store.close().unwrap();
+    }
+
+    #[test]
+    fn a_journal_that_nobody_may_write_to_is_copied_as_one_that_can_be() {
+        let (cache, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (store, _) = LocalStore::open(cache.path(), |_| {}).unwrap();
+        keep(&store, &[samples::answer(1)]);
+        store.close().unwrap();
+        let path = |cache: &Path| segment::path(&cache.join(JOURNAL), 1);
+        let mut closed = fs::metadata(path(cache.path())).unwrap().permissions();
+        closed.set_readonly(true);
+        fs::set_permissions(path(cache.path()), closed).unwrap();
+        assert!(copy_journal(cache.path(), copy.path()).unwrap());
+        assert!(!fs::metadata(path(copy.path())).unwrap().permissions().readonly());
+        let (read, _) = LocalStore::open(copy.path(), |_| {}).unwrap();
+        assert_eq!(read.answers(&samples::key(1)).unwrap().len(), 1);
     }
 
     #[test]

@@ -187,6 +187,25 @@ fn after_kill_9_only_what_was_in_flight_is_paid_again() {
     assert_eq!(project.json(&[]).code(0).figure("personas.unchanged"), 60);
 }
 
+/// Whoever only reads tells of a run that was killed, and does not keep it from the next run.
+#[test]
+fn the_next_run_says_what_a_killed_one_left_open_whoever_looked_before() {
+    let project = Project::small(4).with("latency = \"0s\"", "latency = \"20s\"");
+    let mut running = Running::start(&project, &[]);
+    running.wait_for("call_started", 8);
+    running.signal(Signal::SIGKILL);
+    assert_eq!(running.end().code, None);
+    project.edit("pipeline.toml", "latency = \"20s\"", "latency = \"0s\"");
+    let told = |args: &[&str]| {
+        let ran = project.run(args).code(0);
+        ran.stderr.contains("ended without a word (killed?); what it paid for is kept, and 8 calls were open: possibly billed, at most about $")
+    };
+    assert!(told(&["plan"]));
+    assert!(!told(&["plan"]) && !told(&["runs"]), "once");
+    assert!(told(&["run", "--max", "2"]), "and once more to the run that pays");
+    assert!(!told(&["plan"]) && !told(&["run"]) && !told(&["run", "--verify"]));
+}
+
 #[test]
 fn a_second_process_is_told_who_holds_the_cache() {
     let project = Project::small(4).with("latency = \"0s\"", "latency = \"5s\"");

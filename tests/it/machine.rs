@@ -11,6 +11,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::interrupt::Running;
 use crate::project::{Events, Project, Ran, Server};
 
@@ -577,4 +580,79 @@ fn a_clock_that_is_set_back_between_two_runs_changes_nothing() {
     // 9 at first, two that were asked for anew, three of another person.
     assert_eq!(stats["bodies"]["answered"], 12, "{stats}");
     assert_eq!(stats["bodies"]["paid_twice"], 2, "{stats}");
+}
+
+#[test]
+fn a_cache_that_nobody_may_write_to_can_be_read() {
+    let project = Project::small(2);
+    run_bound(&project, &["run", "-q", "--max", "1"]).code(0);
+    let reading: [&[&str]; 8] = [
+        &["plan"],
+        &["why", "p00"],
+        &["show", "p00/combine", "--answer"],
+        &["graph", "p00"],
+        &["runs"],
+        &["runs", "last"],
+        &["cache", "stats"],
+        &["cache", "ls"],
+    ];
+    let timeless = |ran: Ran| {
+        let lines = ran.stdout.lines().filter(|line| !line.starts_with("ends "));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let before: Vec<String> = reading
+        .iter()
+        .map(|args| timeless(run_bound(&project, args).code(0)))
+        .collect();
+    allow_all(&project, "cache", 0o555, 0o444);
+    assert!(!can_write(&project, "cache"));
+    for (args, before) in reading.iter().zip(before) {
+        let read = run_bound(&project, args).code(0);
+        says(
+            &read,
+            &["note: this cache cannot be written to: what is in it is read from a copy"],
+        );
+        if !matches!(args[0], "cache") {
+            // How large the trees are, and how old an answer is, differ.
+            assert_eq!(timeless(read), before, "{args:?}");
+        }
+    }
+    // Where there is none and none can be made, nothing was paid for.
+    allow_all(&project, "cache", 0o755, 0o644);
+    fs::remove_dir_all(project.path("cache")).unwrap();
+    allow(&project, ".", 0o555);
+    let plan = run_bound(&project, &["plan"]).code(0);
+    assert!(plan.stdout.contains("0 cached, 4 to call"), "{}", plan.stdout);
+    allow(&project, ".", 0o755);
+}
+
+#[test]
+fn a_copy_to_read_goes_with_ctrl_c() {
+    let project = Project::small(1);
+    project.run(&["run", "-q"]).code(0);
+    // Somebody holds the cache, and copying its journal takes for ever.
+    let held = fs::File::open(project.path("cache/lock")).unwrap();
+    held.lock().unwrap();
+    let journal = project.path("cache/journal/00000001.log");
+    fs::remove_file(&journal).unwrap();
+    nix::unistd::mkfifo(
+        &journal,
+        nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR,
+    )
+    .unwrap();
+    fs::create_dir(project.path("tmp")).unwrap();
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut child = project
+            .command(&["plan"])
+            .env("TMPDIR", project.path("tmp"))
+            .spawn()
+            .unwrap();
+        let copy = || project.names("tmp").first().cloned();
+        while !copy().is_some_and(|copy| project.path("tmp").join(copy).join("journal").exists()) {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert_eq!(project.names("tmp"), [""; 0]);
+    }
 }

@@ -105,7 +105,7 @@ async fn a_run_that_died_gets_its_end_from_what_it_left_and_is_told_of_once() {
         assert_eq!(store.bury().await.unwrap(), [died()]);
         let (run, account) = summary(&store);
         insta::allow_duplicates! {
-            insta::assert_snapshot!(run, @r#"{"calls":{"abandoned":2,"faulted":1,"ok":1,"rejected":1,"sent":5},"cost_usd":0.003,"elapsed_s":20.0,"event":"run_finished","failures":[],"nodes":{"cached":0,"called":1,"failed":0,"pending":2,"skipped":0,"total":3},"outcome":"died","personas":{"failed":0,"kept":0,"pending":2,"total":3,"unchanged":0,"written":1},"prompt_cache":{"read_share":0.0,"write_share":0.0},"run":"20261123-223015-4f2a","saved_usd":null,"tokens":{"cache_write":0,"cached_input":0,"input":4000,"output":1400,"reasoning":0,"total":5400}}"#);
+            insta::assert_snapshot!(run, @r#"{"calls":{"abandoned":2,"faulted":1,"ok":1,"rejected":1,"sent":5},"cost_usd":0.003,"elapsed_s":20.0,"event":"run_finished","failures":[],"nodes":{"cached":0,"called":1,"failed":0,"pending":2,"skipped":0,"total":3},"open":{"calls":2,"most":20000000000},"outcome":"died","personas":{"failed":0,"kept":0,"pending":2,"total":3,"unchanged":0,"written":1},"prompt_cache":{"read_share":0.0,"write_share":0.0},"run":"20261123-223015-4f2a","saved_usd":null,"tokens":{"cache_write":0,"cached_input":0,"input":4000,"output":1400,"reasoning":0,"total":5400}}"#);
         }
         assert_eq!(account.possibly_billed, died().open);
         assert_eq!(
@@ -125,6 +125,10 @@ async fn a_run_that_died_gets_its_end_from_what_it_left_and_is_told_of_once() {
         assert_eq!(store.bury().await.unwrap(), []);
         assert_eq!(store.unfinished(), []);
         assert_eq!(summary(&store).0, run);
+        // Whoever runs next is told, and whoever comes after that is not.
+        assert_eq!(store.died_last().unwrap(), Some(died()));
+        note(&store, [samples::run(3)]).await;
+        assert_eq!(store.died_last().unwrap(), None);
     }
 }
 
