@@ -99,11 +99,9 @@ pub(super) fn open(
     };
     let (mut trees, mut level, mut known) = opening.trees()?;
     let mut journal = opening.journal(known.as_ref(), level.position)?;
-    if known
-        .as_ref()
-        .is_some_and(|known| opening.has_lost(known.position()))
-    {
-        opening.write_back(&trees, &mut journal)?;
+    let held = known.as_ref().map(Checkpoint::position);
+    if let Some(held) = held.filter(|held| opening.has_lost(*held)) {
+        opening.write_back(&trees, held, &mut journal)?;
         if trees.failure().is_some() {
             // They broke while they were read. What was read before is in the journal now.
             drop(trees);
@@ -358,23 +356,54 @@ impl Opening<'_> {
 
     /// Puts what the journal has lost at its end, and the trees still have, behind that end: they are
     /// not the book, and could be lost one day.
-    fn write_back(&mut self, trees: &Trees, journal: &mut Journal) -> Result<(), StoreError> {
+    /// What is left of a record that was cut through goes then.
+    fn write_back(&mut self, trees: &Trees, held: Position, journal: &mut Journal) -> Result<(), StoreError> {
         let mut newest = 0;
+        let (mut torn, mut later): (Option<(PathBuf, u64)>, bool) = (None, false);
         let begin = Position {
             segment: 0,
             offset: 0,
         };
         let mut reader = Reader::new(self.segments.clone(), begin, None);
         while let Some(place) = reader.next()? {
-            if let Found::Frame { frame, .. } = place.found {
-                newest = newest.max(frame.seq);
+            let short = place.at.segment == held.segment;
+            match place.found {
+                Found::Frame { frame, .. } => {
+                    newest = newest.max(frame.seq);
+                    later |= place.at.segment > held.segment;
+                    torn = torn.filter(|_| !short);
+                }
+                Found::Damage { .. } if short && torn.is_none() => {
+                    torn = Some((place.path.to_owned(), place.at.offset));
+                }
+                Found::Damage { .. } => {}
+                Found::Newer { .. } => torn = torn.filter(|_| !short),
             }
         }
         let mut frames = salvage::Frames::new();
         // In their order, and all behind what is there: whoever reads the journal finds the newest last.
-        if !salvage::from_trees(trees, |frame, _| frame.seq > newest, &mut frames) {
+        let whole = salvage::from_trees(trees, |frame, _| frame.seq > newest, &mut frames);
+        if !whole {
             trees.distrust();
         }
+        self.append_all(frames, journal)?;
+        match torn {
+            // Where more was written behind it, what it held may be in the trees alone.
+            Some((path, offset)) if whole && !later => self.cut(&path, offset),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes off what is left of a record at the end of a file that is not written to any more.
+    fn cut(&self, path: &Path, offset: u64) -> Result<(), StoreError> {
+        let cut = self.settings.disk.open(path).and_then(|mut file| {
+            file.cut(offset)?;
+            file.sync()
+        });
+        cut.map_err(|source| StoreError::io("cut", path, source))
+    }
+
+    fn append_all(&mut self, frames: salvage::Frames, journal: &mut Journal) -> Result<(), StoreError> {
         if frames.is_empty() {
             return Ok(());
         }

@@ -491,6 +491,37 @@ async fn a_journal_that_has_lost_its_end_gets_back_what_the_trees_have_of_it() {
     assert!(is_there(&store, 99) && missing(&store).is_empty());
 }
 
+/// What is left of a record that was cut through is no damage for ever.
+#[tokio::test]
+async fn a_record_that_was_cut_through_goes_once_it_is_written_back() {
+    let cache = cache(true).await;
+    let newest = segments(cache.path()).pop().unwrap();
+    let last = places(cache.path()).pop().unwrap().1;
+    let file = fs::OpenOptions::new().write(true).open(&newest.path).unwrap();
+    file.set_len(newest.len - 10).unwrap();
+    let (store, notices) = reopen(cache.path());
+    assert!(
+        matches!(
+            notices[..],
+            [
+                Notice::Short { served: true, .. },
+                Notice::WrittenBack { entries: 1, .. }
+            ]
+        ),
+        "{notices:?}"
+    );
+    assert_eq!(missing(&store), NONE);
+    drop(store);
+    assert_eq!(fs::metadata(&newest.path).unwrap().len(), last.offset);
+    fs::remove_dir_all(cache.path().join(STORE)).unwrap();
+    let (store, notices) = reopen(cache.path());
+    assert!(
+        matches!(notices[..], [Notice::Rebuilt { kept: false, .. }]),
+        "{notices:?}"
+    );
+    assert_eq!(missing(&store), NONE);
+}
+
 #[tokio::test]
 async fn old_trees_stay_where_the_journal_has_lost_what_they_held() {
     let original = cache(true).await;
