@@ -68,23 +68,23 @@ pub struct Selection {
     pub persona: Vec<String>,
 
     /// Only the first N by name, up to date or not
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub max: Option<u32>,
 
     /// Calls in flight, instead of `limits.concurrency`
-    #[arg(long, value_name = "N", value_parser = workers)]
+    #[arg(long, value_name = "N", value_parser = workers, allow_negative_numbers = true)]
     pub workers: Option<u32>,
 
     /// Requests per minute, instead of `limits.requests_per_minute`
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub rpm: Option<u32>,
 
     /// Tokens per minute, instead of `limits.tokens_per_minute`
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub tpm: Option<u32>,
 
     /// What the run may spend, instead of `limits.budget_usd`
-    #[arg(long, value_name = "USD", value_parser = usd)]
+    #[arg(long, value_name = "USD", value_parser = usd, allow_negative_numbers = true)]
     pub budget: Option<Money>,
 
     /// Wait until TIME (`23:00`, or `2h` from now), then begin

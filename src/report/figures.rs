@@ -106,8 +106,8 @@ pub fn dollars(amount: Option<Money>) -> String {
     };
     if amount != Money::ZERO && amount.usd().abs() < 0.000_05 {
         return match amount < Money::ZERO {
-            // `-<$0.0001` is no way to write it.
-            true => ">-$0.0001".to_owned(),
+            // Neither `-<$0.0001` nor `>-$0.0001` is a way to write it.
+            true => "-$0.0001".to_owned(),
             false => "<$0.0001".to_owned(),
         };
     }
@@ -199,7 +199,7 @@ mod tests {
         let cases = [
             (Some(0.0), "$0.00"),
             (Some(0.00001), "<$0.0001"),
-            (Some(-0.00001), ">-$0.0001"),
+            (Some(-0.00001), "-$0.0001"),
             (Some(0.0123), "$0.0123"),
             (Some(-0.0123), "-$0.0123"),
             (Some(12.345), "$12.35"),

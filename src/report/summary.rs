@@ -197,7 +197,17 @@ impl Summary<'_> {
             return lines;
         }
         let provider = format!("{} by the provider's cache{loss}", saved(tally.saved_by_provider));
-        lines.extend([self.labelled("saved", &provider), self.labelled("", &septet)]);
+        // With the loss it is longer than many a terminal is wide.
+        let room = self
+            .columns
+            .map_or(usize::MAX, |columns| columns.saturating_sub(LABEL));
+        let labels = std::iter::once("saved").chain(std::iter::repeat(""));
+        lines.extend(
+            labels
+                .zip(wrap(&provider, room))
+                .map(|(label, text)| self.labelled(label, &text)),
+        );
+        lines.push(self.labelled("", &septet));
         lines
     }
 

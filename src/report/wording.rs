@@ -30,6 +30,11 @@ pub struct Line {
     pub weight: Weight,
 }
 
+/// So many personas that a template cannot be rendered for are shown one by one; then comes a line for
+/// all others.
+const SHOWN_ALIKE: u64 = 3;
+const ALIKE_TOLD: u64 = SHOWN_ALIKE + 1;
+
 /// Whom a line is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
@@ -57,6 +62,18 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
                 palette,
                 columns,
             };
+            match line.alike(persona, error.as_ref()) {
+                0..=SHOWN_ALIKE => {}
+                ALIKE_TOLD => {
+                    let text = "others cannot be rendered for the same cause; the end says how many";
+                    let text = notice(text, palette);
+                    return Some(Line {
+                        text,
+                        weight: Weight::Notice,
+                    });
+                }
+                _ => return None,
+            }
             let weight = match status {
                 PersonaStatus::Written | PersonaStatus::Unchanged => Weight::Routine,
                 PersonaStatus::Kept | PersonaStatus::Failed => Weight::Notice,
@@ -259,6 +276,20 @@ struct PersonaLine<'a> {
 }
 
 impl PersonaLine<'_> {
+    /// How many personas have failed, this one included, for want of the same name in a template or the
+    /// like, if this one has in the same words as the first of them; else 0.
+    fn alike(&self, persona: &PersonaId, error: Option<&Failure>) -> u64 {
+        let figures = self.tally.last_persona.as_ref();
+        let figures = figures.filter(|last| last.persona == *persona && last.calls == 0);
+        let cause = figures.and_then(|figures| figures.cause(error));
+        let Some((_, failure)) = cause.filter(|(_, failure)| failure.kind == Failure::TEMPLATE) else {
+            return 0;
+        };
+        let group = self.tally.failures.get(&failure.into());
+        let same = group.filter(|group| group.example.message == failure.message);
+        same.map_or(0, |group| group.personas)
+    }
+
     fn of(
         &self,
         persona: &PersonaId,

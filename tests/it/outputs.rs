@@ -91,6 +91,34 @@ fn a_persona_that_cannot_be_read_or_rendered_fails_alone_before_its_first_call()
     );
 }
 
+/// What nobody's files have is told of three personas, then once of all others.
+#[test]
+fn a_name_that_no_persona_has_is_told_a_few_times() {
+    let project = Project::small(7);
+    project.edit("prompts/chunk.md", "Write", "{{ persona.nope }} Write");
+    let run = project.run(&["run"]).code(1);
+    let told = |text: &str, words: &str| text.lines().filter(|line| line.starts_with(words)).count();
+    assert_eq!(told(&run.stderr, "✗ p"), 3, "{}", run.stderr);
+    let others = "! others cannot be rendered for the same cause; the end says how many";
+    assert_eq!(told(&run.stderr, others), 1, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("  7 x template: such as p0"),
+        "{}",
+        run.stderr
+    );
+    let check = project.run(&["check"]).code(1);
+    assert_eq!(told(&check.stdout, "✗ p"), 3, "{}", check.stdout);
+    assert_eq!(
+        told(
+            &check.stdout,
+            "✗ and 4 other personas: `persona.nope` is not defined (prompts/chunk.md:1)"
+        ),
+        1,
+        "{}",
+        check.stdout
+    );
+}
+
 #[test]
 fn what_lay_beside_a_transcript_goes_when_it_replaces_it() {
     let project = Project::small(1);

@@ -532,9 +532,12 @@ fn a_wrong_command_line() {
     For more information, try '--help'.
     ");
     insta::assert_snapshot!(refused_with(&project, &["run", "--max", "-1"]), @r"
-    error: unexpected argument '-1' found
+    error: invalid value '-1' for '--max <N>': expected a whole number of at least 1
 
-    Usage: septet run [OPTIONS]
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(refused_with(&project, &["run", "--budget", "-1"]), @r"
+    error: invalid value '-1' for '--budget <USD>': expected an amount in dollars, such as 25 or 0.50
 
     For more information, try '--help'.
     ");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::TermLike;
 
-use crate::call::{Fault, FaultKind};
+use crate::call::{Fault, FaultKind, Usage};
 use crate::events::{Event, Outcome, Stamped, Tally};
 use crate::hours::Moment;
 use crate::names::Stop;
@@ -190,6 +190,29 @@ fn at_the_end_the_bar_is_gone_and_the_summary_is_there() {
     interrupted: 1 of 3 personas up to date, 1 failed, 1 left
     hint: `septet run` goes on from here; what was paid for is stored and not paid
     twice
+    ");
+}
+
+#[test]
+fn what_the_providers_cache_cost_is_broken_between_words() {
+    let screen = Screen::new(80);
+    let usage = Usage {
+        input: 20_000_000,
+        cache_write: Some(20_000_000),
+        output: 1_000,
+        ..Usage::default()
+    };
+    let script = Script::real(1).usage(usage).called("farmer_01_bo", "chunk-1");
+    drop(play(
+        &screen,
+        &script.finished(Outcome::Interrupted, None).events(),
+    ));
+    let text = screen.text();
+    let lines = text.lines().skip_while(|line| !line.starts_with("saved"));
+    insta::assert_snapshot!(lines.take(3).collect::<Vec<_>>().join("\n"), @r"
+    saved     -$0.5000 by the provider's cache: writing to it cost more than reading
+              saved
+              $0.00 by septet's cache
     ");
 }
 
