@@ -591,6 +591,8 @@ fn no_command() {
     Commands:
       run          Bring every transcript up to date
       plan         Say what `run` would do, with tokens, dollars and minutes; calls nothing
+      rehearse     Rehearse a run in virtual time: when it ends, what it costs, which limit holds it up;
+                   calls nothing
       graph        Draw the pipeline, or one persona's nodes by their state
       why          Say why a node would be called, or what its answer rests on
       show         Show what was sent for a node, what came back, and every attempt
