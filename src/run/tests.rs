@@ -2,6 +2,7 @@
 //! seeded world of latencies, faults, outages, rate limits, stops and crashes. What must never
 //! happen is checked over everything that was sent and told.
 
+mod background;
 mod foreseen;
 mod hours;
 mod jobs;
@@ -26,7 +27,8 @@ use crate::graph::tests::SEVEN_AND_ONE as NODES;
 use crate::graph::tests::graph;
 use crate::hours::timestamp;
 use crate::names::Instance;
-use crate::store::{Looked, MemoryStore};
+use crate::provider::{Begun, Lost};
+use crate::store::{Looked, MemoryStore, Sent};
 
 mod sharing;
 
@@ -52,7 +54,14 @@ struct World {
     /// True where it says so with every call.
     tells: bool,
     /// The calls that it let through, by its own clock.
-    let_through: Mutex<Vec<Duration>>,
+    /// By model: each has the limit for itself.
+    let_through: Mutex<HashMap<Arc<str>, Vec<Duration>>>,
+    /// So many models share the nodes.
+    models: usize,
+    /// The calls that are kept as jobs, where they are.
+    jobs: Option<background::Kept>,
+    /// Jobs whose names were lost on their way.
+    nameless: Mutex<HashMap<Key, u32>>,
     /// When each call was sent.
     sent: Mutex<Vec<Duration>>,
     /// Good answers that were delivered, by key.
@@ -97,6 +106,9 @@ impl World {
             allowed: Vec::new(),
             tells: false,
             let_through: Mutex::default(),
+            models: 1,
+            jobs: None,
+            nameless: Mutex::default(),
             sent: Mutex::default(),
             paid: Mutex::default(),
             billed: Mutex::default(),
@@ -120,12 +132,13 @@ impl World {
     }
 
     /// Counts a call that has come, or says that it is one too many.
-    fn admit(&self) -> Result<(), Fault> {
+    fn admit(&self, model: &Arc<str>) -> Result<(), Fault> {
         let Some(limit) = self.allows() else {
             return Ok(());
         };
         let now = self.start.elapsed();
         let mut through = self.let_through.lock().unwrap();
+        let through = through.entry(model.clone()).or_default();
         through.retain(|at| *at + MINUTE > now);
         if through.len() < limit as usize {
             through.push(now);
@@ -163,6 +176,25 @@ impl World {
 
 #[async_trait]
 impl Provider for World {
+    fn has_jobs(&self) -> bool {
+        self.jobs.is_some()
+    }
+
+    async fn begin(&self, request: &Request, attempt: u32) -> Result<Begun, Fault> {
+        match &self.jobs {
+            Some(kept) => kept.begin(self, request).await.map(Begun::Job),
+            None => self
+                .call(request, attempt)
+                .await
+                .map(|answer| Begun::Answered(answer.into())),
+        }
+    }
+
+    async fn fetch(&self, _: &Request, job: &str) -> Result<Answer, Lost> {
+        let kept = self.jobs.as_ref().expect("no job was begun");
+        kept.fetch(self, job).await
+    }
+
     async fn call(&self, request: &Request, _: u32) -> Result<Answer, Fault> {
         let key = Key::of(request);
         self.sent.lock().unwrap().push(self.start.elapsed());
@@ -174,7 +206,28 @@ impl Provider for World {
         if let Some(fault) = (self.poison)(request) {
             return Err(fault);
         }
-        self.admit()?;
+        self.admit(&request.model)?;
+        self.answer(key, latency)
+    }
+
+    fn told(&self, _: &str) -> Quotas {
+        let limit = self.allows().filter(|_| self.tells);
+        let requests = limit.map(|limit| Quota {
+            limit: u64::from(limit),
+            remaining: None,
+            reset: None,
+            window: Some(MINUTE),
+        });
+        Quotas {
+            requests,
+            tokens: None,
+        }
+    }
+}
+
+impl World {
+    /// What comes of a call that took so many seconds, and is paid for if it is an answer.
+    fn answer(&self, key: Key, latency: f64) -> Result<Answer, Fault> {
         let finish = self.fate()?;
         if finish == Finish::Stop {
             *self.paid.lock().unwrap().entry(key).or_default() += 1;
@@ -199,19 +252,13 @@ impl Provider for World {
             id: None,
         })
     }
+}
 
-    fn told(&self, _: &str) -> Quotas {
-        let limit = self.allows().filter(|_| self.tells);
-        let requests = limit.map(|limit| Quota {
-            limit: u64::from(limit),
-            remaining: None,
-            reset: None,
-            window: Some(MINUTE),
-        });
-        Quotas {
-            requests,
-            tokens: None,
-        }
+/// The model of a node, where so many share the nodes.
+fn model(node: usize, models: usize) -> Arc<str> {
+    match node % models {
+        0 => "m".into(),
+        n => format!("m{n}").into(),
     }
 }
 
@@ -219,8 +266,8 @@ fn price() -> Price {
     Price::per_million(1.0, None, None, 2.0)
 }
 
-/// The requests of a persona, with their output limit.
-struct Names(PersonaId, Option<u64>);
+/// The requests of a persona, with their output limit, by so many models.
+struct Names(PersonaId, Option<u64>, usize);
 
 impl Requests for Names {
     fn request(&self, node: usize, needs: &[(&NodeId, &str)]) -> Result<Request, Failure> {
@@ -228,7 +275,7 @@ impl Requests for Names {
         let whose = whose(&self.0, node);
         Ok(Request {
             provider: "world".into(),
-            model: "m".into(),
+            model: model(node, self.2),
             messages: vec![Message {
                 role: Role::User,
                 content: format!("{whose} {node} {needs:?}"),
@@ -264,7 +311,7 @@ impl Project for World {
                 message: "unlucky".into(),
                 http_status: None,
             }),
-            false => Ok(Box::new(Names(persona.clone(), self.cap))),
+            false => Ok(Box::new(Names(persona.clone(), self.cap, self.models))),
         }
     }
 
@@ -301,6 +348,10 @@ struct Night {
     times: Times,
     /// Names the run.
     run: u32,
+    /// So many models share the nodes.
+    models: usize,
+    /// What earlier runs left open.
+    fetchable: HashMap<Key, Vec<Sent>>,
 }
 
 impl Default for Night {
@@ -317,6 +368,8 @@ impl Default for Night {
             history: History::default(),
             times: Times::default(),
             run: 0,
+            models: 1,
+            fetchable: HashMap::new(),
         }
     }
 }
@@ -338,7 +391,7 @@ impl Night {
             up_to_date: Vec::new(),
             graph,
             pipeline: None,
-            models: vec!["m".into(); 8],
+            models: (0..8).map(|node| model(node, self.models)).collect(),
             history: self.history.clone(),
             personas: (0..self.personas).map(|i| format!("p{i:03}").into()).collect(),
             settings: Settings {
@@ -355,7 +408,7 @@ impl Night {
             provider: "world".into(),
             simulated: false,
             reserves_output_cap: false,
-            fetchable: Default::default(),
+            fetchable: self.fetchable.clone(),
             prefix: self.prefix,
             seed: self.seed,
         }
@@ -483,6 +536,7 @@ fn busiest_minute(sent: &[Duration]) -> usize {
 /// Watches that, while no call with a prefix has been answered, no two are on their way.
 struct Leaders {
     share: bool,
+    models: usize,
     on_their_way: HashMap<String, usize>,
     answered: HashSet<String>,
 }
@@ -491,20 +545,23 @@ impl Leaders {
     fn new(night: &Night) -> Self {
         Self {
             share: night.prefix == PrefixOrder::Share,
+            models: night.models,
             on_their_way: HashMap::new(),
             answered: HashSet::new(),
         }
     }
 
-    fn prefix(instance: &Instance) -> String {
+    fn prefix(&self, instance: &Instance) -> String {
         let node = NODES
             .iter()
             .position(|line| line.split(':').next() == Some(instance.node.as_str()));
-        whose(&instance.persona, node.unwrap()).to_owned()
+        let node = node.unwrap();
+        // Each model has a cache of its own.
+        format!("{} {}", model(node, self.models), whose(&instance.persona, node))
     }
 
     fn started(&mut self, instance: &Instance) {
-        let prefix = Self::prefix(instance);
+        let prefix = self.prefix(instance);
         let count = self.on_their_way.entry(prefix.clone()).or_default();
         *count += 1;
         assert!(
@@ -514,7 +571,7 @@ impl Leaders {
     }
 
     fn ended(&mut self, instance: &Instance, outcome: &CallOutcome) {
-        let prefix = Self::prefix(instance);
+        let prefix = self.prefix(instance);
         *self.on_their_way.get_mut(&prefix).unwrap() -= 1;
         if matches!(outcome, CallOutcome::Ok { .. } | CallOutcome::Rejected { .. }) {
             self.answered.insert(prefix);

@@ -21,7 +21,7 @@ fn one_of<T: Clone>(chance: &mut fastrand::Rng, all: &[T]) -> T {
     all[chance.usize(0..all.len())].clone()
 }
 
-fn drawn(chance: &mut fastrand::Rng, seed: u64) -> Night {
+pub fn drawn(chance: &mut fastrand::Rng, seed: u64) -> Night {
     let personas = match chance.u8(0..40) {
         0 => 200,
         1..10 => chance.usize(12..40),
@@ -39,7 +39,7 @@ fn drawn(chance: &mut fastrand::Rng, seed: u64) -> Night {
 }
 
 /// A server of its own limits, which change a few times.
-fn world(chance: &mut fastrand::Rng, seed: u64) -> World {
+pub fn world(chance: &mut fastrand::Rng, seed: u64) -> World {
     let faults = one_of(chance, &[0.0, 0.1, 0.3]) * chance.f64();
     let mut world = World::new(seed, faults);
     if chance.bool() {
@@ -57,7 +57,7 @@ fn world(chance: &mut fastrand::Rng, seed: u64) -> World {
 
 /// A lid that is closed, or a clock that is set, a few times in the next hours. Returns how long the
 /// machine slept in all once it is dropped by the end of the night.
-fn disturbances(chance: &mut fastrand::Rng) -> Duration {
+pub fn disturbances(chance: &mut fastrand::Rng) -> Duration {
     let mut slept = Duration::ZERO;
     for _ in 0..chance.u8(0..3) {
         let at = Duration::from_secs_f64(chance.f64() * 1_800.0);
@@ -79,7 +79,7 @@ fn disturbances(chance: &mut fastrand::Rng) -> Duration {
 }
 
 /// What events, counts and store say of one run is the same.
-fn agree(told: &Told, store: &MemoryStore, slept: Duration) {
+pub fn agree(told: &Told, store: &MemoryStore, slept: Duration) {
     let mut tally = Tally::default();
     let (mut started, mut ended, mut last) = (0, 0, Duration::ZERO);
     let mut run = None;
@@ -126,7 +126,7 @@ fn agree(told: &Told, store: &MemoryStore, slept: Duration) {
 }
 
 /// In no minute does a run begin more calls than it may, whatever the clocks do.
-fn keeps_its_rate(night: &Night, sent: &[Duration]) {
+pub fn keeps_its_rate(night: &Night, sent: &[Duration]) {
     if let Some(rpm) = night.rpm {
         let burst = (rpm / 600).max(1) as usize;
         let most = busiest_minute(sent);
@@ -195,7 +195,7 @@ fn seeded_night(seed: u64) {
     });
 }
 
-fn nothing_is_lost_or_paid_twice(world: &World, store: &MemoryStore, lost: &HashMap<Key, u32>) {
+pub fn nothing_is_lost_or_paid_twice(world: &World, store: &MemoryStore, lost: &HashMap<Key, u32>) {
     for (key, paid) in world.paid.lock().unwrap().iter() {
         let excuse = lost.get(key).copied().unwrap_or(0);
         assert!(*paid <= 1 + excuse, "{} was paid {paid} times", key.short());
