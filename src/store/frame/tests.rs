@@ -31,6 +31,23 @@ fn every_kind_of_entry_comes_back() {
     }
 }
 
+/// The short way for answers is taken, and finds what the long one finds.
+#[test]
+fn answers_are_read_alike_in_both_ways() {
+    let answers = samples::one_of_each()
+        .into_iter()
+        .filter(|entry| matches!(entry, Entry::Answer(_)));
+    let mut tried = 0;
+    for entry in answers {
+        let json = serde_json::to_vec(&entry).unwrap();
+        assert!(json.starts_with(ANSWER));
+        assert_eq!(serde_json::from_slice::<Entry>(&json).unwrap(), entry);
+        assert_eq!(parse_whole(&stamped(&entry, 7)).unwrap().entry().unwrap(), entry);
+        tried += 1;
+    }
+    assert!(tried > 0);
+}
+
 #[test]
 fn the_layout_is_the_one_that_is_written_down() {
     let bytes = stamped(&samples::refresh(7), 0x0102_0304_0506_0708);
