@@ -16,8 +16,20 @@ const MOST_OPERATORS: usize = 250;
 /// thread to go down in: the debug build needs 1.6 MB for two hundred.
 const DEEPEST_BRACKETS: usize = 60;
 
+/// The most characters of a line before the end of a tag in it. The engine counts columns in 16 bits, and
+/// a mistake in the last one is a panic of a debug build (minijinja 3.1).
+const LAST_COLUMN: usize = 65_000;
+
 /// Returns the syntax tree of the template `name`.
 pub(super) fn tree<'a>(source: &'a str, name: &'a str) -> Result<Stmt<'a>, Finding> {
+    if let Some(line) = far_out(source) {
+        return Err(Finding::template(
+            name,
+            Some(line),
+            format!("a tag behind more than {LAST_COLUMN} characters of one line"),
+            Some("break the line".to_owned()),
+        ));
+    }
     if let Some((line, most, what)) = overlong(source) {
         let message = format!("more than {most} {what}");
         return Err(Finding::template(
@@ -49,6 +61,37 @@ fn nameless_import(stmt: &Stmt<'_>) -> Option<usize> {
         }
         _ => bodies(stmt).into_iter().flatten().find_map(nameless_import),
     }
+}
+
+/// The first line with a tag, or a part of one, beyond [`LAST_COLUMN`]; text may be as long as it likes.
+fn far_out(source: &str) -> Option<usize> {
+    if source.lines().all(|line| line.len() <= LAST_COLUMN) {
+        return None;
+    }
+    // What is never closed goes on to the end, wherever that is.
+    let unclosed = source.contains("raw") && !source.contains("endraw");
+    let (mut line, mut column, mut closing) = (1, 0, None);
+    for (at, c) in source.char_indices() {
+        let rest = &source[at..];
+        match closing {
+            None => {
+                let tags = [("{{", "}}"), ("{%", "%}"), ("{#", "#}")];
+                closing = tags
+                    .iter()
+                    .find_map(|(open, close)| rest.starts_with(open).then_some(*close));
+            }
+            Some(close) if rest.starts_with(close) => closing = None,
+            Some(_) => {}
+        }
+        if column > LAST_COLUMN && (closing.is_some() || unclosed) {
+            return Some(line);
+        }
+        match c {
+            '\n' => (line, column) = (line + 1, 0),
+            _ => column += 1,
+        }
+    }
+    None
 }
 
 /// The first line at which there is too much of something, how much there may be, and of what.

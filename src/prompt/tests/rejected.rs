@@ -191,7 +191,7 @@ fn filters_tests_and_functions_that_do_not_exist() {
 /// Thousands of levels would leave the stack: of the check, or of the engine.
 #[test]
 fn tags_without_an_end() {
-    let repeat = |first: &str, more: &str, last: &str| format!("a\n{first}{}{last}", more.repeat(100_000));
+    let repeat = |first: &str, more: &str, last: &str| format!("a\n{first}{}{last}", more.repeat(3_000));
     let expected = Project::one(&repeat("{{ 1", " + 1", " }}")).errors();
     insta::assert_snapshot!(expected, @r#"
     more than 250 operators in one tag
@@ -491,4 +491,29 @@ fn an_import_under_something_that_is_no_name() {
 
     hint: write `{% import "FILE" as NAME %}`
     "#);
+}
+
+/// Where the engine's columns end, a mistake would end a debug build; a text may be as long as it likes.
+#[test]
+fn a_tag_at_the_far_end_of_a_line() {
+    let far = " ".repeat(66_000);
+    for template in [
+        format!("{{{{ 1 }}}}\n{{{{ {far} ! }}}}"),
+        format!("\n{far}{{{{ 1 ! }}}}"),
+        format!("\n{{% raw %}}{far}"),
+        format!("\n{{# {far}"),
+        format!("\n{{{{ \"{far}"),
+    ] {
+        let errors = Project::one(&template).errors();
+        let expected = "a tag behind more than 65000 characters of one line\n  --> one.md:2";
+        assert!(errors.starts_with(expected), "{errors}");
+    }
+    for template in [
+        format!("{{{{ persona.id }}}}{far}"),
+        format!("{{{{ persona.id }}}}{far}\n{{% if 1 %}}{far}{{# a comment\n#}}"),
+    ] {
+        let compiled = Project::one(&template).compile();
+        let far_end = |error: &PromptError| error.message.contains("a tag behind");
+        assert!(!compiled.is_err_and(|errors| errors.iter().any(far_end)) || template.contains("#}"));
+    }
 }
