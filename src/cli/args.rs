@@ -171,8 +171,8 @@ pub struct Rehearse {
     #[arg(long)]
     pub verify: bool,
 
-    // As `run` and `plan` take it.
-    #[arg(long, hide = true)]
+    /// End at the first node that fails
+    #[arg(long)]
     pub fail_fast: bool,
 }
 

@@ -50,13 +50,14 @@ pub fn rehearse(directory: Option<&Path>, args: &Rehearse) -> Result<ExitCode, C
     let foreseen = foresee(&project, &args.selection, &store, &accounts, &planner, counted);
     let by_option = args.selection.budget.is_some();
     let spendable = budget::limits(&limits, by_option, Money::ZERO, store.spending());
-    let prepared = Prepared::new(&foreseen, &limits, &accounts, &planner, spendable);
+    let mut prepared = Prepared::new(&foreseen, &limits, &accounts, &planner, spendable);
+    prepared.rehearsal.settings.fail_fast = args.fail_fast;
     let rehearsed = prepared.rehearse(&foreseen, &accounts, args.seeds);
     match args.selection.json {
         true => json::tell(&rehearsed),
         false => text::tell(&rehearsed),
     }
-    if let Some(path) = &args.svg {
+    if let Some(path) = args.svg.as_ref().filter(|_| !rehearsed.nights.is_empty()) {
         draw(&rehearsed, path)?;
         if !args.selection.json {
             plan_text::line("drawn", &one_line(&path.display().to_string()));
@@ -282,9 +283,6 @@ fn middle(nights: &[Night]) -> Option<usize> {
 
 /// Writes the picture, whole or not at all.
 fn draw(rehearsed: &Rehearsed<'_>, path: &Path) -> Result<(), CliError> {
-    if rehearsed.nights.is_empty() {
-        return Ok(());
-    }
     let failed = |error: std::io::Error| {
         let message = format!(
             "cannot write `{}`: {error}",
@@ -293,23 +291,15 @@ fn draw(rehearsed: &Rehearsed<'_>, path: &Path) -> Result<(), CliError> {
         CliError::stopped(Complaint::new(message))
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(failed)?;
+    let mut builder = tempfile::Builder::new();
+    // By default a temporary file is its owner's alone; a picture is an ordinary one.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .map_err(failed)?;
     file.write_all(picture::draw(rehearsed).as_bytes())
         .map_err(failed)?;
-    readable(&file).map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
-}
-
-/// A temporary file is its owner's alone; a picture is for whoever may read files made here.
-#[cfg(unix)]
-fn readable(file: &tempfile::NamedTempFile) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.as_file()
-        .set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn readable(_: &tempfile::NamedTempFile) -> std::io::Result<()> {
     Ok(())
 }

@@ -30,6 +30,37 @@ fn near(what: &str, foreseen: f64, real: f64, off: f64) {
     );
 }
 
+/// As `run` has it: where nodes fail, `--fail-fast` ends the night at the first of them.
+#[test]
+fn a_night_that_fails_fast_ends_at_the_first_failure() {
+    let server = Server::start(&["--fault", "filtered=0.3"]);
+    let project = Project::small(40)
+        .at(&server.url)
+        .with("concurrency = 16", "concurrency = 2");
+    project.json(&[]).code(1);
+    let sent = |args: &[&str]| figure(&rehearsed(&project, args), "calls.sent.likely");
+    let (all, fast) = (
+        sent(&["--refresh", "*"]),
+        sent(&["--refresh", "*", "--fail-fast"]),
+    );
+    assert!(fast < all / 2.0, "{fast} of {all}");
+}
+
+#[test]
+fn where_there_is_nothing_to_rehearse_nothing_is_drawn() {
+    let project = Project::small(1);
+    project.json(&[]).code(0);
+    let told = project.run(&["rehearse", "--svg", "night.svg"]).code(0);
+    assert!(!told.stdout.contains("drawn"), "{}", told.stdout);
+    assert!(!project.path("night.svg").exists());
+    let told = project
+        .run(&["rehearse", "--svg", "night.svg", "--refresh", "*"])
+        .code(0);
+    assert!(told.stdout.contains("drawn"), "{}", told.stdout);
+    let drawn = std::fs::read_to_string(project.path("night.svg")).unwrap();
+    assert!(drawn.contains("<svg"), "{drawn}");
+}
+
 /// The model's faults depend on the requests alone, so the counts are the same each time.
 #[test]
 fn a_run_makes_the_calls_that_were_rehearsed() {
@@ -42,7 +73,10 @@ fn a_run_makes_the_calls_that_were_rehearsed() {
     let mut args: Vec<&str> = faults.iter().flat_map(|fault| ["--fault", fault]).collect();
     args.extend(["--latency", "20ms", "--rpm", "9000"]);
     let server = Server::start(&args);
-    let project = Project::small(120).at(&server.url);
+    // Enough calls in flight that the limit binds, however slow the machine is.
+    let project = Project::small(120)
+        .at(&server.url)
+        .with("concurrency = 16", "concurrency = 64");
     let limits = ["--rpm", "6000"];
     project.json(&limits).code(0);
     project.edit("pipeline.toml", "Leaving", "Staying");
