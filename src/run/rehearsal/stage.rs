@@ -159,10 +159,10 @@ impl<'a> Stage<'a> {
                 }
                 return true;
             }
-            Now::Over(_) => self.enough(Outcome::Deadline),
+            Now::Over(_) => self.out_of_time(),
             Now::Closed(_) if self.schedule.candidate(self.now).is_none() => self.holds = self.idle(),
             Now::Closed(opens) if until.is_some_and(|until| until <= opens) => {
-                self.enough(Outcome::Deadline);
+                self.out_of_time();
             }
             Now::Closed(_) => {
                 wall.waiting = true;
@@ -178,22 +178,21 @@ impl<'a> Stage<'a> {
     }
 
     /// Sends nothing more; what is in flight is waited for.
-    fn enough(&mut self, outcome: Outcome) {
+    fn out_of_time(&mut self) {
         if self
             .wall
             .as_mut()
             .is_some_and(|wall| !std::mem::replace(&mut wall.over, true))
         {
-            let kind = match outcome {
-                Outcome::Budget => Failure::BUDGET,
-                _ => Failure::DEADLINE,
-            };
             let cause = Failure {
-                kind,
+                kind: Failure::DEADLINE,
                 message: String::new(),
                 http_status: None,
             };
-            self.turn(Input::Enough { outcome, cause });
+            self.turn(Input::Enough {
+                outcome: Outcome::Deadline,
+                cause,
+            });
         }
         self.holds = Holds::Needs;
     }
@@ -556,8 +555,7 @@ impl<'a> OnTheWall<'a> {
             .get(node)?
             .as_ref()
             .filter(|tariff| tariff.changes())?;
-        if let Some((until, price)) = self.prices[node].filter(|(until, _)| now < *until) {
-            _ = until;
+        if let Some((_, price)) = self.prices[node].filter(|(until, _)| now < *until) {
             return Some(price);
         }
         let at = self.at(now);
