@@ -263,6 +263,11 @@ fn data_that_is_too_deep() {
         ("a.toml", format!("{} = 1", ["a"; 100_000].join("."))),
         ("a.toml", format!("[{}]", ["a"; 100_000].join("."))),
         ("a.toml", format!("a = {}", "[".repeat(100_000))),
+        // What is closed without having been opened does not count as a way out again.
+        (
+            "a.toml",
+            format!("a = {{{}{}", "{}".repeat(100_000), "a={".repeat(100_000)),
+        ),
         ("a.json", "{\"a\":".repeat(100_000)),
         ("a.yaml", "[".repeat(100_000)),
         ("a.yaml", "- ".repeat(100_000)),

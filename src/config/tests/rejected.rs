@@ -24,6 +24,12 @@ fn toml_itself() {
     not valid TOML in `x = …`: cannot recurse further; max recursion depth met
       --> pipeline.toml:2
     "#);
+    // What is closed without having been opened does not count as a way out again.
+    let deep = format!("x = {{{}{}", "{}".repeat(10_000), "a={".repeat(10_000));
+    reads!(errors(&format!("[model.extra]\n{deep}")), @r#"
+    not valid TOML in `x = …`: missing key for inline table element, expected key
+      --> pipeline.toml:2
+    "#);
 }
 
 #[test]
