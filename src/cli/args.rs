@@ -160,7 +160,7 @@ pub struct Rehearse {
     pub selection: Selection,
 
     /// Rehearse it N times, each with other chances
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = seeds)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = seeds, allow_negative_numbers = true)]
     pub seeds: u32,
 
     /// Draw how it passes into FILE, as SVG
@@ -282,15 +282,20 @@ pub struct Completions {
 #[derive(Debug, Args)]
 pub struct Simulate {
     /// The port; 0 takes a free one
-    #[arg(long, value_name = "PORT", default_value_t = 8787)]
+    #[arg(
+        long,
+        value_name = "PORT",
+        default_value_t = 8787,
+        allow_negative_numbers = true
+    )]
     pub port: u16,
 
     /// Requests per minute that are let through; more get a 429
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub rpm: Option<u32>,
 
     /// Tokens per minute that are let through; more get a 429
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub tpm: Option<u32>,
 
     /// Mean time of an answer, such as `400ms`
@@ -298,15 +303,20 @@ pub struct Simulate {
     pub latency: String,
 
     /// How far a latency strays from the mean, as a share of it
-    #[arg(long, value_name = "SHARE", default_value_t = 0.25)]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value_t = 0.25,
+        allow_negative_numbers = true
+    )]
     pub jitter: f64,
 
     /// Mean length of an answer
-    #[arg(long, value_name = "N", default_value_t = 220)]
+    #[arg(long, value_name = "N", default_value_t = 220, allow_negative_numbers = true)]
     pub reply_tokens: u64,
 
     /// Chooses other words and other faults
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
 
     /// Share of calls that end in a fault, such as `server_error=0.01`; may be given again
@@ -314,7 +324,7 @@ pub struct Simulate {
     pub fault: Vec<String>,
 
     /// Calls in flight that are let through; more get a 503
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub concurrency: Option<usize>,
 
     /// Demand this key; without it any key will do

@@ -546,6 +546,16 @@ fn a_wrong_command_line() {
 
     For more information, try '--help'.
     ");
+    insta::assert_snapshot!(refused_with(&project, &["rehearse", "--seeds", "-1"]), @r"
+    error: invalid value '-1' for '--seeds <N>': expected a whole number from 1 to 100
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(refused_with(&project, &["simulate", "--rpm", "-1"]), @r"
+    error: invalid value '-1' for '--rpm <N>': expected a whole number of at least 1
+
+    For more information, try '--help'.
+    ");
     insta::assert_snapshot!(refused_with(&project, &["run", "young"]), @r"
     error: unexpected argument 'young' found
 
