@@ -7,6 +7,7 @@ mod check;
 mod clock;
 mod completions;
 mod failure;
+mod file;
 mod graph;
 mod init;
 mod open_files;

@@ -8,7 +8,6 @@ mod text;
 mod what_if;
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
@@ -27,7 +26,7 @@ use crate::cli::plan::{Counted, Foreseen, Lookup, foresee, money, planner, text 
 use crate::cli::print::errln;
 use crate::cli::project::Loaded;
 use crate::cli::refresh::Refresh;
-use crate::cli::{budget, cache, receipts};
+use crate::cli::{budget, cache, file, receipts};
 use crate::config::Limits;
 use crate::events::History as Accounts;
 use crate::plan::{Outlook, Planner};
@@ -58,7 +57,7 @@ pub fn rehearse(directory: Option<&Path>, args: &Rehearse) -> Result<ExitCode, C
         false => text::tell(&rehearsed),
     }
     if let Some(path) = args.svg.as_ref().filter(|_| !rehearsed.nights.is_empty()) {
-        draw(&rehearsed, path)?;
+        draw(&rehearsed, &project.root, path)?;
         if !args.selection.json {
             plan_text::line("drawn", &one_line(&path.display().to_string()));
         }
@@ -281,8 +280,8 @@ fn middle(nights: &[Night]) -> Option<usize> {
     order.get(nights.len().saturating_sub(1) / 2).copied()
 }
 
-/// Writes the picture, whole or not at all.
-fn draw(rehearsed: &Rehearsed<'_>, path: &Path) -> Result<(), CliError> {
+/// Writes the picture; `path` starts in `root`.
+fn draw(rehearsed: &Rehearsed<'_>, root: &Path, path: &Path) -> Result<(), CliError> {
     let failed = |error: std::io::Error| {
         let message = format!(
             "cannot write `{}`: {error}",
@@ -290,16 +289,10 @@ fn draw(rehearsed: &Rehearsed<'_>, path: &Path) -> Result<(), CliError> {
         );
         CliError::stopped(Complaint::new(message))
     };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut builder = tempfile::Builder::new();
-    // By default a temporary file is its owner's alone; a picture is an ordinary one.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder
-        .tempfile_in(folder.unwrap_or(Path::new(".")))
-        .map_err(failed)?;
-    file.write_all(picture::draw(rehearsed).as_bytes())
-        .map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
+    let picture = picture::draw(rehearsed);
+    file::write(
+        &root.join(path),
+        |out| out.write_all(picture.as_bytes()).map_err(failed),
+        failed,
+    )
 }

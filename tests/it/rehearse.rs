@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::project::{Events, Project, Server, settled};
+use crate::project::{Events, Project, Ran, Server, settled};
 
 const DOCS: &str = include_str!("../../docs/json.md");
 
@@ -289,4 +289,16 @@ fn a_night_that_is_drawn_is_a_picture() {
         assert!(svg.contains(told), "{told}");
     }
     project.run(&["rehearse", "--svg", "nowhere/night.svg"]).code(3);
+}
+
+/// `-C DIR` is as if started there, for what is written too.
+#[test]
+fn a_picture_lies_where_dash_c_says() {
+    let project = Project::small(1);
+    std::fs::create_dir(project.path("elsewhere")).unwrap();
+    let mut command = project.command(&["rehearse", "-C", "..", "--svg", "night.svg"]);
+    command.current_dir(project.path("elsewhere"));
+    Ran::of(command.output().unwrap(), &project).code(0);
+    assert!(project.path("night.svg").is_file());
+    assert!(project.names("elsewhere").is_empty());
 }

@@ -12,7 +12,7 @@ use crate::cli::cache::out::Out;
 use crate::cli::cache::{self, close, existing, refused, warn_of_damage};
 use crate::cli::failure::{CliError, Complaint, with_causes};
 use crate::cli::print::errln;
-use crate::cli::{project, receipts, runtime};
+use crate::cli::{file, project, receipts, runtime};
 use crate::report::figures::{count, number};
 use crate::store::{Conflict, ExportError, Exported, ImportError, Imported, LocalStore};
 
@@ -57,19 +57,8 @@ fn to_standard_output(store: &LocalStore) -> Result<Exported, CliError> {
 
 /// Writes the file whole or not at all.
 fn to_file(store: &LocalStore, path: &Path) -> Result<Exported, CliError> {
-    let shown = path.display().to_string();
-    let write = |source| not_exported(&ExportError::Write(source), &shown);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(write)?;
-    let mut out = BufWriter::with_capacity(1 << 16, &file);
-    let exported = store
-        .export(&mut out)
-        .map_err(|error| not_exported(&error, &shown))?;
-    out.flush().map_err(write)?;
-    drop(out);
-    file.as_file().sync_all().map_err(write)?;
-    file.persist(path).map_err(|error| write(error.error))?;
-    Ok(exported)
+    let exported = file::write(path, |out| store.export(out), ExportError::Write);
+    exported.map_err(|error| not_exported(&error, &path.display().to_string()))
 }
 
 fn not_exported(error: &ExportError, to: &str) -> CliError {
