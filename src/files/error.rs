@@ -87,7 +87,10 @@ impl Refusal {
     pub(super) fn words(&self, file: &str) -> String {
         match self {
             Refusal::LeadsOut => format!("`{file}` leads out of the project"),
-            Refusal::TooLarge => format!("`{file}` is larger than any that septet reads"),
+            Refusal::TooLarge => format!(
+                "`{file}` is larger than {} MB, and nothing of that size is read",
+                super::LARGEST_TEXT / 1024 / 1024
+            ),
             Refusal::NoFile => format!("`{file}` is not a file"),
             Refusal::Io(error) if error.kind() == io::ErrorKind::NotFound => {
                 format!("`{file}` does not exist")

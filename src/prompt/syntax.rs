@@ -27,7 +27,7 @@ pub(super) fn tree<'a>(source: &'a str, name: &'a str) -> Result<Stmt<'a>, Findi
             name,
             Some(line),
             format!("a tag behind more than {LAST_COLUMN} characters of one line"),
-            Some("break the line".to_owned()),
+            Some("break the line before the tag".to_owned()),
         ));
     }
     if let Some((line, most, what)) = overlong(source) {
