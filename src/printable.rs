@@ -15,6 +15,23 @@ pub fn lines(text: &str) -> String {
     text.replace("\r\n", "\n").chars().map(shown_but_lines).collect()
 }
 
+/// Returns the text as it stands in XML, between tags or in quotes: what XML cannot hold, or would turn the
+/// direction of what follows, is shown by a sign of its own.
+pub fn in_xml(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\u{fffe}' | '\u{ffff}' => escaped.push(char::REPLACEMENT_CHARACTER),
+            c => escaped.push(shown(c)),
+        }
+    }
+    escaped
+}
+
 /// The sign for a character that a terminal would obey or hide; any other is its own.
 fn shown(c: char) -> char {
     match c {
@@ -46,6 +63,12 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(one_line(text), expected);
         }
+    }
+
+    #[test]
+    fn what_xml_cannot_hold_is_shown_by_a_sign() {
+        let text = "<a & \"b\">\u{1}\n\u{ffff}\u{202e}国";
+        assert_eq!(in_xml(text), "&lt;a &amp; &quot;b&quot;&gt;␁␊\u{fffd}\u{fffd}国");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use septet::call::{Answer, Delivery, Finish, Key, Usage};
+use septet::call::{Answer, Delivery, Key};
 use septet::names::Instance;
 use septet::store::{Entry, LocalStore, Looked, Notice, Record, Sent, Settings, Store, StoreError};
 
@@ -71,13 +71,8 @@ fn record(n: u64) -> Record {
         cost: None,
         answer: Answer {
             text: text(n),
-            finish: Finish::Stop,
-            refusal: None,
             model: "m".to_owned(),
-            service_tier: None,
-            usage: Usage::default(),
-            raw_usage: serde_json::Value::Null,
-            id: None,
+            ..Answer::default()
         },
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use septet::call::{Answer, Finish, Key, Usage};
+use septet::call::{Answer, Key, Usage};
 use septet::names::Instance;
 use septet::store::{Entry, LocalStore, Record, Settings, Store as _};
 use serde_json::Value;
@@ -191,17 +191,13 @@ impl Words {
             cost: None,
             answer: Answer {
                 text,
-                finish: Finish::Stop,
-                refusal: None,
                 model: "m".to_owned(),
-                service_tier: None,
                 usage: Usage {
                     input: 2_000,
                     output: 1_600,
                     ..Usage::default()
                 },
-                raw_usage: Value::Null,
-                id: None,
+                ..Answer::default()
             },
         })
     }

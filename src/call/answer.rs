@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// An answer as it came: stored whole before it is judged.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// The text of the answer; empty where the server sent none.
     pub text: String,
@@ -69,10 +69,11 @@ impl AddAssign<&Usage> for Usage {
 }
 
 /// Why a model stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
     /// It ended by itself or at a stop sequence.
+    #[default]
     Stop,
     /// It met `max_output_tokens` or the end of its context.
     Length,

@@ -1,6 +1,8 @@
 //! The object that `--json` prints last and that the store keeps of each run. Its fields, their
 //! names and their order are the contract with other programs (`docs/json.md`).
 
+use std::ops::AddAssign;
+
 use serde::{Deserialize, Serialize};
 
 use crate::call::Usage;
@@ -272,6 +274,44 @@ impl TokenCounts {
         add(&mut self.cached_input, usage.cached_input.unwrap_or(0));
         add(&mut self.cache_write, usage.cache_write.unwrap_or(0));
         self.total = self.input.saturating_add(self.output);
+    }
+}
+
+impl AddAssign for TokenCounts {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            input,
+            output,
+            reasoning,
+            cached_input,
+            cache_write,
+            total,
+        } = other;
+        self.input += input;
+        self.output += output;
+        self.reasoning += reasoning;
+        self.cached_input += cached_input;
+        self.cache_write += cache_write;
+        self.total += total;
+    }
+}
+
+impl AddAssign for CallCounts {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            sent,
+            ok,
+            rejected,
+            faulted,
+            abandoned,
+            fetched,
+        } = other;
+        self.sent += sent;
+        self.ok += ok;
+        self.rejected += rejected;
+        self.faulted += faulted;
+        self.abandoned += abandoned;
+        self.fetched += fetched;
     }
 }
 

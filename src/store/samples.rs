@@ -1,6 +1,6 @@
 //! Entries for the tests of the store. Number `n` always gives the same ones.
 
-use crate::call::{Answer, Delivery, FaultKind, Finish, Key, Rejection, Usage};
+use crate::call::{Answer, Delivery, FaultKind, Key, Rejection, Usage};
 use crate::names::Instance;
 use crate::store::record::{Entry, Record, Retirement, Sent, TranscriptNote};
 use crate::store::source::{Source, SourceId};
@@ -34,10 +34,7 @@ pub(super) fn record(n: u64, text: &str) -> Record {
         cost: None,
         answer: Answer {
             text: text.to_owned(),
-            finish: Finish::Stop,
-            refusal: None,
             model: "gpt-6-luna-2026-09-01".to_owned(),
-            service_tier: None,
             usage: Usage {
                 input: 2000,
                 output: 700,
@@ -45,6 +42,7 @@ pub(super) fn record(n: u64, text: &str) -> Record {
             },
             raw_usage: serde_json::json!({"prompt_tokens": 2000, "completion_tokens": 700}),
             id: Some(format!("chatcmpl-{n}")),
+            ..Answer::default()
         },
     }
 }

@@ -86,18 +86,6 @@ fn a_run_makes_the_calls_that_were_rehearsed() {
     let planned = planned.all.last().unwrap().clone();
     let ran = project.json(&limits).code(0);
     let ran = ran.summary();
-    near(
-        "calls",
-        figure(&foreseen, "calls.sent.likely"),
-        figure(ran, "calls.sent"),
-        0.05,
-    );
-    near(
-        "nodes",
-        figure(&foreseen, "called.likely"),
-        figure(ran, "nodes.called"),
-        0.0,
-    );
     let sent = figure(ran, "calls.sent");
     for kind in ["faulted", "rejected"] {
         let foreseen = figure(&foreseen, &format!("calls.{kind}.likely"));
@@ -107,31 +95,17 @@ fn a_run_makes_the_calls_that_were_rehearsed() {
             "{kind}: {foreseen} for {real}"
         );
     }
-    near(
-        "dollars",
-        figure(&foreseen, "cost_usd.likely"),
-        figure(ran, "cost_usd"),
-        0.05,
-    );
-    near(
-        "tokens",
-        figure(&foreseen, "tokens.output.likely"),
-        figure(ran, "tokens.output"),
-        0.05,
-    );
     // Plan and rehearsal foresee the same.
-    near(
-        "time",
-        figure(&foreseen, "seconds.likely"),
-        figure(&planned, "seconds"),
-        0.1,
-    );
-    near(
-        "dollars",
-        figure(&foreseen, "cost_usd.likely"),
-        figure(&planned, "cost_usd"),
-        0.05,
-    );
+    for (what, path, beside, other, off) in [
+        ("calls", "calls.sent.likely", ran, "calls.sent", 0.05),
+        ("nodes", "called.likely", ran, "nodes.called", 0.0),
+        ("dollars", "cost_usd.likely", ran, "cost_usd", 0.05),
+        ("tokens", "tokens.output.likely", ran, "tokens.output", 0.05),
+        ("planned time", "seconds.likely", &planned, "seconds", 0.1),
+        ("planned dollars", "cost_usd.likely", &planned, "cost_usd", 0.05),
+    ] {
+        near(what, figure(&foreseen, path), figure(beside, other), off);
+    }
     assert_eq!(foreseen["held_by"][0]["by"], "requests_per_minute");
     let twice = foreseen["others"].as_array().unwrap();
     let twice = twice.iter().find(|other| other["with"] == "--rpm 12000").unwrap();

@@ -1,18 +1,13 @@
 use serde_json::json;
 
 use super::*;
-use crate::call::{Finish, Usage};
+use crate::call::Finish;
 
 fn answer(text: &str, finish: Finish) -> Answer {
     Answer {
         text: text.to_owned(),
         finish,
-        refusal: None,
-        model: "m".to_owned(),
-        service_tier: None,
-        usage: Usage::default(),
-        raw_usage: serde_json::Value::Null,
-        id: None,
+        ..Answer::default()
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cli::plan::ends::soon;
 use crate::cli::rehearse::{Rehearsed, text};
+use crate::printable::in_xml;
 use crate::report::figures::{count, dollars, duration as words, number};
 use crate::run::{Course, Holds, Night, Part};
 
@@ -133,7 +134,7 @@ fn title(svg: &mut String, rehearsed: &Rehearsed<'_>) {
     let _ = writeln!(
         svg,
         "<text x=\"{LEFT}\" y=\"30\" font-size=\"17\" font-weight=\"bold\" fill=\"{TEXT}\">{}</text>",
-        escaped(&told)
+        in_xml(&told)
     );
     let time = &rehearsed.foreseen.time;
     let [low, high] = [took.low, took.high].map(|took| soon(time, rehearsed.moment(took)));
@@ -233,7 +234,7 @@ fn label(svg: &mut String, (x, y): (f64, f64), anchor: &str, colour: &str, text:
     let _ = writeln!(
         svg,
         "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{}</text>",
-        escaped(text)
+        in_xml(text)
     );
 }
 
@@ -402,20 +403,6 @@ fn colour(by: Holds) -> &'static str {
         Holds::Budget => "#a3672c",
         Holds::Hours => "#2a3147",
     }
-}
-
-fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            c if c.is_control() => escaped.push('\u{fffd}'),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

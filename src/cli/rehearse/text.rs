@@ -127,11 +127,14 @@ fn ends(rehearsed: &Rehearsed<'_>) -> Vec<(&'static str, String)> {
     lines.extend(stops(rehearsed));
     let failed = rehearsed.figure(|night| night.failed + night.skipped);
     if failed.high > 0 {
-        let nodes = range(failed, |nodes| number(*nodes));
-        lines.push((
-            "without",
-            format!("{nodes} nodes that fail, or need one that does"),
-        ));
+        let without = match (failed.low, failed.high) {
+            (1, 1) => "1 node that fails".to_owned(),
+            _ => {
+                let nodes = range(failed, |nodes| number(*nodes));
+                format!("{nodes} nodes that fail, or need one that does")
+            }
+        };
+        lines.push(("without", without));
     }
     lines
 }
@@ -263,11 +266,10 @@ fn change(other: &WhatIf) -> String {
         parts.push(format!("{} instead of {}", words(then.took), words(now.took)));
     }
     if other.is_another_rest() {
-        let called = |nodes| number(nodes);
         parts.push(format!(
-            "{} nodes called instead of {}",
-            called(then.called),
-            called(now.called)
+            "{} called instead of {}",
+            count(then.called, "node"),
+            number(now.called)
         ));
     }
     if other.is_another_cost() {

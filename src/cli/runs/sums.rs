@@ -35,12 +35,7 @@ impl Sum {
     fn add(&mut self, told: &Told) {
         let calls = told.summary.calls;
         self.runs += 1;
-        self.calls.sent += calls.sent;
-        self.calls.ok += calls.ok;
-        self.calls.rejected += calls.rejected;
-        self.calls.faulted += calls.faulted;
-        self.calls.abandoned += calls.abandoned;
-        self.calls.fetched += calls.fetched;
+        self.calls += calls;
         self.answers += calls.ok + calls.rejected;
         self.tokens_and_cost(&told.summary.tokens, told.cost(), told.about.simulated);
         if !told.about.simulated {
@@ -49,13 +44,7 @@ impl Sum {
     }
 
     fn tokens_and_cost(&mut self, tokens: &TokenCounts, cost: Option<Money>, simulated: bool) {
-        let sum = &mut self.tokens;
-        sum.input += tokens.input;
-        sum.output += tokens.output;
-        sum.reasoning += tokens.reasoning;
-        sum.cached_input += tokens.cached_input;
-        sum.cache_write += tokens.cache_write;
-        sum.total += tokens.total;
+        self.tokens += *tokens;
         match (cost, simulated) {
             (None, _) => self.unpriced += 1,
             (Some(cost), true) => self.simulated += cost,

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::layout::{self, Layout, columns};
 use super::{Drawing, PLAIN, State};
+use crate::printable::in_xml;
 
 /// The width of a character of the font (0.6 em of 13 px), and the least width of a box.
 const CHARACTER: f64 = 7.8;
@@ -78,7 +79,7 @@ impl<'a> Picture<'a> {
              'DejaVu Sans Mono', monospace\" font-size=\"13\">"
         );
         let name = self.drawing.persona.map_or("pipeline", |persona| persona.name);
-        let _ = writeln!(svg, "<title>{}</title>", escaped(name));
+        let _ = writeln!(svg, "<title>{}</title>", in_xml(name));
         let _ = writeln!(
             svg,
             "<defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" \
@@ -90,7 +91,7 @@ impl<'a> Picture<'a> {
                 svg,
                 "<text x=\"{MARGIN}\" y=\"{:.0}\" font-size=\"16\" font-weight=\"bold\" fill=\"{TEXT}\">{}</text>",
                 MARGIN + 12.0,
-                escaped(persona.name)
+                in_xml(persona.name)
             );
         }
         self.edges(&mut svg);
@@ -156,7 +157,7 @@ impl<'a> Picture<'a> {
                 .note
                 .as_ref()
                 .map_or_else(String::new, |note| format!(": {note}"));
-            let _ = write!(svg, "<title>{}{}</title>", seen.state.words(), escaped(&note));
+            let _ = write!(svg, "<title>{}{}</title>", seen.state.words(), in_xml(&note));
         }
         let _ = write!(
             svg,
@@ -171,7 +172,7 @@ impl<'a> Picture<'a> {
             svg,
             "<text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"{TEXT}\">{}</text>",
             y + up,
-            escaped(id)
+            in_xml(id)
         );
         if let Some(seen) = seen {
             let _ = write!(
@@ -224,20 +225,4 @@ fn curve(path: &mut String, from: (f64, f64), to: (f64, f64)) {
         " C{middle:.1} {:.1} {middle:.1} {:.1} {:.1} {:.1}",
         from.1, to.1, to.0, to.1
     );
-}
-
-fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            // XML has no way to write them.
-            c if c.is_control() => escaped.push('\u{fffd}'),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
