@@ -126,7 +126,7 @@ fn warn_of_damage(damaged: &[Damage]) {
 
 /// Opens the store in `cache/`; tells what was mended.
 pub fn open(root: &Path) -> Result<LocalStore, CliError> {
-    open_within(root, Duration::ZERO)
+    Opening::new(root).open(Duration::ZERO)?.tell()
 }
 
 /// A store that is only read: the cache's own, or a copy of what another process has written into it
@@ -221,11 +221,6 @@ fn remove_hard(folder: &Path) {
             _ => return,
         }
     }
-}
-
-/// The same, waiting so long for another process that holds it.
-pub fn open_within(root: &Path, patience: Duration) -> Result<LocalStore, CliError> {
-    Opening::new(root).open(patience)?.tell()
 }
 
 /// A store that is about to be opened: with a bar, if that takes long.

@@ -76,6 +76,7 @@ impl Watch<'_> {
         let mut stops = signals::listen()
             .map_err(|error| Complaint::new(format!("cannot listen for Ctrl+C: {error}")))?;
         self.session.warn(&ready);
+        cache::warn_of_network(&ready.project.root);
         loop {
             ready.spent = self.session.spent();
             let personas = ready.personas.len();
@@ -109,7 +110,9 @@ impl Watch<'_> {
         let (project, args, color) = (noted.clone(), self.args.clone(), self.color);
         // A run has a runtime of its own, at whose end nobody holds the cache any more.
         let mut run = tokio::task::spawn_blocking(move || {
-            let store = cache::open_within(&ready.project.root, PATIENCE)?;
+            let store = cache::Opening::new(&ready.project.root)
+                .open(PATIENCE)?
+                .tell_a_run()?;
             ready.run(&args, color, store, project, asked, None)
         });
         let mut edited = Vec::new();

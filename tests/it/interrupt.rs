@@ -190,20 +190,41 @@ fn after_kill_9_only_what_was_in_flight_is_paid_again() {
 /// Whoever only reads tells of a run that was killed, and does not keep it from the next run.
 #[test]
 fn the_next_run_says_what_a_killed_one_left_open_whoever_looked_before() {
+    let project = killed_with_eight_calls_open();
+    let told = |args: &[&str]| project.run(args).code(0).stderr.contains(LEFT_OPEN);
+    assert!(told(&["plan"]));
+    assert!(!told(&["plan"]) && !told(&["runs"]), "once");
+    assert!(told(&["run", "--max", "2"]), "and once more to the run that pays");
+    assert!(!told(&["plan"]) && !told(&["run"]) && !told(&["run", "--verify"]));
+}
+
+/// What is said of [`killed_with_eight_calls_open`].
+const LEFT_OPEN: &str = "ended without a word (killed?); what it paid for is kept, and 8 calls were open: possibly billed, at most about $";
+
+fn killed_with_eight_calls_open() -> Project {
     let project = Project::small(4).with("latency = \"0s\"", "latency = \"20s\"");
     let mut running = Running::start(&project, &[]);
     running.wait_for("call_started", 8);
     running.signal(Signal::SIGKILL);
     assert_eq!(running.end().code, None);
     project.edit("pipeline.toml", "latency = \"20s\"", "latency = \"0s\"");
-    let told = |args: &[&str]| {
-        let ran = project.run(args).code(0);
-        ran.stderr.contains("ended without a word (killed?); what it paid for is kept, and 8 calls were open: possibly billed, at most about $")
-    };
-    assert!(told(&["plan"]));
-    assert!(!told(&["plan"]) && !told(&["runs"]), "once");
-    assert!(told(&["run", "--max", "2"]), "and once more to the run that pays");
-    assert!(!told(&["plan"]) && !told(&["run"]) && !told(&["run", "--verify"]));
+    project
+}
+
+/// A session of runs pays as well.
+#[test]
+fn a_session_says_what_a_killed_run_left_open() {
+    let project = killed_with_eight_calls_open();
+    project.run(&["plan"]).code(0);
+    let mut session = project.command(&["run", "--watch"]).spawn().unwrap();
+    let mut errors = BufReader::new(session.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("watching") {
+        assert!(errors.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    kill(Pid::from_raw(session.id() as i32), Signal::SIGINT).unwrap();
+    session.wait().unwrap();
+    assert_eq!(said.matches(LEFT_OPEN).count(), 1, "{said}");
 }
 
 #[test]
