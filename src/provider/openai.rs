@@ -38,7 +38,7 @@ use crate::call::{Answer, CacheHint, Fault, FaultKind, Quotas, Request, Scope};
 use crate::config;
 use crate::config::Api;
 use crate::provider::openai::lanes::Lanes;
-use crate::provider::openai::looks::Looks;
+use crate::provider::openai::looks::{Looks, TooLate};
 use crate::provider::openai::receive::Patience;
 use crate::provider::openai::reply::Looked;
 use crate::provider::openai::transport::in_words;
@@ -224,6 +224,16 @@ impl OpenAi {
         reply::looked(reply, job, request, &self.words, Timestamp::now())
     }
 
+    /// What is said of a job that lives on when its time is over.
+    fn unfinished(&self, job: &str) -> Fault {
+        let message = format!(
+            "the response `{}` has not ended within {}; it is asked for again",
+            self.words.name(job),
+            in_words(self.timeout)
+        );
+        Fault::new(FaultKind::Unfinished, message)
+    }
+
     /// The end of a job that the server has said twice it does not have. It forgets them after a
     /// while, and never knew those of another account.
     fn gone(&self, job: &str, fault: Fault) -> Lost {
@@ -301,19 +311,27 @@ impl Provider for OpenAi {
         let (mut pause, mut denied) = (FIRST_LOOK, false);
         let lost = |fault, lives| Err(Lost { fault, lives });
         loop {
-            if let Err(wait) = self.looks.turn(started + self.timeout).await {
-                // Like the one that was told so: to wait here would only end in a timeout that says
-                // nothing of the server.
-                let message = format!(
-                    "the server asks to look at its responses again in {}, `{}` among them",
-                    in_words(wait),
-                    self.words.name(job)
-                );
-                let fault = Fault {
-                    retry_after: Some(wait),
-                    ..Fault::new(FaultKind::RateLimited, message)
-                };
-                return lost(fault, true);
+            match self.looks.turn(started + self.timeout).await {
+                Ok(()) => {}
+                Err(TooLate::Queue) => {
+                    // At once it would use an attempt up for nothing.
+                    tokio::time::sleep_until(started + self.timeout).await;
+                    return lost(self.unfinished(job), true);
+                }
+                Err(TooLate::Held(wait)) => {
+                    // Like the one that was told so: to wait here would only end in a timeout that says
+                    // nothing of the server.
+                    let message = format!(
+                        "the server asks to look at its responses again in {}, `{}` among them",
+                        in_words(Duration::from_secs_f64(wait.as_secs_f64().ceil())),
+                        self.words.name(job)
+                    );
+                    let fault = Fault {
+                        retry_after: Some(wait),
+                        ..Fault::new(FaultKind::RateLimited, message)
+                    };
+                    return lost(fault, true);
+                }
             }
             match self.look(request, job, started).await {
                 Looked::Answered(answer) => return Ok(*answer),
@@ -334,12 +352,7 @@ impl Provider for OpenAi {
                     pause = pause.max(SECOND_THOUGHT.min(self.timeout / 4));
                 }
                 Looked::Going if started.elapsed() + pause >= self.timeout => {
-                    let message = format!(
-                        "the response `{}` has not ended within {}; it is asked for again",
-                        self.words.name(job),
-                        in_words(self.timeout)
-                    );
-                    return lost(Fault::new(FaultKind::Unfinished, message), true);
+                    return lost(self.unfinished(job), true);
                 }
                 Looked::Going => denied = false,
             }

@@ -543,6 +543,25 @@ fn looks_that_are_refused_wait_as_the_server_asks() {
     }
 }
 
+/// More jobs than can be looked at within their timeout: that they wait for each other is no word of the
+/// server, and nobody is slowed down for it.
+#[test]
+fn a_queue_of_looks_is_no_refusal() {
+    let server = Jobs::start();
+    let project = server
+        .project(40)
+        .with("concurrency = 4", "concurrency = 80")
+        .with("name = \"test\"", "name = \"test\"\ntimeout = \"1s\"")
+        .with("[retry]", "[retry]\nattempts = 1");
+    let run = project.json(&[]).code(1);
+    assert!(run.figure("calls.faulted") >= 80);
+    for call in run.named("call_ended") {
+        assert_ne!(call["error"]["kind"], "rate_limited", "{call}");
+    }
+    let slowed = ["paused", "rate_changed", "concurrency_changed"];
+    assert!(slowed.iter().all(|event| run.named(event).is_empty()));
+}
+
 #[test]
 fn the_built_in_server_names_each_job_anew() {
     let server = Server::start(&["--latency", "10s"]);

@@ -9,6 +9,15 @@ use tokio::time::Instant;
 /// Between two looks, whosever they are: 50 a second tell of any number of jobs soon enough.
 const GAP: Duration = Duration::from_millis(20);
 
+/// Why nobody may look before the deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TooLate {
+    /// The server has asked for patience, and so long it is until a turn is free.
+    Held(Duration),
+    /// Others look until then.
+    Queue,
+}
+
 /// Whose turn it is.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
@@ -28,8 +37,8 @@ impl Looks {
     /// Returns when one may look.
     ///
     /// # Errors
-    /// At once, if that is not before the deadline: how long it would be until then.
-    pub(super) async fn turn(&self, deadline: Instant) -> Result<(), Duration> {
+    /// At once, if that is not before the deadline.
+    pub(super) async fn turn(&self, deadline: Instant) -> Result<(), TooLate> {
         loop {
             let at = self.take(deadline)?;
             tokio::time::sleep_until(at).await;
@@ -48,12 +57,17 @@ impl Looks {
         turns.free = turns.free.max(turns.held);
     }
 
-    fn take(&self, deadline: Instant) -> Result<Instant, Duration> {
+    fn take(&self, deadline: Instant) -> Result<Instant, TooLate> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let at = turns.free.map_or(now, |free| free.max(now));
         if at >= deadline {
-            return Err(at - now);
+            let is_held = turns.held >= Some(deadline);
+            return Err(if is_held {
+                TooLate::Held(at - now)
+            } else {
+                TooLate::Queue
+            });
         }
         turns.free = Some(at + GAP);
         Ok(at)
@@ -81,11 +95,23 @@ mod tests {
         let (looks, began) = (Looks::default(), Instant::now());
         let minute = Duration::from_secs(60);
         looks.hold(minute * 15);
-        assert_eq!(looks.turn(began + minute * 10).await, Err(minute * 15));
+        let late = Err(TooLate::Held(minute * 15));
+        assert_eq!(looks.turn(began + minute * 10).await, late);
         assert_eq!(began.elapsed(), Duration::ZERO);
         // No turn was taken.
         assert_eq!(looks.turn(began + minute * 20).await, Ok(()));
         assert_eq!(began.elapsed(), minute * 15);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_behind_too_many_others_was_not_refused() {
+        let (looks, began) = (Looks::default(), Instant::now());
+        looks.hold(GAP * 3);
+        for _ in 0..7 {
+            assert!(looks.take(began + GAP * 10).is_ok());
+        }
+        assert_eq!(looks.turn(began + GAP * 10).await, Err(TooLate::Queue));
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
