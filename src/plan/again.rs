@@ -2,7 +2,7 @@
 //! as often as `retry.rejected` allows, and each time is paid. How often that is to be expected.
 
 use crate::events::NodeHistory;
-use crate::plan::history::{Range, Spread};
+use crate::plan::range::{Range, Spread};
 
 /// The bad answers of a node that are known.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,7 +5,8 @@
 use crate::call::{Money, Prefix, Price, Usage};
 use crate::graph::Graph;
 use crate::plan::again::Again;
-use crate::plan::history::{Counts, History, Range};
+use crate::plan::history::{Counts, History};
+use crate::plan::range::Range;
 use crate::plan::{Estimate, Outlook};
 use crate::tariff::PriceRange;
 

@@ -6,6 +6,7 @@ mod bounds;
 pub mod change;
 mod forecast;
 mod history;
+mod range;
 pub mod reach;
 mod reason;
 mod sample;
@@ -26,7 +27,8 @@ use sample::Sample;
 
 pub use bounds::{Binding, Bounds};
 pub use forecast::{Basis, Call, Costs, Forecast, Part, Shared};
-pub use history::{Answered, Counts, History, Range};
+pub use history::{Answered, Counts, History};
+pub use range::Range;
 pub use reason::Reason;
 pub use sample::Tokenizers;
 pub use windows::{Course, Windows};
