@@ -516,6 +516,7 @@ fn a_tag_at_the_far_end_of_a_line() {
     }
     for template in [
         format!("{{{{ persona.id }}}}{far}"),
+        format!("{{{{ persona.id }}}}{far} what was drawn in raw words"),
         format!("{{{{ persona.id }}}}{far}\n{{% if 1 %}}{far}{{# a comment\n#}}"),
     ] {
         let compiled = Project::one(&template).compile();
