@@ -70,7 +70,12 @@ fn far_out(source: &str) -> Option<usize> {
     }
     // What is never closed goes on to the end, wherever that is.
     let mut blocks = source.split("{%").skip(1);
-    let is_raw = |block: &str| block.trim_start_matches(['-', '+']).trim_start().starts_with("raw");
+    let is_raw = |block: &str| {
+        block
+            .trim_start_matches(['-', '+'])
+            .trim_start()
+            .starts_with("raw")
+    };
     let unclosed = !source.contains("endraw") && blocks.any(is_raw);
     let (mut line, mut column, mut closing) = (1, 0, None);
     for (at, c) in source.char_indices() {

@@ -43,13 +43,7 @@ pub fn totals(foreseen: &Foreseen<'_>, args: &Plan) {
             number(totals.depends as u64)
         ),
     );
-    if counted.failed > 0 {
-        let failed = count(counted.failed as u64, "persona");
-        line(
-            "failed",
-            &format!("{failed} would fail: what it is made of, or its transcript, cannot be read"),
-        );
-    }
+    failed(counted.failed, "files, prompts or transcripts");
     cut_off(totals);
     let files = &counted.transcripts;
     if let Some(files) = transcripts(files) {
@@ -221,6 +215,17 @@ fn transcripts(files: &Transcripts) -> Option<String> {
         ));
     }
     (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// So many personas that cannot be worked on, for want of something (`of_theirs`).
+pub fn failed(personas: usize, of_theirs: &str) {
+    if personas > 0 {
+        let personas = count(personas as u64, "persona");
+        line(
+            "failed",
+            &format!("{personas} would fail: {of_theirs} of theirs cannot be used"),
+        );
+    }
 }
 
 /// Nodes that fail at once, and those that need them.

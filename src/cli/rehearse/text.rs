@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cli::plan::ends::soon;
-use crate::cli::plan::text::{cut_off, line, unpriced};
+use crate::cli::plan::text::{cut_off, failed, line, unpriced};
 use crate::cli::print::outln;
 use crate::cli::provider;
 use crate::cli::rehearse::what_if::WhatIf;
@@ -23,13 +23,7 @@ pub fn tell(rehearsed: &Rehearsed<'_>) {
     let (counted, totals) = (&rehearsed.foreseen.counted, &rehearsed.foreseen.counted.totals);
     let (to_do, all) = (number(counted.to_do as u64), number(counted.personas as u64));
     line("personas", &format!("{to_do} of {all} have something to call"));
-    if counted.failed > 0 {
-        let failed = count(counted.failed as u64, "persona");
-        line(
-            "failed",
-            &format!("{failed} would fail: what it is made of cannot be read"),
-        );
-    }
+    failed(counted.failed, "files or prompts");
     cut_off(totals);
     if rehearsed.nights.is_empty() {
         return outln!("nothing to call: nothing to rehearse");
