@@ -8,6 +8,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::call::Money;
 use crate::hours::When;
 
+/// Where the help has what all commands take: behind what each alone takes.
+const EVERYWHERE: usize = 100;
+
 /// Turns a folder of personas into a folder of transcripts with a paid LLM API: nothing is paid
 /// twice, nothing paid is lost.
 #[derive(Debug, Parser)]
@@ -19,11 +22,11 @@ use crate::hours::When;
 )]
 pub struct Cli {
     /// Run as if started in DIR
-    #[arg(short = 'C', value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
+    #[arg(short = 'C', value_name = "DIR", global = true, value_hint = ValueHint::DirPath, display_order = EVERYWHERE)]
     pub directory: Option<PathBuf>,
 
     /// When to use colours
-    #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
+    #[arg(long, value_name = "WHEN", default_value = "auto", global = true, display_order = EVERYWHERE)]
     pub color: Color,
 
     #[command(subcommand)]
@@ -320,6 +323,9 @@ pub struct Simulate {
     pub seed: u64,
 
     /// Share of calls that end in a fault, such as `server_error=0.01`; may be given again
+    ///
+    /// Kinds: `rate_limited` (429), `server_error` (500), `connection` (breaks off), `timeout` (no answer
+    /// ever), `malformed` (no JSON), and bad answers: `truncated`, `filtered`, `empty`
     #[arg(long, value_name = "KIND=SHARE", action = ArgAction::Append)]
     pub fault: Vec<String>,
 

@@ -45,7 +45,24 @@ pub fn simulate(args: &Simulate) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What can go wrong, and where its share is set.
+fn slots(faults: &mut SimulatorFaults) -> [(&'static str, &mut f64); 8] {
+    [
+        ("rate_limited", &mut faults.rate_limited),
+        ("server_error", &mut faults.server_error),
+        ("connection", &mut faults.connection),
+        ("timeout", &mut faults.timeout),
+        ("truncated", &mut faults.truncated),
+        ("filtered", &mut faults.filtered),
+        ("empty", &mut faults.empty),
+        ("malformed", &mut faults.malformed),
+    ]
+}
+
 fn options(args: &Simulate) -> Result<Options, CliError> {
+    if !(0.0..=1.0).contains(&args.jitter) {
+        return Err(no_share(&format!("--jitter {}", args.jitter)));
+    }
     let mut options = Options::new(Simulator {
         latency: time("--latency", &args.latency)?,
         jitter: args.jitter,
@@ -68,6 +85,10 @@ fn time(option: &str, text: &str) -> Result<Duration, CliError> {
     Duration::try_from(time).map_err(|_| wrong().into())
 }
 
+fn no_share(option: &str) -> CliError {
+    Complaint::new(format!("`{option}` is no share: expected 0 to 1")).into()
+}
+
 /// Reads `KIND=SHARE` pairs.
 fn faults(pairs: &[String]) -> Result<SimulatorFaults, CliError> {
     let mut faults = SimulatorFaults::default();
@@ -79,16 +100,10 @@ fn faults(pairs: &[String]) -> Result<SimulatorFaults, CliError> {
                 Complaint::new(format!("`--fault {pair}` is no fault with its share"))
                     .hint("expected such as `--fault server_error=0.01`")
             })?;
-        let slots = [
-            ("rate_limited", &mut faults.rate_limited),
-            ("server_error", &mut faults.server_error),
-            ("connection", &mut faults.connection),
-            ("timeout", &mut faults.timeout),
-            ("truncated", &mut faults.truncated),
-            ("filtered", &mut faults.filtered),
-            ("empty", &mut faults.empty),
-            ("malformed", &mut faults.malformed),
-        ];
+        if !(0.0..=1.0).contains(&share) {
+            return Err(no_share(&format!("--fault {pair}")));
+        }
+        let slots = slots(&mut faults);
         let names = slots.each_ref().map(|(name, _)| *name);
         match slots.into_iter().find(|(name, _)| *name == kind) {
             Some((_, slot)) => *slot = share,
@@ -100,4 +115,35 @@ fn faults(pairs: &[String]) -> Result<SimulatorFaults, CliError> {
         }
     }
     Ok(faults)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::args::Cli;
+
+    #[test]
+    fn the_help_names_every_fault() {
+        let mut command = Cli::command();
+        let simulate = command.find_subcommand_mut("simulate").unwrap();
+        let help = simulate.render_long_help().to_string();
+        for (name, _) in slots(&mut SimulatorFaults::default()) {
+            assert!(help.contains(&format!("`{name}`")), "`{name}` is not in:\n{help}");
+        }
+    }
+
+    #[test]
+    fn a_share_that_is_none_is_told_with_its_option() {
+        let wrong = |pair: &str| faults(&[pair.to_owned()]).unwrap_err().in_a_line();
+        assert_eq!(
+            wrong("server_error=2"),
+            "`--fault server_error=2` is no share: expected 0 to 1"
+        );
+        assert_eq!(
+            wrong("empty=NaN"),
+            "`--fault empty=NaN` is no share: expected 0 to 1"
+        );
+    }
 }
