@@ -20,7 +20,7 @@ pub fn write<T, E>(
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let file = builder
         .tempfile_in(folder.unwrap_or(Path::new(".")))
-        .map_err(&failed)?;
+        .map_err(|error| failed(of_the_system(error)))?;
     let mut out = BufWriter::with_capacity(1 << 16, file.as_file());
     let written = content(&mut out)?;
     out.flush()
@@ -29,4 +29,14 @@ pub fn write<T, E>(
     drop(out);
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(written)
+}
+
+/// The system's own error, without the name of a temporary file that nobody has asked for.
+fn of_the_system(error: io::Error) -> io::Error {
+    let source = error.get_ref().and_then(|wrapped| wrapped.source());
+    let source = source.and_then(|source| source.downcast_ref::<io::Error>());
+    match source.and_then(io::Error::raw_os_error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error,
+    }
 }

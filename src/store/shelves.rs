@@ -429,7 +429,11 @@ pub(super) fn sync_files(folder: &Path) -> io::Result<()> {
 
 /// What sled says, without its debugging aids.
 pub(super) fn words(error: &sled::Error) -> String {
-    error.to_string().replace(" backtrace ()", "")
+    match error {
+        // sled's words for it are those for programmers.
+        sled::Error::Io(error) => error.to_string(),
+        other => other.to_string().replace(" backtrace ()", ""),
+    }
 }
 
 /// True for errors after which what lies on the disk is as good as before.
@@ -447,6 +451,14 @@ mod tests {
     use crate::store::put::{Gist, Written};
     use crate::store::record::Entry;
     use crate::store::samples;
+
+    #[test]
+    fn a_full_disk_is_told_in_the_systems_words() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let words = words(&sled::Error::Io(io::Error::from_raw_os_error(28)));
+        assert!(!words.contains('{') && !words.contains("code:"), "{words}");
+        assert_eq!(super::words(&sled::Error::Io(full)), "no storage space");
+    }
 
     #[test]
     fn a_long_value_with_a_part_missing_is_no_right_frame() {

@@ -27,9 +27,12 @@ pub fn export(directory: Option<&Path>, args: &Export) -> Result<ExitCode, CliEr
     };
     let exported = match args.file.as_str() {
         STANDARD => to_standard_output(&store)?,
-        file => to_file(&store, &opened.root.join(file))?,
+        file => Some(to_file(&store, &opened.root.join(file))?),
     };
     close(store.into());
+    let Some(exported) = exported else {
+        return Ok(ExitCode::SUCCESS);
+    };
     warn_of_damage(&exported.damaged);
     let damaged = exported.damaged.len() as u64;
     errln!(
@@ -43,15 +46,16 @@ pub fn export(directory: Option<&Path>, args: &Export) -> Result<ExitCode, CliEr
     Ok(ExitCode::from(u8::from(damaged > 0)))
 }
 
-fn to_standard_output(store: &LocalStore) -> Result<Exported, CliError> {
+/// `None`: whoever reads it wants no more.
+fn to_standard_output(store: &LocalStore) -> Result<Option<Exported>, CliError> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let exported = store.export(&mut out);
     let flushed = out.flush();
     match exported.and_then(|exported| flushed.map(|()| exported).map_err(ExportError::Write)) {
-        Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            Ok(Exported::default())
-        }
-        other => other.map_err(|error| not_exported(&error, "standard output")),
+        Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+        other => other
+            .map(Some)
+            .map_err(|error| not_exported(&error, "standard output")),
     }
 }
 
@@ -99,13 +103,17 @@ fn source(root: &Path, file: &str) -> Result<Box<dyn BufRead>, CliError> {
     if file == STANDARD {
         return Ok(Box::new(BufReader::new(io::stdin())));
     }
-    let opened = File::open(root.join(file))
-        .map_err(|error| Complaint::new(format!("cannot read `{file}`: {error}")))?;
+    // The whole path: with `-C` it is another folder's.
+    let path = root.join(file);
+    let path = path.strip_prefix(".").unwrap_or(&path);
+    let opened = File::open(path)
+        .map_err(|error| Complaint::new(format!("cannot read `{}`: {error}", path.display())))?;
     Ok(Box::new(BufReader::with_capacity(1 << 16, opened)))
 }
 
 fn not_imported(error: &ImportError, file: &str) -> CliError {
     let complaint = Complaint::new(with_causes(error));
+    let file = if file == STANDARD { "standard input" } else { file };
     match error {
         ImportError::Store(error) => refused(error),
         ImportError::Read(_) => complaint.at(file).into(),
