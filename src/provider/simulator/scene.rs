@@ -364,6 +364,9 @@ fn subject(paragraph: &str) -> Option<&str> {
         }
     }
     let name = paragraph[..end].trim_end_matches([' ', ',']);
+    // `Ada` of `Ada's bakery is …`.
+    let owner = name.strip_suffix("'s").or_else(|| name.strip_suffix("’s"));
+    let name = owner.unwrap_or(name);
     let follows = paragraph[end..].starts_with(char::is_lowercase) || paragraph[..end].contains(',');
     (follows && !name.is_empty()).then_some(name)
 }
@@ -400,6 +403,9 @@ mod tests {
             ("Ada Whitfield is a baker.", Some("Ada Whitfield")),
             ("Ada Whitfield, 41, bakes.", Some("Ada Whitfield")),
             ("Ludwig van Beek lives in Ghent.", Some("Ludwig van Beek")),
+            ("Ada's bakery is small.", Some("Ada")),
+            ("Ada Whitfield’s bakery is small.", Some("Ada Whitfield")),
+            ("Sean O'Neill's bakery is small.", Some("Sean O'Neill")),
             ("# Background\n\nThe bakery is small.", None),
             ("She bakes.", None),
             ("", None),
