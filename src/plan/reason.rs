@@ -86,7 +86,9 @@ impl fmt::Display for Reason {
             Reason::Changed(changes) => f.write_str(&changes.join("; ")),
             Reason::Unanswered(cause) => write!(f, "sent before, no answer came: {cause}"),
             Reason::Lost(why) => write!(f, "another request was sent last; {why}"),
-            Reason::Unexplained => f.write_str("another request than before"),
+            Reason::Unexplained => {
+                f.write_str("another request than before (`septet why` says what differs)")
+            }
             Reason::Refreshed => f.write_str("asked for by `--refresh`"),
             Reason::Damaged(reason) => write!(f, "stored answer is damaged ({reason})"),
             Reason::Rejected(rejection) => write!(f, "rejected last time: {rejection}"),
