@@ -64,41 +64,59 @@ fn nameless_import(stmt: &Stmt<'_>) -> Option<usize> {
 }
 
 /// The first line with a tag, or a part of one, beyond [`LAST_COLUMN`]; text may be as long as it likes.
+/// The engine's own lexer says which is which, on pieces in which it meets no far column.
 fn far_out(source: &str) -> Option<usize> {
-    if source.lines().all(|line| line.len() <= LAST_COLUMN) {
-        return None;
-    }
-    // What is never closed goes on to the end, wherever that is.
-    let mut blocks = source.split("{%").skip(1);
-    let is_raw = |block: &str| {
-        block
-            .trim_start_matches(['-', '+'])
-            .trim_start()
-            .starts_with("raw")
-    };
-    let unclosed = !source.contains("endraw") && blocks.any(is_raw);
-    let (mut line, mut column, mut closing) = (1, 0, None);
-    for (at, c) in source.char_indices() {
-        let rest = &source[at..];
-        match closing {
-            None => {
-                let tags = [("{{", "}}"), ("{%", "%}"), ("{#", "#}")];
-                closing = tags
-                    .iter()
-                    .find_map(|(open, close)| rest.starts_with(open).then_some(*close));
+    // Up to here the source is looked through, and ends in text.
+    let (mut known, mut start) = (0, 0);
+    for (line, number) in source.split('\n').zip(1..) {
+        // Most lines have not even so many bytes.
+        let letters = (line.len() > LAST_COLUMN).then(|| line.char_indices());
+        if let Some((far, _)) = letters.and_then(|mut letters| letters.nth(LAST_COLUMN)) {
+            match end_of(&source[known..start + far]) {
+                End::Text => {}
+                End::Tag => return Some(number),
+                // Where it is wrong before the line, the lexer stops there, and says what it is.
+                End::Wrong => return (end_of(&source[known..start]) != End::Wrong).then_some(number),
             }
-            Some(close) if rest.starts_with(close) => closing = None,
-            Some(_) => {}
+            // A tag may begin with the last character before.
+            let rest = if line[..far].ends_with('{') { far - 1 } else { far };
+            if ["{{", "{%", "{#"].iter().any(|tag| line[rest..].contains(tag)) {
+                return Some(number);
+            }
+            known = start + line.len();
         }
-        if column > LAST_COLUMN && (closing.is_some() || unclosed) {
-            return Some(line);
-        }
-        match c {
-            '\n' => (line, column) = (line + 1, 0),
-            _ => column += 1,
-        }
+        start += line.len() + 1;
     }
     None
+}
+
+/// What a piece of a template that begins with text ends in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Text,
+    /// Also a comment, or a `raw` block.
+    Tag,
+    /// There is a mistake before.
+    Wrong,
+}
+
+fn end_of(piece: &str) -> End {
+    let mut end = End::Text;
+    for token in tokenize(piece, false, SyntaxConfig::default()) {
+        end = match token {
+            Ok((Token::TemplateData(_) | Token::VariableEnd | Token::BlockEnd, _)) => End::Text,
+            Ok(_) => End::Tag,
+            Err(error)
+                if error
+                    .detail()
+                    .is_some_and(|what| what.starts_with("unexpected end of")) =>
+            {
+                return End::Tag;
+            }
+            Err(_) => return End::Wrong,
+        };
+    }
+    end
 }
 
 /// The first line at which there is too much of something, how much there may be, and of what.
