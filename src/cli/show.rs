@@ -7,7 +7,7 @@ mod text;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::call::{Key, Rejection, Request};
+use crate::call::{Key, Money, Rejection, Request};
 use crate::cli::args::Show;
 use crate::cli::cache::out::Out;
 use crate::cli::failure::{CliError, Complaint};
@@ -129,6 +129,29 @@ enum End {
     },
     /// Nothing more is known: its answer was removed, say.
     Unknown,
+}
+
+impl Shown {
+    /// The tokens and the cost of all bad answers; `None`: there are none. The cost is `None` where that
+    /// of one is not known.
+    fn paid_for_nothing(&self) -> Option<(u64, Option<Money>)> {
+        let bad = self.attempts.iter().filter_map(|attempt| match &attempt.end {
+            End::Rejected(record, _) => Some(record),
+            _ => None,
+        });
+        bad.map(|record| {
+            (
+                record.answer.usage.input + record.answer.usage.output,
+                record.cost,
+            )
+        })
+        .reduce(|(tokens, cost), (more, dearer)| {
+            (
+                tokens + more,
+                cost.zip(dearer).map(|(cost, dearer)| cost + dearer),
+            )
+        })
+    }
 }
 
 /// What of the present is known of a node.

@@ -251,7 +251,7 @@ async fn models(State(service): State<Arc<Service>>) -> Response {
 }
 
 async fn stats(State(service): State<Arc<Service>>) -> Response {
-    reply::json(StatusCode::OK, &service.counters())
+    reply::line(&service.counters())
 }
 
 async fn reset_stats(State(service): State<Arc<Service>>) -> Response {

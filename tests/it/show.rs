@@ -136,6 +136,10 @@ fn rejected_answers_of_a_persona_are_shown_and_one_that_was_removed_is_explained
         shown.contains("node      p00/chunk-2") && !shown.contains("p00/chunk-1"),
         "{shown}"
     );
+    // What was paid for them is no dash.
+    let table = project.run(&["show", "p00"]).code(0).stdout;
+    let row = table.lines().find(|line| line.starts_with("chunk-2")).unwrap();
+    assert!(row.contains("no good answer") && row.contains('$'), "{table}");
     let why = project.run(&["why", "p00"]).code(0).stdout;
     assert!(!why.contains("as written"), "{why}");
     std::fs::remove_dir_all(project.path("personas/p01")).unwrap();

@@ -40,12 +40,24 @@ pub fn persona(persona: &PersonaId, transcript: &str, is_there: bool, nodes: &[S
         let none = || "–".to_owned();
         let record = shown.record.as_ref();
         let cell = |text: &dyn Fn(&Record) -> String| record.map_or_else(none, text);
+        let bad = shown.paid_for_nothing();
+        let (status, bad) = match (shown.state, bad) {
+            (State::NoAnswer, Some(bad)) => ("no good answer", Some(bad)),
+            (state, _) => (word(state), None),
+        };
+        let paid = |record: &Record| {
+            (
+                record.answer.usage.input + record.answer.usage.output,
+                record.cost,
+            )
+        };
+        let paid = record.map(paid).or(bad);
         rows.push(vec![
             one_line(shown.instance.node.as_str()),
-            word(shown.state).to_owned(),
+            status.to_owned(),
             number(shown.attempts.len() as u64),
-            cell(&|record| number(record.answer.usage.input + record.answer.usage.output)),
-            cell(&|record| dollars(record.cost)),
+            paid.map_or_else(none, |(tokens, _)| number(tokens)),
+            paid.map_or_else(none, |(_, cost)| dollars(cost)),
             cell(&|record| duration(Duration::from_millis(record.latency_ms))),
             cell(&|record| one_line(record.run.as_str())),
         ]);

@@ -21,6 +21,13 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     response(status, body.into())
 }
 
+/// A JSON body with the end of a line behind it, for those who read it in a terminal.
+pub fn line(body: &impl Serialize) -> Response {
+    let mut body = serde_json::to_vec(body).expect("BUG: the server's own types are JSON");
+    body.push(b'\n');
+    response(StatusCode::OK, body.into())
+}
+
 fn response(status: StatusCode, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
