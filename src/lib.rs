@@ -16,7 +16,7 @@
 //! transcript is written.
 //!
 //! # The rows
-//! A file names only modules of the rows below its own, or of its own folder; `tests/layers.rs`
+//! A file names only modules of the rows below its own, or of its own folder; `tests/it/layers.rs`
 //! reads the groups of `mod` lines here and holds every file to it. The five lowest rows are
 //! values only: no I/O, no clock, no chance, nothing async, no printing.
 //!
