@@ -352,7 +352,7 @@ fn what_people_read() {
     nodes     48 cached, 8 to call, 8 that depend on their answers
     because   8 chunk-3: `vars.brief` changed
     calls     8 to 16
-    tokens    about 45,497 input ([n] of it cached), 6,494 output; 13,505 to 55,662 in all
+    tokens    about 45,517 input ([n] of it cached), 6,538 output; 13,504 to 55,726 in all
     cost      about [$]; [$] to [$], at most $0.2543 (simulated)
     time      about [time], bound by calls that wait for others
     ends      at [clock], if it started now
@@ -366,16 +366,16 @@ fn what_people_read() {
     nodes     12 cached, 2 to call, 2 that depend on their answers
     because   2 chunk-3: `vars.brief` changed
     calls     2 to 4
-    tokens    about 11,439 input ([n] of it cached), 1,624 output; 3,308 to 14,190 in all
+    tokens    about 11,438 input ([n] of it cached), 1,635 output; 3,309 to 14,200 in all
     cost      about [$]; [$] to [$], at most $0.0636 (simulated)
     time      about [time], bound by calls that wait for others
     ends      at [clock], if it started now
     rests on  16 earlier answers; input as the server counted before; [time] a call as before
 
-    call     blended_family_06_andre_sofia/chunk-3  about 1,884 tokens, `vars.brief` changed
-    depends  blended_family_06_andre_sofia/combine  about 4,804 tokens
-    call     early_stop_07_hannah/chunk-3  about 1,779 tokens, `vars.brief` changed
-    depends  early_stop_07_hannah/combine  about 4,597 tokens
+    call     blended_family_06_andre_sofia/chunk-3  about 1,883 tokens, `vars.brief` changed
+    depends  blended_family_06_andre_sofia/combine  about 4,809 tokens
+    call     early_stop_07_hannah/chunk-3  about 1,778 tokens, `vars.brief` changed
+    depends  early_stop_07_hannah/combine  about 4,602 tokens
     ");
     let refreshed = told(&project, &["plan", "--max", "2", "--refresh", "*", "--rpm", "60"]);
     insta::assert_snapshot!(refreshed, @"
@@ -383,7 +383,7 @@ fn what_people_read() {
     nodes     0 cached, 14 to call, 2 that depend on their answers
     because   14 asked for by `--refresh`
     calls     14 to 16
-    tokens    about 28,284 input ([n] of it cached), 6,342 output; 22,852 to 39,255 in all
+    tokens    about 28,289 input ([n] of it cached), 6,359 output; 22,864 to 39,265 in all
     cost      about [$]; [$] to [$], at most $0.1414 (simulated)
     time      about [time], bound by requests per minute
     ends      at [clock], if it started now
@@ -404,7 +404,7 @@ fn what_people_read() {
     nodes     0 cached, 14 to call, 2 that depend on their answers
     because   14 asked for by `--refresh`
     calls     14 to 16
-    tokens    about 28,284 input ([n] of it cached), 6,342 output; 22,852 to 39,255 in all
+    tokens    about 28,289 input ([n] of it cached), 6,359 output; 22,864 to 39,265 in all
     cost      about [$]; [$] to [$], at most $0.2734 (simulated)
     prices    of gpt-6-luna: those of 00:00-12:00, 12:00-24:00 UTC
     budget    would end the run after about [n] of 16 calls: $0.0088 is set aside for the next one, of combine, and [$] of $0.0100 (`--budget`) is left

@@ -224,10 +224,10 @@ fn a_node_that_was_never_called_and_one_without_a_good_answer() {
     persona     p00
     transcript  transcripts/p00.md (not there)
 
-    node     status        attempts  tokens  cost  latency  run
-    chunk-1  no answer            3       –     –        –  –
-    chunk-2  no answer            3       –     –        –  –
-    combine  never called         0       –     –        –  –
+    node     status          attempts  tokens      cost  latency  run
+    chunk-1  no good answer         3     360  <$0.0001        –  –
+    chunk-2  no good answer         3     360  <$0.0001        –  –
+    combine  never called           0       –         –        –  –
 
     `septet show p00/NODE` shows a node in full
     ");
