@@ -20,6 +20,14 @@ pub use models::{Held, ModelLimits, Refusal};
 use rate::Rate;
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// So many milliseconds' worth of tokens start at once: a little less than the second's worth that a
+/// server is sure to have. A call reaches it later than it was let go; a bucket that is full meanwhile
+/// loses what comes in, and ours does not.
+const BURST_MILLIS: u64 = 950;
+/// So much later than we let a call go it may have reached the server, and so much later than the server
+/// booked its end we may have heard of it, both together. More would be safer, and lose more of what
+/// comes back.
+const ON_THE_WAY: Duration = Duration::from_millis(10);
 
 /// The limits of one run.
 #[derive(Debug)]
@@ -50,6 +58,9 @@ pub struct Limits {
 struct Tokens {
     per_minute: NonZeroU32,
     bucket: Bucket,
+    /// See [`BURST_MILLIS`]. A call that is larger waits for all of it and owes the rest, which is paid
+    /// before the next one starts: as much as if it had waited for the whole, and no more than that of
+    /// smaller calls ever starts at once.
     burst: u32,
     /// Used but not paid to the bucket yet; negative: paid and not used, and together with what is
     /// in the bucket never more than its burst.
@@ -69,8 +80,8 @@ type Bucket = RateLimiter<NotKeyed, InMemoryState, HandedIn, StateInformationMid
 
 impl Limits {
     /// Limits for a run that starts now. Requests are paced evenly with a burst of
-    /// `max(1, requests_per_minute / 600)`, tokens with a burst of one second's worth or the
-    /// largest single reservation (design, "Limits, in figures").
+    /// `max(1, requests_per_minute / 600)`, tokens with a burst of less than one second's worth or a
+    /// single larger reservation (design, "Limits, in figures").
     pub fn new(requests_per_minute: Option<u32>, tokens_per_minute: Option<u32>) -> Self {
         let known = |rate: Option<u32>| rate.filter(|rate| *rate > 0);
         let configured = [known(requests_per_minute), known(tokens_per_minute)];
@@ -94,8 +105,7 @@ impl Limits {
 
     /// Takes one request and so many tokens out of the limits, for a call that starts now.
     ///
-    /// `now` is the time since the start of the run. `tokens` above the limit of a whole minute
-    /// would wait for ever: see [`Limits::most_tokens`].
+    /// `now` is the time since the start of the run.
     ///
     /// # Errors
     /// Not yet: the time from which it is worth asking again.
@@ -125,11 +135,8 @@ impl Limits {
         }
         // Tokens first: if the request has to wait, they are a balance for the next time.
         if let Some(limit) = &mut self.tokens {
-            // A limit that was found to be smaller is not to hold up for ever what was let in.
             let counted = Counted::Tokens;
-            limit
-                .pay(now, tokens.min(limit.per_minute.get().into()), &self.clock)
-                .map_err(|until| Hold { until, counted })?;
+            limit.pay(now, tokens).map_err(|until| Hold { until, counted })?;
         }
         if let Some(limit) = self.requests.as_ref().filter(|_| !self.request_paid) {
             let counted = Counted::Requests;
@@ -150,16 +157,16 @@ impl Limits {
     }
 
     /// Says what a call that has ended now really used of the tokens that were reserved for it when
-    /// it started.
-    pub fn settle(&mut self, now: Duration, started: Duration, reserved: u64, used: u64) {
+    /// it started. `heard` is when its answer came.
+    pub fn settle(&mut self, now: Duration, heard: Duration, started: Duration, reserved: u64, used: u64) {
         self.clock.set(now);
+        let rate = &mut self.rates[Counted::Tokens as usize];
+        rate.settled(started, reserved, used);
         if let Some(limit) = &mut self.tokens
             && started >= self.tokens_since
         {
-            // Before it as well: what there was no room for until now pays no debt.
-            limit.forget();
-            limit.owed += used as i64 - reserved as i64;
-            limit.forget();
+            let newest = rate.started_after(heard.saturating_sub(ON_THE_WAY));
+            limit.settle(reserved, used, newest);
         }
     }
 
@@ -194,17 +201,16 @@ impl Limits {
         }
     }
 
-    /// A call was refused for its tokens: the server has less than we think, by what it counts of
-    /// the calls in flight and we do not. When the wait it asks for is over it has just enough for
-    /// one call, so we are to have less than that; else all that piled up here meanwhile would be
-    /// refused too. Two more calls are held back for those that are in flight again then. That is
-    /// paid once, and takes nothing from the rate.
-    fn drain(&mut self, now: Duration, wait: Duration, tokens: u64) {
+    /// A call was refused for its tokens: the server has less than we think. When the wait it asks for
+    /// is over it has just enough for this call, and we are to have `beyond` less than that; else all
+    /// that piled up here meanwhile would be refused too. That is paid once, and takes nothing from
+    /// the rate.
+    fn drain(&mut self, now: Duration, wait: Duration, beyond: i64) {
         self.clock.set(now);
         let Some(limit) = &mut self.tokens else { return };
         let piled = f64::from(limit.per_minute.get()) * wait.as_secs_f64() / 60.0;
         let then = (f64::from(left(&limit.bucket)) + piled).min(f64::from(limit.burst)) as i64;
-        limit.owed = limit.owed.max(then + 2 * i64::try_from(tokens).unwrap_or(0));
+        limit.owed = limit.owed.max(then + beyond);
     }
 
     /// Until when nothing is left of a limit, by what the server said last.
@@ -253,9 +259,9 @@ impl Limits {
                 self.requests = Some(partly_full(per_minute, burst, left, self.clock.clone()));
             }
             Counted::Tokens => {
-                let least = (per_minute.get() / 60).max(1);
+                let burst = u64::from(per_minute.get()) * BURST_MILLIS / 60_000;
+                let burst = u32::try_from(burst).unwrap_or(u32::MAX).max(1);
                 let before = self.tokens.as_ref();
-                let burst = before.map_or(least, |before| before.burst.min(per_minute.get()).max(least));
                 let left = before.map_or(burst, |before| left(&before.bucket));
                 let owed = before.map_or(0, |before| before.owed);
                 let bucket = partly_full(per_minute, burst, left, self.clock.clone());
@@ -283,45 +289,54 @@ impl Tokens {
         if self.owed >= 0 {
             return;
         }
-        // governor tells what is left only by taking one: that one is paid then.
-        let left = match self.bucket.check() {
+        let left = self.left();
+        let room = i64::from(self.burst - left.min(self.burst));
+        self.owed = self.owed.max(-room);
+    }
+
+    /// Books the end of a call. What it did not use comes back only as far as there was room for it
+    /// before the `newest` calls started: when the server booked it they may not have been there yet,
+    /// and what its full bucket had no room for is lost.
+    fn settle(&mut self, reserved: u64, used: u64, newest: u64) {
+        // What there was no room for until now pays no debt.
+        self.forget();
+        let missing = used as i64 - reserved as i64;
+        if missing >= 0 {
+            self.owed += missing;
+            return;
+        }
+        let level = i64::from(self.left()) - self.owed;
+        let room = i64::from(self.burst) - level - newest as i64;
+        self.owed -= (-missing).min(room.max(0));
+    }
+
+    /// How much is in the bucket. governor tells it only by taking one: that one is paid then.
+    fn left(&mut self) -> u32 {
+        match self.bucket.check() {
             Ok(snapshot) => {
                 self.owed -= 1;
                 snapshot.remaining_burst_capacity()
             }
             Err(_) => 0,
-        };
-        let room = i64::from(self.burst - left.min(self.burst));
-        self.owed = self.owed.max(-room);
+        }
     }
 
-    /// Pays until the balance covers `tokens`. Debts of earlier calls first, in parts as large as
-    /// the burst; they start nothing. Then the reservation as one.
-    fn pay(&mut self, now: Duration, tokens: u64, clock: &HandedIn) -> Result<(), Duration> {
+    /// Pays until the balance covers `tokens`, or all of the burst. Debts of earlier calls first, in
+    /// parts as large as the burst; they start nothing. Then the reservation as one.
+    fn pay(&mut self, now: Duration, tokens: u64) -> Result<(), Duration> {
         while self.owed > 0 {
             let part = u32::try_from(self.owed).unwrap_or(u32::MAX).min(self.burst);
             take(&self.bucket, part, now)?;
             self.owed -= i64::from(part);
         }
         self.forget();
-        let missing = tokens as i64 + self.owed;
+        let missing = tokens.min(self.burst.into()) as i64 + self.owed;
         if missing > 0 {
             let missing = u32::try_from(missing).unwrap_or(u32::MAX);
-            self.widen(u32::try_from(tokens).unwrap_or(u32::MAX), clock);
             take(&self.bucket, missing, now)?;
             self.owed -= i64::from(missing);
         }
         Ok(())
-    }
-
-    /// Lets the burst grow to the largest reservation: a new limiter (governor cannot change one)
-    /// that has just as much left as the old one.
-    fn widen(&mut self, burst: u32, clock: &HandedIn) {
-        if burst <= self.burst {
-            return;
-        }
-        self.bucket = partly_full(self.per_minute, burst, left(&self.bucket), clock.clone());
-        self.burst = burst;
     }
 }
 

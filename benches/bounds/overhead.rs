@@ -182,7 +182,7 @@ impl Loaded {
             overwrite: false,
             provider: self.config.provider.name.clone(),
             simulated: false,
-            reserves_output_cap: false,
+            reserves: septet::run::Reserves::Expected,
             fetchable: Default::default(),
             prefix: self.config.schedule.prefix,
             seed: 1,

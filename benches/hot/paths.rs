@@ -91,7 +91,6 @@ fn schedule() -> Box<dyn FnMut()> {
                             inputs.push_back(Input::Rendered {
                                 handle,
                                 key: key.into(),
-                                tokens: 100,
                                 prefix: None,
                             });
                         }
@@ -104,7 +103,7 @@ fn schedule() -> Box<dyn FnMut()> {
                 }
             }
             now += Duration::from_millis(1);
-            let (handle, _) = schedule.candidate(now).expect("something is to be sent");
+            let handle = schedule.candidate(now).expect("something is to be sent");
             inputs.push_back(Input::Granted { handle });
         }
     })
@@ -118,7 +117,7 @@ fn limiter() -> Box<dyn FnMut()> {
         // As fast as both limits allow.
         now += Duration::from_millis(1);
         limits.take(now, 0, 1_000).expect("it may start");
-        limits.settle(now, 0, now, 1_000, 900);
+        limits.settle(now, now, 0, now, 1_000, 900);
     })
 }
 

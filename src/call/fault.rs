@@ -23,6 +23,8 @@ pub struct Fault {
     pub retry_after: Option<Duration>,
     /// Of which limit it speaks, where it is a refusal for one.
     pub limit: Option<Counted>,
+    /// The tokens that the server took the call for, where it was refused for them and the server says so.
+    pub reckoned: Option<u64>,
     /// The server's name for the request, for its support.
     pub request_id: Option<String>,
 }
@@ -137,6 +139,7 @@ impl Fault {
             http_status: None,
             retry_after: None,
             limit: None,
+            reckoned: None,
             request_id: None,
         }
     }

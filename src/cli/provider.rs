@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use crate::cli::failure::{CliError, Complaint};
 use crate::config::{self, ProviderKind};
 use crate::provider::{OpenAi, Provider, ProviderError, Simulator};
+use crate::run::Reserves;
 
 /// Builds who answers, with the key from the environment.
 pub fn connect(config: &config::Provider) -> Result<Arc<dyn Provider>, CliError> {
@@ -33,13 +34,15 @@ pub fn is_simulated(config: &config::Provider) -> bool {
     matches!(config.kind, ProviderKind::Simulator(_))
 }
 
-/// True where the server takes the output limit of a call out of the tokens per minute whatever
-/// the call uses: OpenAI and Azure, the servers that know `max_completion_tokens` (protocol notes
-/// of 2026-11-23 in `docs/design.md`).
-pub fn reserves_output_cap(config: &config::Provider) -> bool {
+/// What a server is known to take out of its tokens per minute for the output of a call: OpenAI and
+/// Azure, the servers that know `max_completion_tokens`, take the limit whatever the call uses
+/// (protocol notes of 2026-11-23 in `docs/design.md`).
+pub fn reserves(config: &config::Provider) -> Reserves {
     match &config.kind {
-        ProviderKind::Simulator(_) => false,
-        ProviderKind::OpenAi { output_cap_field, .. } => output_cap_field == "max_completion_tokens",
+        ProviderKind::OpenAi { output_cap_field, .. } if output_cap_field == "max_completion_tokens" => {
+            Reserves::Limit
+        }
+        _ => Reserves::Expected,
     }
 }
 

@@ -366,7 +366,7 @@ fn task(
         overwrite: args.overwrite,
         provider: config.provider.name.clone(),
         simulated: provider::is_simulated(&config.provider),
-        reserves_output_cap: provider::reserves_output_cap(&config.provider),
+        reserves: provider::reserves(&config.provider),
         fetchable: Default::default(),
         prefix: config.schedule.prefix,
         seed: fastrand::u64(..),

@@ -20,6 +20,10 @@ pub struct Account {
     /// Calls that ended in a fault, by model and kind. Accounts of older runs do not have them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<FaultHistory>,
+    /// Models whose server takes the output limits of calls that are not answered yet out of its
+    /// tokens a minute, and the name of the provider where that was so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reserved_limits: Vec<(String, String)>,
     /// Calls whose answer never came.
     #[serde(default)]
     pub possibly_billed: PossiblyBilled,

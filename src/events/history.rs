@@ -131,6 +131,8 @@ pub struct Parts {
 pub struct History {
     nodes: Vec<NodeHistory>,
     models: Vec<(String, ModelHistory)>,
+    /// Provider and model, see [`History::reserves_limits`].
+    reserved_limits: Vec<(String, String)>,
 }
 
 impl Spread {
@@ -441,6 +443,22 @@ impl History {
         if known.calls < ENOUGH_CALLS {
             known.merge(calls, faults);
         }
+    }
+
+    /// Takes in of which models an older run saw that output limits are reserved, by provider and name.
+    pub fn add_older_reserved(&mut self, run: Vec<(String, String)>) {
+        for older in run {
+            if !self.reserved_limits.contains(&older) {
+                self.reserved_limits.push(older);
+            }
+        }
+    }
+
+    /// True where a provider takes the output limits of calls to a model that are not answered yet out
+    /// of its tokens a minute.
+    pub fn reserves_limits(&self, provider: &str, model: &str) -> bool {
+        let known = |(of, name): &(String, String)| of == provider && name == model;
+        self.reserved_limits.iter().any(known)
     }
 
     /// What is known of the calls to a model; `None`: nothing.

@@ -109,6 +109,14 @@ pub enum Event {
     /// Calls or tokens a minute that are asked for from now on: the server said how many it allows,
     /// or refused some, or has not for a while.
     RateChanged(RateChange),
+    /// The server takes the output limits of calls that are not answered yet out of a model's tokens a
+    /// minute: as much is reserved for each from now on.
+    OutputLimitReserved {
+        /// The model.
+        model: Arc<str>,
+        /// The refusal that showed it; `None`: an earlier run saw one.
+        seen: Option<Reckoned>,
+    },
     /// The limit that holds calls up from now on; `None`: none does any more.
     LimitBinds(Option<Counted>),
     /// A node of a persona has reached its end.
@@ -204,6 +212,17 @@ pub struct RunStarted {
     pub provider: Arc<str>,
     /// True for the built-in model: costs are simulated.
     pub simulated: bool,
+}
+
+/// A call that was refused for its tokens, and how many these were taken to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reckoned {
+    /// Whose call it was.
+    pub instance: Instance,
+    /// As the server says.
+    pub by_server: u64,
+    /// What was reserved for it.
+    pub by_septet: u64,
 }
 
 /// How a call ended.

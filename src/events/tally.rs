@@ -197,6 +197,12 @@ impl Tally {
                 self.rates[change.counted as usize] = change.per_minute;
             }
             Event::RateChanged(_) => {}
+            Event::OutputLimitReserved { model, .. } => {
+                let provider = self.started.as_ref().map(|started| started.provider.to_string());
+                self.account
+                    .reserved_limits
+                    .push((provider.unwrap_or_default(), model.to_string()));
+            }
             Event::LimitBinds(limit) => self.binding = *limit,
             Event::NodeFinished(node) => self.node_finished(node, at),
             Event::UpToDate { persona, saved } => self.up_to_date(persona, *saved, at),

@@ -104,11 +104,19 @@ impl ModelLimits {
     }
 
     /// Says what a call of a node that has ended now really used of the tokens that were reserved
-    /// for it when it started.
-    pub fn settle(&mut self, now: Duration, node: usize, started: Duration, reserved: u64, used: u64) {
+    /// for it when it started. `heard` is when its answer came.
+    pub fn settle(
+        &mut self,
+        now: Duration,
+        heard: Duration,
+        node: usize,
+        started: Duration,
+        reserved: u64,
+        used: u64,
+    ) {
         let model = &mut self.models[self.lanes[node]];
         for limits in self.all.iter_mut().chain([model]) {
-            limits.settle(now, started, reserved, used);
+            limits.settle(now, heard, started, reserved, used);
         }
     }
 
@@ -121,9 +129,23 @@ impl ModelLimits {
     /// and what the server said of that.
     pub fn refused(&mut self, now: Duration, node: usize, refusal: &Refusal) {
         let model = &mut self.models[self.lanes[node]];
-        model.refused(refusal.started, refusal.tokens, refusal.limit);
-        if refusal.limit == Some(Counted::Tokens) {
-            model.drain(now, refusal.wait, refusal.tokens);
+        let tokens = i64::try_from(refusal.tokens).unwrap_or(i64::MAX / 4);
+        let Refusal {
+            started, limit, wait, ..
+        } = *refusal;
+        match refusal.reckoned {
+            Some(reckoned) => {
+                let reckoned = i64::try_from(reckoned).unwrap_or(i64::MAX / 4);
+                model.drain(now, wait, -reckoned);
+            }
+            None => {
+                model.refused(started, refusal.tokens, limit);
+                if limit == Some(Counted::Tokens) {
+                    // What the server counts of calls in flight and we do not: once they are in flight
+                    // again, two calls' worth.
+                    model.drain(now, wait, 2 * tokens);
+                }
+            }
         }
     }
 
@@ -157,6 +179,9 @@ pub struct Refusal {
     pub limit: Option<Counted>,
     /// How long the server asks to wait.
     pub wait: Duration,
+    /// The tokens that the server took it for, where that is what was wrong: less was reserved than the
+    /// server counts, which says nothing of the rate.
+    pub reckoned: Option<u64>,
 }
 
 #[cfg(test)]

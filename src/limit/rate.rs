@@ -94,6 +94,19 @@ impl Rate {
         self.started.push_back((now, amount));
     }
 
+    /// A call that started then with so much of it used so much in the end.
+    pub(super) fn settled(&mut self, started: Duration, amount: u64, used: u64) {
+        if let Some(at) = self.started.iter().rposition(|call| *call == (started, amount)) {
+            self.started[at].1 = used;
+        }
+    }
+
+    /// How much of it started later than that.
+    pub(super) fn started_after(&self, then: Duration) -> u64 {
+        let newest = self.started.iter().rev().take_while(|(at, _)| *at > then);
+        newest.map(|(_, amount)| amount).sum()
+    }
+
     /// The server says so.
     pub(super) fn told(&mut self, per_minute: u64) {
         self.told = Some(per_minute as f64);

@@ -210,6 +210,14 @@ enum Object<'a> {
         model: Option<&'a str>,
         at_s: f64,
     },
+    OutputLimitReserved {
+        model: &'a str,
+        persona: Option<&'a str>,
+        node: Option<&'a str>,
+        reckoned: Option<u64>,
+        reserved: Option<u64>,
+        at_s: f64,
+    },
     LimitBinds {
         counted: Option<&'static str>,
         at_s: f64,
@@ -353,6 +361,14 @@ fn object(stamped: &Stamped) -> Option<Object<'_>> {
             per_minute: change.per_minute,
             cause: change.cause.as_str(),
             model: change.model.as_deref(),
+            at_s,
+        },
+        Event::OutputLimitReserved { model, seen } => Object::OutputLimitReserved {
+            model,
+            persona: seen.as_ref().map(|seen| seen.instance.persona.as_str()),
+            node: seen.as_ref().map(|seen| seen.instance.node.as_str()),
+            reckoned: seen.as_ref().map(|seen| seen.by_server),
+            reserved: seen.as_ref().map(|seen| seen.by_septet),
             at_s,
         },
         Event::ConcurrencyChanged { concurrency } => Object::ConcurrencyChanged {

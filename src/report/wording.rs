@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::budget::Used;
 use crate::call::{RateCause, RateChange};
-use crate::events::{Event, Failure, PersonaFigures, PersonaStatus, RunStarted, Tally};
+use crate::events::{Event, Failure, PersonaFigures, PersonaStatus, Reckoned, RunStarted, Tally};
 use crate::hours::Moment;
 use crate::names::{Instance, PersonaId, Stop};
 use crate::printable::one_line;
@@ -104,6 +104,13 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
             };
             (weight, notice(&rate(change), palette))
         }
+        Event::OutputLimitReserved {
+            model,
+            seen: Some(seen),
+        } => (
+            Weight::Notice,
+            notice(&output_limit_reserved(model, seen), palette),
+        ),
         Event::Warning { message } => {
             let text = format!("{} {}", palette.warn("warning:"), one_line(message));
             (Weight::Notice, text)
@@ -254,6 +261,17 @@ fn rate(change: &RateChange) -> String {
         RateCause::Refused => format!("the provider refuses calls: {rate}, until it takes more again"),
         RateCause::Recovered => format!("the provider takes calls again: {rate}"),
     }
+}
+
+fn output_limit_reserved(model: &str, seen: &Reckoned) -> String {
+    format!(
+        "`{}`: a call's whole `max_output_tokens` count in its tokens per minute until it is answered ({}: {} \
+         tokens, about {} expected); keeping to that",
+        one_line(model),
+        one_line(&seen.instance.to_string()),
+        number(seen.by_server),
+        number(seen.by_septet),
+    )
 }
 
 fn outage_began(cause: &str, palette: Palette) -> String {

@@ -84,6 +84,8 @@ pub struct Paid {
     pub cost: Option<Money>,
     /// The model that answered, where it is not the one that was asked.
     pub stranger: Option<String>,
+    /// When it came.
+    pub heard: Instant,
 }
 
 impl Attempt {
@@ -218,7 +220,7 @@ impl Attempt {
         let at_ms = (services.unix_ms)();
         let (entry, safety, ended, outcome) = match called {
             Called::Answered(answer) => {
-                let (entry, safety, ended, outcome) = self.judged(*answer, at_ms, latency);
+                let (entry, safety, ended, outcome) = self.judged(*answer, at_ms, sent + latency, latency);
                 (Some(entry), safety, ended, outcome)
             }
             Called::Faulted(fault) => (
@@ -269,7 +271,13 @@ impl Attempt {
     }
 
     /// What is stored of an answer, good or bad, and what it is once it is stored.
-    fn judged(&self, answer: Answer, at_ms: u64, latency: Duration) -> (Entry, Safety, Ended, CallOutcome) {
+    fn judged(
+        &self,
+        answer: Answer,
+        at_ms: u64,
+        heard: Instant,
+        latency: Duration,
+    ) -> (Entry, Safety, Ended, CallOutcome) {
         let usage = answer.usage;
         // What counts is when a call ends (`docs/design.md`, "Prices by the hour").
         let rate = self.tariff.as_ref().map(|tariff| tariff.at(timestamp(at_ms)));
@@ -283,6 +291,7 @@ impl Attempt {
             usage,
             cost,
             stranger: stranger.then(|| answer.model.clone()),
+            heard,
         };
         let judgement = self.request.delivery.checks.judge(&answer);
         let text = Arc::from(answer.text.as_str());

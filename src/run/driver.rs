@@ -24,7 +24,7 @@ use crate::names::Stop;
 use crate::run::attempt::Attempt;
 use crate::run::desk::Desk;
 use crate::run::driver::binding::Binding;
-use crate::run::estimate::Estimates;
+use crate::run::estimate::{Estimates, Reserves, Size};
 use crate::run::job::{Report, Reporter};
 use crate::run::{Services, Task, Teller};
 use crate::schedule::{Action, Halt, Handle, Input, Schedule};
@@ -76,12 +76,9 @@ impl Driver {
             schedule: schedule.in_lanes(limits.lanes().to_vec()),
             limits,
             budget: Budget::new(task.budget.clone()),
-            estimates: Estimates::new(
-                task.graph.ids(),
-                &task.models,
-                &task.history,
-                task.reserves_output_cap,
-            ),
+            estimates: Estimates::new(task.graph.ids(), &task.models, &task.history, |model| {
+                task.reserves(model)
+            }),
             chance: fastrand::Rng::with_seed(task.seed),
             desk: Desk::new(task.graph.clone()),
             reports,
@@ -149,7 +146,7 @@ impl Driver {
         loop {
             let now = self.teller.now();
             let is_held = |lane| held.iter().any(|(other, _)| *other == lane);
-            let Some((handle, tokens)) = self.schedule.candidate_but(now, is_held) else {
+            let Some(handle) = self.schedule.candidate_but(now, is_held) else {
                 let lanes: Vec<usize> = held.iter().map(|(lane, _)| *lane).collect();
                 if self.held != lanes {
                     self.held.clone_from(&lanes);
@@ -181,6 +178,7 @@ impl Driver {
                     continue;
                 }
             }
+            let tokens = self.estimates.reserve(handle.node, self.size(handle));
             if let Err(hold) = self.limits.take(now, handle.node, tokens) {
                 self.tell_of_a_long_wait(now, handle.node, &hold);
                 self.holding = Some(hold.counted);
@@ -192,10 +190,16 @@ impl Driver {
                 return earliest(&held).into_iter().chain([hold.until]).min();
             }
             let work = self.desk.work_mut(handle);
-            (work.set_aside, work.started) = (cost, now);
+            (work.set_aside, work.reserved, work.started) = (cost, tokens, now);
             self.set_aside(handle, cost.unwrap_or_default());
             self.turn([Input::Granted { handle }]);
         }
+    }
+
+    /// The size of a request that is rendered.
+    fn size(&self, handle: Handle) -> Size {
+        let rendered = self.desk.work(handle).rendered.as_ref();
+        rendered.expect("BUG: a call that is not rendered").size
     }
 
     /// A wait that the server's quota asks for is told as a pause that it asks for.
@@ -270,6 +274,17 @@ impl Driver {
     fn tell_start(&self) {
         let started = Box::new(self.task.started());
         self.teller.tell(Event::RunStarted(started));
+        // Noted again with each run, so that it is not forgotten with the one that saw it.
+        let mut told: Vec<&Arc<str>> = Vec::new();
+        for model in &self.task.models {
+            if self.task.reserves(model) == Reserves::LimitUntilAnswered && !told.contains(&model) {
+                told.push(model);
+                self.teller.tell(Event::OutputLimitReserved {
+                    model: model.clone(),
+                    seen: None,
+                });
+            }
+        }
     }
 }
 

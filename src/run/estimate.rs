@@ -15,6 +15,45 @@ const EARLIER: f64 = 1.0;
 /// Weight of the newest answer in the running means.
 const NEWEST: f64 = 0.1;
 
+/// What a server takes out of its tokens a minute for the output of a call that is not answered yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reserves {
+    /// What the answers use; until they are there nobody knows, and what is expected is near it.
+    #[default]
+    Expected,
+    /// The output limit, and gives back what was not used when the answer is there.
+    LimitUntilAnswered,
+    /// The output limit, whatever is used.
+    Limit,
+}
+
+impl Reserves {
+    /// The same, or what earlier runs saw of a provider's model.
+    pub fn or_learned(self, history: &History, provider: &str, model: &str) -> Self {
+        match self {
+            Reserves::Expected if history.reserves_limits(provider, model) => Reserves::LimitUntilAnswered,
+            known => known,
+        }
+    }
+
+    /// The output tokens to reserve for a call with this limit.
+    pub fn output(self, expected: f64, cap: Option<f64>) -> f64 {
+        match (self, cap) {
+            (_, None) => expected,
+            (Reserves::Expected, Some(cap)) => expected.min(cap),
+            (Reserves::LimitUntilAnswered | Reserves::Limit, Some(cap)) => cap,
+        }
+    }
+
+    /// What the server counts in the end of a call for which so much was reserved.
+    pub fn counted(self, reserved: u64, used: u64) -> u64 {
+        match self {
+            Reserves::Expected | Reserves::LimitUntilAnswered => used,
+            Reserves::Limit => used.max(reserved),
+        }
+    }
+}
+
 /// The size of a request, in tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
@@ -44,7 +83,8 @@ pub struct Estimates {
     output: Vec<Option<f64>>,
     /// By node.
     longest: Vec<Longest>,
-    reserves_output_cap: bool,
+    /// By model.
+    reserves: Vec<Reserves>,
 }
 
 /// The longest output of a node so far, and of how many answers.
@@ -78,8 +118,13 @@ impl Longest {
 }
 
 impl Estimates {
-    /// For nodes with these models, with what is known of them from earlier runs.
-    pub fn new(nodes: &[NodeId], models: &[Arc<str>], history: &History, reserves_output_cap: bool) -> Self {
+    /// For nodes with these models, with what is known of them from earlier runs and of the server.
+    pub fn new(
+        nodes: &[NodeId],
+        models: &[Arc<str>],
+        history: &History,
+        reserves: impl Fn(&str) -> Reserves,
+    ) -> Self {
         let pairs = || nodes.iter().zip(models);
         let mut names: Vec<&Arc<str>> = Vec::new();
         let by_node = models.iter().map(|model| {
@@ -97,10 +142,10 @@ impl Estimates {
         let longest = |known: Option<&Spread>| known.map_or_else(Longest::default, Longest::of_earlier);
         Self {
             input_ratios: names.iter().map(ratio).collect(),
+            reserves: names.iter().map(|model| reserves(model)).collect(),
             models: by_node,
             longest: pairs().map(output).map(longest).collect(),
             output: pairs().map(|pair| output(pair)?.mean()).collect(),
-            reserves_output_cap,
         }
     }
 
@@ -110,15 +155,20 @@ impl Estimates {
 
     /// The tokens to reserve for a request of this node.
     pub fn reserve(&self, node: usize, size: Size) -> u64 {
-        let input = self.input(node, size);
+        self.reserve_as(self.reserves(node), node, size)
+    }
+
+    /// At least one token for four characters: servers count no tokens before they let a call in, they
+    /// go by its length.
+    fn reserve_as(&self, reserves: Reserves, node: usize, size: Size) -> u64 {
         let cap = size.output_cap.map(|cap| cap as f64);
-        let learned = self.output[node].unwrap_or_else(|| cap.unwrap_or(UNKNOWN_OUTPUT));
-        let output = match cap {
-            Some(cap) if self.reserves_output_cap => cap,
-            Some(cap) => learned.min(cap),
-            None => learned,
-        };
-        (input + output).ceil() as u64
+        let expected = self.output[node].unwrap_or_else(|| cap.unwrap_or(UNKNOWN_OUTPUT));
+        let input = self.input(node, size).max(size.input as f64);
+        (input + reserves.output(expected, cap)).ceil() as u64
+    }
+
+    fn reserves(&self, node: usize) -> Reserves {
+        self.reserves[self.models[node]]
     }
 
     /// Input and output tokens to set money aside for, on the careful side: the longest output of
@@ -132,14 +182,32 @@ impl Estimates {
         (input.ceil() as u64, self.longest[node].careful(cap))
     }
 
-    /// What the server counted of a reservation in the end.
-    pub fn used(&self, reserved: u64, usage: &Usage) -> u64 {
-        let used = usage.input + usage.output;
-        if self.reserves_output_cap {
-            used.max(reserved)
-        } else {
-            used
+    /// What the server counts of a call that was answered.
+    pub fn answered(&self, node: usize, reserved: u64, usage: &Usage) -> u64 {
+        self.reserves(node).counted(reserved, usage.input + usage.output)
+    }
+
+    /// What the server may count of a call that brought no answer.
+    pub fn lost(&self, node: usize, size: Size, reserved: u64) -> u64 {
+        let expected = self.reserve_as(Reserves::Expected, node, size);
+        self.reserves(node).counted(reserved, expected.min(reserved))
+    }
+
+    /// True if a refusal shows that the server reserves output limits: it took a call for more than
+    /// was reserved for it, and for about what it could use at most.
+    pub fn mistook(&self, node: usize, size: Size, reserved: u64, reckoned: u64) -> bool {
+        let most = self.reserve_as(Reserves::LimitUntilAnswered, node, size);
+        most > reserved && reckoned > reserved + (most - reserved) / 2
+    }
+
+    /// Reserves output limits from now on. False if that was known.
+    pub fn reserve_limits(&mut self, node: usize) -> bool {
+        let reserves = &mut self.reserves[self.models[node]];
+        let news = *reserves == Reserves::Expected;
+        if news {
+            *reserves = Reserves::LimitUntilAnswered;
         }
+        news
     }
 
     /// Learns from an answer.
@@ -176,7 +244,9 @@ mod tests {
     }
 
     fn unknown() -> Estimates {
-        Estimates::new(&["a".into()], &["m".into()], &History::default(), false)
+        Estimates::new(&["a".into()], &["m".into()], &History::default(), |_| {
+            Reserves::Expected
+        })
     }
 
     #[test]
@@ -198,7 +268,7 @@ mod tests {
             &["a".into(), "b".into()],
             &["m".into(), "m".into()],
             &history,
-            false,
+            |_| Reserves::Expected,
         );
         assert_eq!(fresh.reserve(0, size), 150 + 300);
         assert_eq!(fresh.careful(0, size).1, 400 + 600 / 2);
@@ -238,7 +308,7 @@ mod tests {
             ["a".into(), "b".into(), "c".into()],
             ["m".into(), "n".into(), "m".into()],
         );
-        let mut estimates = Estimates::new(&nodes, &models, &History::default(), false);
+        let mut estimates = Estimates::new(&nodes, &models, &History::default(), |_| Reserves::Expected);
         let mut answer = usage(100);
         answer.input = 200;
         (0..100).for_each(|_| estimates.learn(0, size(Some(100)), &answer));
@@ -248,5 +318,82 @@ mod tests {
             100,
             "the other one counts others"
         );
+    }
+
+    /// A limit of 4,000 for answers of 150 tokens.
+    fn learned(reserves: Reserves) -> Estimates {
+        let mut estimates = Estimates::new(&["a".into()], &["m".into()], &History::default(), |_| reserves);
+        estimates.learn(0, size(Some(4_000)), &usage(150));
+        estimates
+    }
+
+    #[test]
+    fn a_refusal_that_names_the_limit_shows_that_limits_are_reserved() {
+        let size = size(Some(4_000));
+        let mut estimates = learned(Reserves::Expected);
+        let reserved = estimates.reserve(0, size);
+        assert_eq!(reserved, 250);
+        assert!(
+            !estimates.mistook(0, size, reserved, 260),
+            "another way to count characters"
+        );
+        assert!(estimates.mistook(0, size, reserved, 4_130));
+        assert!(estimates.reserve_limits(0));
+        assert!(!estimates.reserve_limits(0), "it is known");
+        assert_eq!(estimates.reserve(0, size), 4_100);
+        assert!(
+            !estimates.mistook(0, size, 4_100, 4_130),
+            "that is about the rate"
+        );
+        assert!(
+            estimates.mistook(0, size, 250, 4_130),
+            "a call that had started before"
+        );
+        let unlimited = Size {
+            output_cap: None,
+            ..size
+        };
+        assert!(!estimates.mistook(0, unlimited, 250, 4_130));
+    }
+
+    #[test]
+    fn what_a_server_gives_back() {
+        let size = size(Some(4_000));
+        for (reserves, reserved, answered, lost) in [
+            (Reserves::Expected, 250, 240, 250),
+            (Reserves::LimitUntilAnswered, 4_100, 240, 250),
+            (Reserves::Limit, 4_100, 4_100, 4_100),
+        ] {
+            let estimates = learned(reserves);
+            assert_eq!(estimates.reserve(0, size), reserved);
+            assert_eq!(estimates.answered(0, reserved, &usage(140)), answered);
+            assert_eq!(estimates.lost(0, size, reserved), lost);
+        }
+    }
+
+    #[test]
+    fn characters_count_in_full_for_what_is_reserved() {
+        let mut estimates = unknown();
+        let mut answer = usage(100);
+        for (input, reserved) in [(50, 200), (200, 300)] {
+            answer.input = input;
+            (0..100).for_each(|_| estimates.learn(0, size(Some(100)), &answer));
+            assert_eq!(estimates.reserve(0, size(Some(100))), reserved);
+        }
+    }
+
+    #[test]
+    fn what_earlier_runs_saw_of_a_server_holds_for_that_provider_and_model() {
+        let mut history = History::default();
+        let seen = ("x.example".to_owned(), "m".to_owned());
+        history.add_older_reserved(vec![seen.clone(), seen]);
+        let of = |known: Reserves, provider, model| known.or_learned(&history, provider, model);
+        assert_eq!(
+            of(Reserves::Expected, "x.example", "m"),
+            Reserves::LimitUntilAnswered
+        );
+        assert_eq!(of(Reserves::Expected, "x.example", "n"), Reserves::Expected);
+        assert_eq!(of(Reserves::Expected, "y.example", "m"), Reserves::Expected);
+        assert_eq!(of(Reserves::Limit, "x.example", "m"), Reserves::Limit);
     }
 }

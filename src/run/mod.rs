@@ -35,7 +35,7 @@ use crate::store::{Entry, Sent, Store, StoreError};
 use crate::tariff::Tariff;
 
 pub use attempt::with_causes;
-pub use estimate::Longest;
+pub use estimate::{Longest, Reserves};
 pub use folder::Folder;
 pub use past::{Lost, Past, PastNeed, PastPipeline, PastRequest};
 pub use receipts::{Parted, UpToDate};
@@ -192,9 +192,9 @@ pub struct Task {
     pub provider: Arc<str>,
     /// True for the built-in model.
     pub simulated: bool,
-    /// True where the server reserves the output limit of a call whatever it uses (OpenAI and
-    /// Azure, `docs/design.md`), so that estimates must do so too.
-    pub reserves_output_cap: bool,
+    /// What the server reserves for the output of calls, as far as that is known of it; earlier runs
+    /// may know more of a model.
+    pub reserves: Reserves,
     /// Calls whose answers can still be fetched, by the key of their request, the newest last: of
     /// earlier runs, and of this one where nobody waits for them.
     pub fetchable: HashMap<Key, Vec<Sent>>,
@@ -205,6 +205,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// What the server reserves for the output of a call to a model.
+    pub fn reserves(&self, model: &str) -> Reserves {
+        self.reserves.or_learned(&self.history, &self.provider, model)
+    }
+
     /// What it sets out to do, for those who are told.
     pub fn started(&self) -> RunStarted {
         let up_to_date = self.up_to_date.iter().map(|known| &known.persona);

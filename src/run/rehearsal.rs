@@ -17,7 +17,7 @@ use crate::call::{FaultKind, Money, Price};
 use crate::events::Spread;
 use crate::graph::Graph;
 use crate::run::Times;
-use crate::run::estimate::Longest;
+use crate::run::estimate::{Longest, Reserves};
 use crate::schedule::Settings;
 use crate::tariff::Tariff;
 
@@ -44,8 +44,6 @@ pub struct Rehearsal {
     pub requests_per_minute: Option<u32>,
     /// Tokens a minute.
     pub tokens_per_minute: Option<u32>,
-    /// True where the server reserves the output limit of a call whatever it uses.
-    pub reserves_output_cap: bool,
     /// One call of each node.
     pub nodes: Vec<Rehearsed>,
     /// Which nodes are called, and for how many personas.
@@ -65,6 +63,8 @@ pub struct Rehearsed {
     pub first_output: f64,
     /// Its limit.
     pub cap: Option<f64>,
+    /// What the server reserves for it.
+    pub reserves: Reserves,
     /// How often it is made again because its answer is bad; at most `retry.rejected`.
     pub again: f64,
     /// The part of its nodes whose answers are all bad, 0 to 1: these fail.

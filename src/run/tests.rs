@@ -407,7 +407,7 @@ impl Night {
             overwrite: false,
             provider: "world".into(),
             simulated: false,
-            reserves_output_cap: false,
+            reserves: Reserves::Expected,
             fetchable: self.fetchable.clone(),
             prefix: self.prefix,
             seed: self.seed,

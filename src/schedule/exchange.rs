@@ -31,12 +31,11 @@ pub enum Input {
         slot: usize,
         result: Result<(), Failure>,
     },
-    /// The node's request was rendered: its key, the tokens to reserve for it, and its prefix where
-    /// calls that have it are to wait for the first of them.
+    /// The node's request was rendered: its key, and its prefix where calls that have it are to wait
+    /// for the first of them.
     Rendered {
         handle: Handle,
         key: Key,
-        tokens: u64,
         prefix: Option<SharedPrefix>,
     },
     /// The limits hold up these lanes, and no others.

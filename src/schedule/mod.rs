@@ -112,25 +112,24 @@ impl Schedule {
         actions
     }
 
-    /// The node to send next and the tokens to reserve for it, if a call may be sent now.
-    pub fn candidate(&mut self, now: Duration) -> Option<(Handle, u64)> {
+    /// The node to send next, if a call may be sent now.
+    pub fn candidate(&mut self, now: Duration) -> Option<Handle> {
         self.candidate_but(now, |_| false)
     }
 
     /// The same of those lanes only that are not `held` up.
-    pub fn candidate_but(&mut self, now: Duration, held: impl Fn(usize) -> bool) -> Option<(Handle, u64)> {
+    pub fn candidate_but(&mut self, now: Duration, held: impl Fn(usize) -> bool) -> Option<Handle> {
         self.wake(now);
         if self.states.in_flight() >= self.slots.allowed() || !self.gate.is_open(now) {
             return None;
         }
         let (lanes, gate) = (&self.lanes, &self.gate);
         let free = |node: usize| now >= gate.paused_until(lanes[node]) && !held(lanes[node]);
-        let handle = if gate.is_probing() {
+        if gate.is_probing() {
             self.states.probe(now, free)
         } else {
             self.states.next(now, free)
-        }?;
-        Some((handle, self.states.node(handle).tokens))
+        }
     }
 
     /// When it is worth asking for a candidate again though nothing happens: a pause ends, of a lane
@@ -208,12 +207,7 @@ impl Schedule {
             Input::Start => {}
             Input::Held { lanes } => self.held = lanes,
             Input::Opened { slot, result } => self.opened(slot, result, actions),
-            Input::Rendered {
-                handle,
-                key,
-                tokens,
-                prefix,
-            } => self.rendered(handle, key, tokens, prefix, actions),
+            Input::Rendered { handle, key, prefix } => self.rendered(handle, key, prefix, actions),
             Input::Unrenderable { handle, failure } => self.fail(handle, failure, actions),
             Input::Looked { handle, hit: true } => self.done(handle, NodeStatus::Cached, actions),
             Input::Looked { handle, hit: false } => self.states.queue(now, handle),
@@ -265,16 +259,13 @@ impl Schedule {
         &mut self,
         handle: Handle,
         key: Key,
-        tokens: u64,
         prefix: Option<SharedPrefix>,
         actions: &mut Vec<Action>,
     ) {
         if let Some(prefix) = prefix {
             self.states.share(handle, prefix);
         }
-        let node = self.states.node_mut(handle);
-        node.key = Some(key);
-        node.tokens = tokens;
+        self.states.node_mut(handle).key = Some(key);
         self.claim(handle, key, actions);
     }
 

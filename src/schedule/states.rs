@@ -78,8 +78,6 @@ pub struct Node {
     pub prefix: Option<SharedPrefix>,
     /// Its place in the queue, while it is there.
     order: Order,
-    /// Tokens to reserve for it.
-    pub tokens: u64,
     /// Calls sent.
     pub attempts: u32,
     /// Faults that count against `retry.attempts`.
@@ -157,7 +155,6 @@ impl States {
             key: None,
             prefix: None,
             order: Order::default(),
-            tokens: 0,
             attempts: 0,
             faults: 0,
             rejected: 0,

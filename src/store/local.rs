@@ -307,6 +307,7 @@ impl LocalStore {
                     history.add_older_calls(model, calls, faults);
                 }
                 history.add_older(account.nodes);
+                history.add_older_reserved(account.reserved_limits);
             }
         }
         Ok(history)

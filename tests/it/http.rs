@@ -216,3 +216,27 @@ fn a_missing_key_is_named_before_anything_is_called() {
       --> pipeline.toml: `[provider]`
     ");
 }
+
+/// `septet simulate` takes the output limit of a call out of the tokens a minute until it is answered.
+#[test]
+fn a_server_that_reserves_output_limits_is_found_out_by_its_first_refusals_and_then_known() {
+    let server = Server::start(&["--tpm", "600000", "--latency", "100ms"]);
+    let project = Project::small(20).at(&server.url);
+    let run = project.json(&["--tpm", "600000"]).code(0);
+    assert_eq!(run.figure("nodes.called"), 60);
+    let learned = run.named("output_limit_reserved");
+    assert_eq!(learned.len(), 1, "{learned:?}");
+    let reckoned = learned[0]["reckoned"].as_u64().unwrap();
+    assert!(reckoned >= 4_000 && reckoned > 2 * learned[0]["reserved"].as_u64().unwrap());
+    let refused = stat(&server.stats(), "outcomes.over_tokens_limit");
+    assert!((1..=16).contains(&refused), "{refused}: what was in flight then");
+    let cuts = run.named("rate_changed");
+    let cuts = cuts.iter().filter(|change| change["cause"] == "refused");
+    assert_eq!(cuts.count(), 0, "that says nothing of the rate");
+
+    project.edit("prompts/chunk.md", "Write", "Describe");
+    let run = project.json(&["--tpm", "600000"]).code(0);
+    assert_eq!(run.figure("nodes.called"), 60);
+    let known = run.named("output_limit_reserved");
+    assert!(known.len() == 1 && known[0]["reckoned"].is_null(), "{known:?}");
+}

@@ -253,6 +253,18 @@ pub(super) fn limit(error: &Envelope) -> Option<Counted> {
     })
 }
 
+/// The tokens that a 429 took the call for: "Limit 10000, Used 9500, Requested 1200" (OpenAI, Groq).
+pub(super) fn reckoned(error: &Envelope) -> Option<u64> {
+    let message = telling(&error.message);
+    let (_, rest) = message.split_once("requested ")?;
+    let digits: String = rest
+        .chars()
+        .take_while(|char| char.is_ascii_digit() || *char == ',')
+        .filter(char::is_ascii_digit)
+        .collect();
+    digits.parse().ok()
+}
+
 fn by_status(status: u16) -> FaultKind {
     match status {
         401 => FaultKind::Authentication,

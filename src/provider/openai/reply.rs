@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION};
 use serde_json::Value;
 
-use crate::call::{Answer, Fault, FaultKind, Request, Scope};
+use crate::call::{Answer, Counted, Fault, FaultKind, Request, Scope};
 use crate::provider::Begun;
-use crate::provider::openai::classify::{classify, is_daily_quota, limit};
+use crate::provider::openai::classify::{classify, is_daily_quota, limit, reckoned};
 use crate::provider::openai::envelope::Envelope;
 use crate::provider::openai::receive::{ANSWER_CAP, End, Reply};
 use crate::provider::openai::responses::{self, Stage};
@@ -260,12 +260,17 @@ impl Reading<'_> {
     /// Adds what the headers say, and makes every text fit to be shown.
     fn finish(&self, fault: Fault, error: Option<&Envelope>) -> Fault {
         let request_id = self.words.request_id(self.headers);
+        let limit = match fault.kind {
+            FaultKind::RateLimited => error.and_then(limit),
+            _ => None,
+        };
         self.words.fault(Fault {
             scope: self.overridden(fault.scope),
             http_status: Some(self.status),
             retry_after: self.hint(error),
-            limit: match fault.kind {
-                FaultKind::RateLimited => error.and_then(limit),
+            limit,
+            reckoned: match limit {
+                Some(Counted::Tokens) => error.and_then(reckoned),
                 _ => None,
             },
             request_id: request_id.or_else(|| error?.request_id.clone()),

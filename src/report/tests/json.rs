@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Written, report};
 use crate::budget::{Limit, Used};
 use crate::call::{Fault, FaultKind, Money, Rejection};
-use crate::events::{CallOutcome, Event, Failure, NodeStatus, Outcome, PersonaStatus, RunSummary};
+use crate::events::{CallOutcome, Event, Failure, NodeStatus, Outcome, PersonaStatus, Reckoned, RunSummary};
 use crate::hours::Moment;
 use crate::names::{Instance, Stop};
 use crate::report::json::Json;
@@ -80,6 +80,14 @@ fn everything() -> Script {
             pause: Duration::from_millis(1250),
         })
         .tell(Event::ConcurrencyChanged { concurrency: 3 })
+        .tell(Event::OutputLimitReserved {
+            model: "gpt-6-luna".into(),
+            seen: Some(Reckoned {
+                instance: Instance::new("tom", "chunk-1"),
+                by_server: 5_365,
+                by_septet: 1_625,
+            }),
+        })
         .called("tom", "chunk-1")
         .node("tom", "chunk-2", NodeStatus::Cached, None)
         .end("tom", "chunk-3", 1, rejected)
@@ -133,6 +141,7 @@ fn every_event_is_one_object() {
     {"event":"paused","cause":"slow down","until":"2026-11-27T07:00:00+01:00","pause_s":2.0,"at_s":0.25}
     {"event":"retrying","persona":"tom","node":"chunk-1","cause":"slow down","pause_s":1.25,"at_s":0.25}
     {"event":"concurrency_changed","concurrency":3,"at_s":0.25}
+    {"event":"output_limit_reserved","model":"gpt-6-luna","persona":"tom","node":"chunk-1","reckoned":5365,"reserved":1625,"at_s":0.25}
     {"event":"call_started","persona":"tom","node":"chunk-1","attempt":1,"at_s":0.25}
     {"event":"call_ended","persona":"tom","node":"chunk-1","attempt":1,"outcome":"ok","latency_s":1.5,"tokens":{"input":1200,"output":340,"reasoning":40,"cached_input":600,"cache_write":0,"total":1540},"cost_usd":0.000236,"error":null,"at_s":1.75}
     {"event":"node_finished","persona":"tom","node":"chunk-1","status":"called","attempts":1,"tokens":{"input":1200,"output":340,"reasoning":40,"cached_input":600,"cache_write":0,"total":1540},"cost_usd":0.000236,"error":null}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Written, report};
 use crate::budget::{Limit, Used};
 use crate::call::{Fault, FaultKind, Money, Rejection, Usage};
-use crate::events::{Asked, CallOutcome, Event, Failure, NodeStatus, Outcome, PersonaStatus};
+use crate::events::{Asked, CallOutcome, Event, Failure, NodeStatus, Outcome, PersonaStatus, Reckoned};
 use crate::hours::Moment;
 use crate::names::{Instance, Stop};
 use crate::report::lines::Lines;
@@ -527,6 +527,19 @@ fn outages_and_warnings_are_told() {
         .tell(Event::OutageEnded {
             lasted: Duration::from_secs(723),
         })
+        .tell(Event::OutputLimitReserved {
+            model: "gpt-6-luna".into(),
+            seen: Some(Reckoned {
+                instance: Instance::new("farmer_01_bo", "chunk-1"),
+                by_server: 5_365,
+                by_septet: 1_625,
+            }),
+        })
+        // As an earlier run saw it: nothing new.
+        .tell(Event::OutputLimitReserved {
+            model: "gpt-6-luna".into(),
+            seen: None,
+        })
         .tell(Event::Warning {
             message: "farmer_01_bo/chunk-1: stored answer is damaged".to_owned(),
         });
@@ -534,6 +547,7 @@ fn outages_and_warnings_are_told() {
     run 20261123-223015-4f2a: 2 personas, 16 nodes, api.openai.com/v1
     ! the provider does not answer (connection refused): waiting, probing with one call
     ! the provider answers again after 12m 03s
+    ! `gpt-6-luna`: a call's whole `max_output_tokens` count in its tokens per minute until it is answered (farmer_01_bo/chunk-1: 5,365 tokens, about 1,625 expected); keeping to that
     warning: farmer_01_bo/chunk-1: stored answer is damaged
     ");
 }

@@ -53,18 +53,11 @@ impl Driver {
 
     /// Keeps a request until its node has ended, and says what the scheduler needs of it.
     pub(super) fn rendered(&mut self, handle: Handle, rendered: Rendered) -> Input {
-        let tokens = self.estimates.reserve(handle.node, rendered.size);
         let (key, prefix) = (rendered.key, self.shared_prefix(&rendered.request));
         let work = self.desk.work_mut(handle);
-        work.reserved = tokens;
         work.key = Some(key);
         work.rendered = Some(rendered);
-        Input::Rendered {
-            handle,
-            key,
-            tokens,
-            prefix,
-        }
+        Input::Rendered { handle, key, prefix }
     }
 
     /// The prefix of a request, if calls that share it are to wait for the first of them.

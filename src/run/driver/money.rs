@@ -21,9 +21,7 @@ impl Driver {
     /// What the next call of a node is thought to cost at most; `None`: no price.
     pub(super) fn likely_cost(&self, handle: Handle) -> Option<Money> {
         let price = self.dearest(handle.node)?;
-        let rendered = self.desk.work(handle).rendered.as_ref();
-        let size = rendered.expect("BUG: a candidate that is not rendered").size;
-        let (input, output) = self.estimates.careful(handle.node, size);
+        let (input, output) = self.estimates.careful(handle.node, self.size(handle));
         Some(price.at_most(input, output))
     }
 
@@ -97,9 +95,11 @@ impl Driver {
         let usage = &paid.usage;
         let work = self.desk.work_mut(handle);
         work.paid(paid);
-        let used = self.estimates.used(work.reserved, usage);
+        let used = self.estimates.answered(handle.node, work.reserved, usage);
+        let now = self.teller.now();
+        let heard = paid.heard.saturating_duration_since(self.teller.start);
         self.limits
-            .settle(self.teller.now(), handle.node, work.started, work.reserved, used);
+            .settle(now, heard, handle.node, work.started, work.reserved, used);
         if let Some(rendered) = &work.rendered {
             self.estimates.learn(handle.node, rendered.size, usage);
         }

@@ -1,8 +1,10 @@
 //! Takes what jobs and calls report, and says what the scheduler needs of it.
 
+use std::time::Duration;
+
 use super::{Driver, broken};
 use crate::call::{Fault, FaultKind, Scope};
-use crate::events::{Event, Failure, PersonaStatus};
+use crate::events::{Event, Failure, PersonaStatus, Reckoned};
 use crate::limit::Refusal;
 use crate::run::attempt::{Attempt, Ended};
 use crate::run::job::{Found, Opened, Report};
@@ -75,8 +77,9 @@ impl Driver {
             }
             Found::Miss { damaged: None, .. } => {}
         }
+        let tokens = self.estimates.reserve(handle.node, self.size(handle));
         inputs.push(match self.limits.most_tokens() {
-            Some(most) if self.desk.work(handle).reserved > most => self.too_large(handle, most),
+            Some(most) if tokens > most => self.too_large(handle, tokens, most),
             _ => Input::Looked { handle, hit: false },
         });
     }
@@ -95,8 +98,7 @@ impl Driver {
     }
 
     /// Such a call would wait for ever.
-    pub(super) fn too_large(&self, handle: Handle, most: u64) -> Input {
-        let tokens = self.desk.work(handle).reserved;
+    pub(super) fn too_large(&self, handle: Handle, tokens: u64, most: u64) -> Input {
         let message = format!(
             "the call needs about {tokens} tokens and `tokens_per_minute` is {most}; \
              shorten the prompt, lower `max_output_tokens` or raise the limit"
@@ -157,16 +159,7 @@ impl Driver {
             Ended::Faulted(fault) => {
                 self.warn_of_a_refused_hint(&fault);
                 self.warn_of_a_job_that_is_gone(handle, &fault);
-                if fault.kind == FaultKind::RateLimited {
-                    let work = self.desk.work(handle);
-                    let refusal = Refusal {
-                        started: work.started,
-                        tokens: work.reserved,
-                        limit: fault.limit,
-                        wait: fault.retry_after.unwrap_or_default(),
-                    };
-                    self.limits.refused(now, handle.node, &refusal);
-                }
+                self.give_back(now, handle, &fault);
                 Input::Faulted {
                     handle,
                     fault,
@@ -189,6 +182,38 @@ impl Driver {
             }
         };
         inputs.push(input);
+    }
+
+    /// Books the end of a call that brought nothing with the limits.
+    fn give_back(&mut self, now: Duration, handle: Handle, fault: &Fault) {
+        let (node, size, work) = (handle.node, self.size(handle), self.desk.work(handle));
+        if fault.kind != FaultKind::RateLimited {
+            let lost = self.estimates.lost(node, size, work.reserved);
+            return self
+                .limits
+                .settle(now, now, node, work.started, work.reserved, lost);
+        }
+        let mistook = |reckoned: &u64| self.estimates.mistook(node, size, work.reserved, *reckoned);
+        let refusal = Refusal {
+            started: work.started,
+            tokens: work.reserved,
+            limit: fault.limit,
+            wait: fault.retry_after.unwrap_or_default(),
+            reckoned: fault.reckoned.filter(mistook),
+        };
+        self.limits.refused(now, node, &refusal);
+        if let Some(reckoned) = refusal.reckoned
+            && self.estimates.reserve_limits(node)
+        {
+            self.teller.tell(Event::OutputLimitReserved {
+                model: self.task.models[node].clone(),
+                seen: Some(Reckoned {
+                    instance: self.desk.instance(handle),
+                    by_server: reckoned,
+                    by_septet: refusal.tokens,
+                }),
+            });
+        }
     }
 
     /// A parameter that one attempt was refused for, and no other will be, was only a hint: once

@@ -14,7 +14,7 @@ use crate::files;
 use crate::graph::Graph;
 use crate::names::{PersonaId, RunId};
 use crate::provider::Provider;
-use crate::run::{Folder, Jobs, Services, Snapshot, Task, Times};
+use crate::run::{Folder, Jobs, Reserves, Services, Snapshot, Task, Times};
 use crate::schedule::Settings;
 use crate::store::{LocalStore, MemoryStore};
 
@@ -146,7 +146,7 @@ impl Project {
             overwrite: false,
             provider: "p".into(),
             simulated: false,
-            reserves_output_cap: false,
+            reserves: Reserves::Expected,
             fetchable: Default::default(),
             prefix: crate::config::PrefixOrder::Auto,
             seed: 1,

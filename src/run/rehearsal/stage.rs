@@ -204,7 +204,7 @@ impl<'a> Stage<'a> {
         let earliest = |held: &[(usize, Duration, Counted)]| held.iter().map(|(_, until, _)| *until).min();
         loop {
             let is_held = |lane| held.iter().any(|(other, ..)| *other == lane);
-            let Some((handle, tokens)) = self.schedule.candidate_but(self.now, is_held) else {
+            let Some(handle) = self.schedule.candidate_but(self.now, is_held) else {
                 let lanes: Vec<usize> = held.iter().map(|(lane, ..)| *lane).collect();
                 if self.held != lanes {
                     self.held.clone_from(&lanes);
@@ -241,7 +241,7 @@ impl<'a> Stage<'a> {
                     return None;
                 }
             }
-            let tokens = tokens.min(self.limits.most_tokens().unwrap_or(u64::MAX));
+            let tokens = self.reserve(handle.node);
             if let Err(hold) = self.limits.take(self.now, handle.node, tokens) {
                 if hold.alone {
                     held.push((self.limits.lanes()[handle.node], hold.until, hold.counted));
@@ -253,7 +253,7 @@ impl<'a> Stage<'a> {
             self.budget.reserve(next);
             let now = self.now;
             let work = self.work(handle);
-            (work.set_aside, work.started) = (next, now);
+            (work.set_aside, work.reserved, work.started) = (next, tokens, now);
             self.turn(Input::Granted { handle });
         }
     }
@@ -328,8 +328,15 @@ impl<'a> Stage<'a> {
                 tokens: work.reserved,
                 limit: None,
                 wait: fault.retry_after.unwrap_or_default(),
+                reckoned: None,
             };
             self.limits.refused(self.now, handle.node, &refusal);
+        } else {
+            let node = &self.rehearsal.nodes[handle.node];
+            let expected = (node.input + node.output).ceil() as u64;
+            let lost = node.reserves.counted(work.reserved, expected.min(work.reserved));
+            self.limits
+                .settle(self.now, self.now, handle.node, work.started, work.reserved, lost);
         }
         self.night.faulted += 1;
         let mut told = Fault::new(fault.kind, "");
@@ -354,14 +361,9 @@ impl<'a> Stage<'a> {
             longest.add(draw.output);
         }
         let used = (node.input + draw.output).round() as u64;
-        let used = if self.rehearsal.reserves_output_cap {
-            used.max(work.reserved)
-        } else {
-            used
-        };
-        // A bad answer's node is not rendered again: the next call reserves the same.
+        let used = node.reserves.counted(work.reserved, used);
         self.limits
-            .settle(self.now, handle.node, work.started, work.reserved, used);
+            .settle(self.now, self.now, handle.node, work.started, work.reserved, used);
         self.answered[handle.node] = true;
         if draw.end == End::Answered {
             self.night.course.answered(self.now);
@@ -408,15 +410,10 @@ impl<'a> Stage<'a> {
                 self.keys += 1;
                 let mut key = [0; 32];
                 key[..8].copy_from_slice(&self.keys.to_le_bytes());
-                let (key, tokens) = (Key::from(key), self.reserve(handle));
-                *self.work(handle) = Work {
-                    reserved: tokens,
-                    ..Work::default()
-                };
+                *self.work(handle) = Work::default();
                 inputs.push_back(Input::Rendered {
                     handle,
-                    key,
-                    tokens,
+                    key: Key::from(key),
                     prefix: self.prefix(handle),
                 });
             }
@@ -480,14 +477,13 @@ impl<'a> Stage<'a> {
     }
 
     /// As `estimate` does it in a run.
-    fn reserve(&self, handle: Handle) -> u64 {
-        let node = &self.rehearsal.nodes[handle.node];
-        let output = match node.cap {
-            Some(cap) if self.rehearsal.reserves_output_cap => cap,
-            _ if self.answered[handle.node] => node.output,
-            _ => node.first_output,
+    fn reserve(&self, node: usize) -> u64 {
+        let expected = match self.answered[node] {
+            true => self.rehearsal.nodes[node].output,
+            false => self.rehearsal.nodes[node].first_output,
         };
-        (node.input + output).ceil() as u64
+        let node = &self.rehearsal.nodes[node];
+        (node.input + node.reserves.output(expected, node.cap)).ceil() as u64
     }
 }
 

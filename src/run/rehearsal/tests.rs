@@ -31,7 +31,6 @@ fn rehearsal(personas: u64, concurrency: Option<usize>) -> Rehearsal {
         },
         requests_per_minute: None,
         tokens_per_minute: None,
-        reserves_output_cap: false,
         nodes: vec![node; 8],
         personas: vec![(vec![true; 8], personas)],
         budget: vec![],
@@ -60,7 +59,17 @@ fn rates_pace_what_is_sent() {
     limited.tokens_per_minute = Some(600_000);
     let seconds = limited.duration().as_secs_f64();
     assert!((59.0..63.0).contains(&seconds), "{seconds}: 600,000 tokens");
-    limited.reserves_output_cap = true;
+    for node in &mut limited.nodes {
+        node.reserves = Reserves::LimitUntilAnswered;
+    }
+    let seconds = limited.duration().as_secs_f64();
+    assert!(
+        (59.0..90.0).contains(&seconds),
+        "{seconds}: 600,000 tokens, after a slow start"
+    );
+    for node in &mut limited.nodes {
+        node.reserves = Reserves::Limit;
+    }
     let seconds = limited.duration().as_secs_f64();
     assert!(
         (280.0..295.0).contains(&seconds),

@@ -38,7 +38,6 @@ fn night(night: &Night) -> (f64, f64) {
         settings: task.settings.clone(),
         requests_per_minute: night.rpm,
         tokens_per_minute: night.tpm,
-        reserves_output_cap: false,
         nodes: vec![node; task.graph.len()],
         personas: vec![(vec![true; task.graph.len()], personas)],
         budget: vec![],

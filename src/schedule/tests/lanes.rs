@@ -6,7 +6,7 @@ use super::*;
 fn play_beside_a_held_lane(world: &mut World) {
     world.give(Input::Start);
     world.give(Input::Held { lanes: vec![0] });
-    while let Some((handle, _)) = world.schedule.candidate_but(world.now, |lane| lane == 0) {
+    while let Some(handle) = world.schedule.candidate_but(world.now, |lane| lane == 0) {
         world.give(Input::Granted { handle });
         world.give(Input::Answered { handle });
     }
@@ -42,7 +42,7 @@ fn a_retry_does_not_sleep_as_long_as_another_lanes_hold() {
     let mut world = two_lanes(1, 4);
     world.give(Input::Start);
     world.give(Input::Held { lanes: vec![0] });
-    let (handle, _) = world.schedule.candidate_but(world.now, |lane| lane == 0).unwrap();
+    let handle = world.schedule.candidate_but(world.now, |lane| lane == 0).unwrap();
     world.give(Input::Granted { handle });
     world.give(Input::Faulted {
         handle,

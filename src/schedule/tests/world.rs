@@ -140,12 +140,7 @@ impl World {
                 self.prefixes.remove(&handle);
                 self.prefixes
                     .extend(prefix.map(|prefix| (handle, (prefix.id, Duration::ZERO))));
-                inputs.push_back(Input::Rendered {
-                    handle,
-                    key,
-                    tokens: 1,
-                    prefix,
-                });
+                inputs.push_back(Input::Rendered { handle, key, prefix });
             }
             Action::Look { handle } => {
                 let hit = self.stored.contains(&self.keys[&handle]);
@@ -209,7 +204,7 @@ impl World {
 
     pub fn send(&mut self) {
         let mut wave = 0;
-        while let Some((handle, _)) = self.schedule.candidate(self.now) {
+        while let Some(handle) = self.schedule.candidate(self.now) {
             self.give(Input::Granted { handle });
             wave += 1;
         }

@@ -1,8 +1,12 @@
 //! The rows of the table of errors that say how much is too much: money, rates, the size of a
 //! call.
 
+use serde_json::json;
+
 use super::case;
 use crate::call::{FaultKind as Kind, Scope};
+use crate::provider::openai::classify::reckoned;
+use crate::provider::openai::envelope::Envelope;
 
 #[test]
 fn money_is_the_runs() {
@@ -109,6 +113,28 @@ fn a_quota_of_a_day_is_waited_for_until_the_next_one() {
         // From noon in UTC to midnight eight hours behind it.
         .waits(20 * 60 * 60 * 1_000)
         .is(Kind::RateLimited, Scope::Attempt, "You exceeded");
+}
+
+#[test]
+fn what_a_call_was_taken_for_is_read_where_it_is_named() {
+    let reckoned = |message: &str| {
+        let error = json!({ "error": { "message": message, "code": "rate_limit_exceeded" } });
+        reckoned(&Envelope::of_failure(&error).unwrap())
+    };
+    for (message, tokens) in [
+        (
+            "Rate limit reached for gpt-6-luna on tokens per min (TPM): Limit 600000, Used 598000, Requested 5365. Please try again in 82ms.",
+            Some(5_365),
+        ),
+        (
+            "Rate limit reached on tokens per minute (TPM): Limit 6000, Used 5990, Requested 1,234. Please",
+            Some(1_234),
+        ),
+        ("Too many tokens, please wait before trying again.", None),
+        ("you have requested too many tokens per minute", None),
+    ] {
+        assert_eq!(reckoned(message), tokens, "{message}");
+    }
 }
 
 #[test]
