@@ -92,6 +92,14 @@ pub struct Rehearsed {
     pub money: Option<RehearsedMoney>,
 }
 
+impl Rehearsed {
+    /// The tokens that a run reserves for it, as `estimate` does; `seen`: once an answer was there.
+    pub fn reserved(&self, seen: bool) -> u64 {
+        let expected = if seen { self.output } else { self.first_output };
+        (self.input + self.reserves.output(expected, self.cap)).ceil() as u64
+    }
+}
+
 /// Calls that end in a fault.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RehearsedFault {

@@ -434,3 +434,31 @@ fn a_transcript_that_cannot_be_read_is_one_personas_failure() {
     assert!(ran.stdout.contains("unreadable"), "{}", ran.stdout);
     assert_eq!(project.json(&[]).code(1).figure("personas.failed"), 1);
 }
+
+#[test]
+fn calls_that_no_minute_has_room_for_are_foreseen() {
+    let project = Project::small(3);
+    let tpm = ["--tpm", "2000"];
+    let plan = planned(&project, &tpm);
+    let nodes: Vec<_> = plan["too_large"].as_array().unwrap().iter().collect();
+    assert_eq!(nodes.len(), 3, "each node may use 4,000 tokens: {nodes:?}");
+    assert!(
+        nodes.iter().all(|node| node["tokens"].as_u64() > Some(4_000)),
+        "{nodes:?}"
+    );
+    let said = told(&project, &["plan", "--tpm", "2000"]);
+    assert!(
+        said.contains("too large 3 nodes of a persona fail: `combine` needs about 8,0"),
+        "{said}"
+    );
+    let said = told(&project, &["rehearse", "--tpm", "2000"]);
+    assert!(said.contains("too large 3 nodes"), "{said}");
+    assert!(said.contains("without   9 nodes that fail"), "{said}");
+    let ran = project.json(&tpm).code(1);
+    assert_eq!(ran.figure("nodes.failed") + ran.figure("nodes.skipped"), 9);
+    assert_eq!(ran.figure("calls.sent"), 0);
+    assert_eq!(
+        planned(&project, &["--tpm", "200000"])["too_large"],
+        serde_json::json!([])
+    );
+}

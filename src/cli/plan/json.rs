@@ -109,6 +109,9 @@ pub fn totals(foreseen: &Foreseen<'_>) {
                 "calls_left": time.left.0,
                 "most_calls_left": time.left.1,
             })),
+            "too_large": time.too_large.iter().map(|(node, tokens)| json!({
+                "node": node, "tokens": tokens,
+            })).collect::<Vec<_>>(),
             "bound_by": time.binding.as_str(),
             "passes_budget": foreseen.over.as_ref().map(|over| json!({
                 "limit": over.limit.name,

@@ -75,6 +75,7 @@ pub fn totals(foreseen: &Foreseen<'_>, args: &Plan) {
     for (label, text) in ends::lines(&foreseen.time) {
         line(label, &text);
     }
+    too_large(foreseen);
     if args.quiet {
         return;
     }
@@ -83,6 +84,26 @@ pub fn totals(foreseen: &Foreseen<'_>, args: &Plan) {
         true => outln!(""),
         false => outln!("\n`septet plan -v` names the nodes, `septet run` does it"),
     }
+}
+
+/// Calls that a run does not make.
+pub fn too_large(foreseen: &Foreseen<'_>) {
+    let nodes = &foreseen.time.too_large;
+    let Some((node, tokens)) = nodes.iter().max_by_key(|(_, tokens)| *tokens) else {
+        return;
+    };
+    let fails = match nodes.len() {
+        1 => format!("each `{node}` fails: it needs"),
+        several => format!("{several} nodes of a persona fail: `{node}` needs"),
+    };
+    line(
+        "too large",
+        &format!(
+            "{fails} about {} tokens, which is more than `tokens_per_minute`; shorten the prompt, lower \
+             `max_output_tokens` or raise the limit",
+            number(*tokens)
+        ),
+    );
 }
 
 fn calls(totals: &Totals) {

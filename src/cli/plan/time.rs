@@ -12,6 +12,7 @@ use crate::cli::project::Loaded;
 use crate::cli::provider;
 use crate::config::{Limits, ProviderKind};
 use crate::events::{FaultHistory, History as Accounts, Spread};
+use crate::names::NodeId;
 use crate::plan::{Binding, Bounds, Call, Course, Forecast, Part, Planner, Range, Shared, Totals, Windows};
 use crate::run::{Rehearsal, Rehearsed, RehearsedFault, RehearsedPrefix};
 use crate::schedule::{MOST_IN_FLIGHT, Settings};
@@ -44,6 +45,8 @@ pub struct Timing {
     pub latest: Course,
     /// All calls.
     pub calls: u64,
+    /// Nodes whose calls are larger than `tokens_per_minute`, and the tokens of one: a run fails them.
+    pub too_large: Vec<(NodeId, u64)>,
     /// Those that are not sent before the deadline: what is likely, and the most.
     pub left: (u64, u64),
 }
@@ -102,10 +105,16 @@ pub fn timing(
         None => 0,
     };
     let likely_left = left(&course, &middle);
+    let most = limits.tokens_per_minute.map_or(u64::MAX, u64::from);
+    let is_called = |node: usize| middle.personas.iter().any(|(called, _)| called[node]);
+    let sizes = middle.nodes.iter().map(|node| node.reserved(false)).enumerate();
+    let too_large = sizes.filter(|(node, tokens)| *tokens > most && is_called(*node));
+    let too_large = too_large.map(|(node, tokens)| (project.graph.id(node).clone(), tokens));
     Timing {
         low: low.min(likely),
         likely,
         high,
+        too_large: too_large.collect(),
         left: (likely_left, left(&latest, &slow).max(likely_left)),
         calls: all,
         binding: bounds.binding(likely),

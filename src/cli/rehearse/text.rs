@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cli::plan::ends::soon;
-use crate::cli::plan::text::{cut_off, failed, line, unpriced};
+use crate::cli::plan::text::{cut_off, failed, line, too_large, unpriced};
 use crate::cli::print::outln;
 use crate::cli::provider;
 use crate::cli::rehearse::what_if::WhatIf;
@@ -33,6 +33,7 @@ pub fn tell(rehearsed: &Rehearsed<'_>) {
     for (label, text) in ends(rehearsed) {
         line(label, &text);
     }
+    too_large(rehearsed.foreseen);
     line("held by", &shares(rehearsed));
     for (at, phase) in phases(rehearsed).iter().enumerate() {
         line(if at == 0 { "course" } else { "" }, phase);

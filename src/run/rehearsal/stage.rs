@@ -421,7 +421,15 @@ impl<'a> Stage<'a> {
                 let shape = self.shapes[self.open[handle.slot]];
                 let (called, _) = &self.rehearsal.personas[shape];
                 let hit = !called[handle.node];
-                inputs.push_back(Input::Looked { handle, hit });
+                let tokens = self.reserve(handle.node);
+                inputs.push_back(match self.limits.most_tokens() {
+                    // A run fails it as well: it would wait for ever.
+                    Some(most) if !hit && tokens > most => Input::Unrenderable {
+                        handle,
+                        failure: Failure::from(&Fault::new(FaultKind::RequestTooLarge, "")),
+                    },
+                    _ => Input::Looked { handle, hit },
+                });
             }
             Action::Send { handle, .. } => self.begin_call(handle),
             Action::Finish { status, .. } => match status {
@@ -476,14 +484,8 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// As `estimate` does it in a run.
     fn reserve(&self, node: usize) -> u64 {
-        let expected = match self.answered[node] {
-            true => self.rehearsal.nodes[node].output,
-            false => self.rehearsal.nodes[node].first_output,
-        };
-        let node = &self.rehearsal.nodes[node];
-        (node.input + node.reserves.output(expected, node.cap)).ceil() as u64
+        self.rehearsal.nodes[node].reserved(self.answered[node])
     }
 }
 
