@@ -5,6 +5,7 @@ mod account;
 mod history;
 mod pace;
 mod persona;
+mod silence;
 mod summary;
 mod tally;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use account::{Account, Asked, HoursAccount, ModelAccount, PossiblyBilled};
 pub use history::{FaultHistory, History, ModelHistory, NodeHistory, Spread};
 pub use persona::PersonaFigures;
+pub use silence::Silence;
 pub use summary::{
     CallCounts, FailureExample, Failures, NodeCounts, PersonaCounts, PromptCache, RunSummary, Saved,
     TokenCounts,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::budget::Used;
 use crate::call::{Counted, Money, Rejection, Usage};
 use crate::events::pace::Pace;
+use crate::events::silence::Silence;
 use crate::events::summary::{CallCounts, FailureExample, Failures, NodeCounts, PersonaCounts, Saved};
 use crate::events::{
     Account, Asked, CallOutcome, Event, Failure, NodeFinished, NodeStatus, Outcome, PersonaFigures,
@@ -66,6 +67,8 @@ pub struct Tally {
     pub paused: Option<(Moment, Duration, Option<Arc<str>>)>,
     /// Since when nobody gets an answer, and the last fault's words.
     pub outage: Option<(Duration, String)>,
+    /// The faults since the newest answer; `None`: an answer was the last that came.
+    pub silence: Option<Silence>,
     /// Until when calls wait for `limits.hours`, by the clock and by the time of the run.
     pub waiting: Option<(Moment, Duration)>,
     /// The deadline that has passed, or before which calls may not be sent any more: then with the
@@ -141,6 +144,7 @@ impl Default for Tally {
             binding: None,
             paused: None,
             outage: None,
+            silence: None,
             waiting: None,
             deadline: None,
             budget_reached: None,
@@ -174,6 +178,7 @@ impl Tally {
                 ..
             } => {
                 self.call_ended(instance, *asked, outcome);
+                self.heard(at, outcome);
                 self.book(&instance.node, *asked, *latency, outcome);
             }
             Event::Paused {
@@ -276,6 +281,20 @@ impl Tally {
                 self.lost += u64::from(!asked.lives);
             }
             _ => self.calls.faulted += 1,
+        }
+    }
+
+    fn heard(&mut self, at: Duration, outcome: &CallOutcome) {
+        match outcome {
+            CallOutcome::Ok { .. } | CallOutcome::Rejected { .. } => self.silence = None,
+            CallOutcome::Faulted(fault) if fault.kind.is_outage() => {
+                let silence = self.silence.get_or_insert_with(|| Silence::new(at));
+                silence.faulted(at, &fault.message);
+            }
+            // A refusal is no answer, and no silence either.
+            CallOutcome::Faulted(_) | CallOutcome::Abandoned => {
+                self.silence = self.silence.take().map(Silence::passed_over);
+            }
         }
     }
 
@@ -469,10 +488,12 @@ impl Tally {
     }
 
     /// Estimates how long the rest will take at the pace of the last minutes; `None` while there
-    /// is no evidence, in an outage, and once the run is stopping or over.
+    /// is no evidence, in an outage, while only faults come, and once the run is stopping or over.
     pub fn time_left(&self, now: Duration) -> Option<Duration> {
         let too_few = self.calls.sent < self.in_flight.max(1);
-        if too_few || self.deadline.is_some() || self.stopping.is_some() || self.outcome.is_some() {
+        let is_silent = self.silence.as_ref().is_some_and(Silence::is_news);
+        let is_ending = self.deadline.is_some() || self.stopping.is_some() || self.outcome.is_some();
+        if too_few || is_silent || is_ending {
             return None;
         }
         self.pace.time_left(now, self.nodes.pending)

@@ -7,6 +7,9 @@ use crate::wording::{DELETED, FILES_RAN_OUT, MORE_FILES, against_the_system};
 /// The kind of failures that a larger output limit cures.
 pub const TRUNCATED: &str = Rejection::Truncated.as_str();
 
+/// In the words of an answer that was cut off before it had reached the output limit.
+const CUT_ELSEWHERE: &str = ", before `max_output_tokens`";
+
 /// What is said of the next run where the cache is gone.
 pub const BEGINS_ANEW: &str = "put the cache back from a copy if there is one: without it `septet run` begins anew, and pays for \
      everything again";
@@ -38,6 +41,8 @@ pub fn advice(kind: &str, message: &str) -> Option<String> {
         _ => {}
     }
     let advice = match kind {
+        // The failure itself says what can be done about it.
+        TRUNCATED if message.contains(CUT_ELSEWHERE) => "at this limit only `--refresh` asks again",
         TRUNCATED => {
             "raise `max_output_tokens`, or ask for a shorter answer; at this limit only `--refresh` asks again"
         }

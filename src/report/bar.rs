@@ -145,12 +145,18 @@ fn waiting(tally: &Tally, now: Duration) -> Option<String> {
         ));
     }
     if let Some((since, cause)) = &tally.outage {
-        let lasts = duration(now.saturating_sub(*since));
+        // It is told when it is sure; the faults had begun before.
+        let since = tally.silence.as_ref().map_or(*since, |silence| silence.since);
+        let lasts = duration(now.saturating_sub(since));
         return Some(format!(
             "no answer for {lasts}, waiting and probing: {}",
             one_line(cause)
         ));
     }
-    let (until, end, model) = tally.paused.as_ref()?;
-    Some(wording::paused(until, end.checked_sub(now)?, model.as_deref()))
+    let paused = tally.paused.as_ref().and_then(|(until, end, model)| {
+        let left = end.checked_sub(now)?;
+        Some(wording::paused(until, left, model.as_deref()))
+    });
+    let silence = tally.silence.as_ref().filter(|silence| silence.is_news());
+    paused.or_else(|| silence.map(|silence| wording::silent(silence, now)))
 }

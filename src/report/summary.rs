@@ -389,15 +389,26 @@ fn budget_reached(used: &Used, instance: &Instance, next: Money) -> String {
             dollars(Some(possibly))
         ),
     };
+    let (next, left) = told_apart(next, used.left());
     format!(
-        "budget: {} of {} (`{}`) is spent{possibly}; the next call, of {}, may cost {}, and {} is left",
+        "budget: {} of {} (`{}`) is spent{possibly}; the next call, of {}, may cost {next}, and {left} is left",
         dollars(Some(used.spent)),
         dollars(Some(used.limit.amount)),
         used.limit.name,
         one_line(&instance.to_string()),
-        dollars(Some(next)),
-        dollars(Some(used.left())),
     )
+}
+
+/// Two amounts that differ, with as many places as it takes to see that.
+fn told_apart(one: Money, other: Money) -> (String, String) {
+    let short = (dollars(Some(one)), dollars(Some(other)));
+    if one == other || short.0 != short.1 {
+        return short;
+    }
+    let long = |money: Money, places| format!("${:.places$}", money.usd());
+    let places = (5..9).find(|&places| long(one, places) != long(other, places));
+    let places = places.unwrap_or(9);
+    (long(one, places), long(other, places))
 }
 
 /// How a run goes on whose budget is used up.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::budget::Used;
 use crate::call::{RateCause, RateChange};
-use crate::events::{Event, Failure, PersonaFigures, PersonaStatus, Reckoned, RunStarted, Tally};
+use crate::events::{Event, Failure, PersonaFigures, PersonaStatus, Reckoned, RunStarted, Silence, Tally};
 use crate::hours::Moment;
 use crate::names::{Instance, PersonaId, Stop};
 use crate::printable::one_line;
@@ -90,6 +90,10 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
                 Weight::Routine,
                 line.of(persona, PersonaStatus::Unchanged, None, None),
             )
+        }
+        Event::CallEnded { .. } if tally.outage.is_none() => {
+            let silence = tally.silence.as_ref().filter(|silence| silence.is_due)?;
+            (Weight::Passing, notice(&silent(silence, tally.at), palette))
         }
         Event::OutageBegan { cause } => (Weight::Passing, outage_began(cause, palette)),
         Event::OutageEnded { lasted } => {
@@ -197,6 +201,15 @@ pub fn paused(until: &Moment, left: Duration, model: Option<&str>) -> String {
     }
 }
 
+/// Says that only faults have come for a while, and that it goes on all the same.
+pub fn silent(silence: &Silence, now: Duration) -> String {
+    format!(
+        "no answer for {}, trying again: {}",
+        duration(now.saturating_sub(silence.since)),
+        cut(&one_line(&silence.cause), LONGEST_CAUSE)
+    )
+}
+
 /// Says that nothing more is sent because of the deadline: it has passed, or the hours open after it.
 pub fn time_over(until: &Moment, opens: Option<&Moment>) -> String {
     let opens = opens.map_or_else(String::new, |opens| {
@@ -258,7 +271,9 @@ fn rate(change: &RateChange) -> String {
     };
     match change.cause {
         RateCause::Told => format!("the provider allows {rate}: keeping to that"),
-        RateCause::Refused => format!("the provider refuses calls: {rate}, until it takes more again"),
+        RateCause::Refused => {
+            format!("the provider refuses calls: down to {rate}, until it takes more again")
+        }
         RateCause::Recovered => format!("the provider takes calls again: {rate}"),
     }
 }
@@ -407,7 +422,7 @@ fn failed(node: Option<&str>, failure: &Failure, failed_nodes: usize, room: Opti
         .map_or_else(String::new, |status| format!(" (HTTP {status})"));
     let others = failed_nodes.saturating_sub(1) as u64;
     if others > 0 && node.is_some() {
-        end.push_str(&format!(", and {}", count(others, "other node")));
+        end.push_str(&format!(" ({} failed too)", count(others, "other node")));
     }
     let message = one_line(&failure.message);
     let text = match node {

@@ -535,7 +535,7 @@ fn a_person_reads_what_failed() {
         "This model's maximum context length is 128000 tokens. However, your messages resulted in 130123 tokens.",
     ));
     insta::assert_snapshot!(told(&server, 1), @"
-    ✗ p00  chunk-1: This model's maximum context length is 128000 tokens. However, your messages resulted in 130123 tokens. (HTTP 400), and 1 other node
+    ✗ p00  chunk-1: This model's maximum context length is 128000 tokens. However, your messages resulted in 130123 tokens. (HTTP 400) (1 other node failed too)
 
     personas  1: 1 failed
     nodes     3: 2 failed, 1 skipped
@@ -555,7 +555,7 @@ fn a_person_reads_what_failed() {
     ");
     let server = Wire::always(wire::json("200 OK", &answer("Half a sen", "length")));
     insta::assert_snapshot!(told(&server, 1), @"
-    ✗ p00  chunk-1: answer cut off after 20 tokens, before `max_output_tokens` = 4000, 3 times; the model's context is full, or the server has a limit of its own: shorten the prompt, or raise it, and 1 other node
+    ✗ p00  chunk-1: answer cut off after 20 tokens, before `max_output_tokens` = 4000, 3 times; the model's context is full, or the server has a limit of its own: shorten the prompt, or raise it (1 other node failed too)
 
     personas  1: 1 failed
     nodes     3: 2 failed, 1 skipped
@@ -574,14 +574,14 @@ fn a_person_reads_what_failed() {
     failures
       2 x truncated in 1 persona: such as p00/chunk-1
           answer cut off after 20 tokens, before `max_output_tokens` = 4000, 3 times; the model's context is full, or the server has a limit of its own: shorten the prompt, or raise it
-          hint: raise `max_output_tokens`, or ask for a shorter answer; at this limit only `--refresh` asks again
+          hint: at this limit only `--refresh` asks again
 
     partial: 0 of 1 persona up to date, 1 failed
     hint: `septet run` calls what was cut off again once `max_output_tokens` is larger
     ");
     let server = Wire::always(wire::json("200 OK", &answer("", "content_filter")));
     insta::assert_snapshot!(told(&server, 1), @"
-    ✗ p00  chunk-1: answer withheld by the provider's filter, 3 times, and 1 other node
+    ✗ p00  chunk-1: answer withheld by the provider's filter, 3 times (1 other node failed too)
 
     personas  1: 1 failed
     nodes     3: 2 failed, 1 skipped

@@ -183,7 +183,7 @@ fn more_nodes_of_a_persona_that_failed_are_counted() {
         .persona("farmer", PersonaStatus::Failed, failure);
     insta::assert_snapshot!(log(script), @"
     run 20261123-223015-4f2a: 1 persona, 8 nodes, api.openai.com/v1
-    ✗ farmer                       chunk-1: answer cut off at the output limit, and 2 other nodes
+    ✗ farmer                       chunk-1: answer cut off at the output limit (2 other nodes failed too)
     ");
 }
 
@@ -640,6 +640,26 @@ fn the_mark_has_the_colour() {
     );
 }
 
+/// The last node that is left and fails is no outage, and is tried for hours.
+#[test]
+fn faults_in_a_row_are_told_now_and_then() {
+    let refused = || Fault::new(FaultKind::Connection, "connection refused");
+    let script = (1..=60).fold(Script::real(1).works("farmer", 7), |script, attempt| {
+        script.send("farmer", "combine", attempt).wait(1.0).end(
+            "farmer",
+            "combine",
+            attempt,
+            CallOutcome::Faulted(refused()),
+        )
+    });
+    let script = script.called("farmer", "combine");
+    insta::assert_snapshot!(log(script), @"
+    run 20261123-223015-4f2a: 1 persona, 8 nodes, api.openai.com/v1
+    ! no answer for 5.0s, trying again: connection refused
+    ! no answer for 20.0s, trying again: connection refused
+    ");
+}
+
 fn used(name: &'static str, spent: f64, possibly: f64) -> Used {
     Used {
         limit: Limit {
@@ -651,6 +671,41 @@ fn used(name: &'static str, spent: f64, possibly: f64) -> Used {
         spent: Money::from_usd(spent),
         possibly: Money::from_usd(possibly),
     }
+}
+
+/// `may cost $0.0003, and $0.0003 is left` would be a riddle.
+#[test]
+fn what_does_not_fit_is_told_apart_from_what_is_left() {
+    let script = Script::new(1)
+        .tell(Event::BudgetReached {
+            used: used("--budget", 0.002_23, 0.0),
+            instance: Instance::new("old_man_02_jim", "chunk-2"),
+            next: Money::from_usd(0.000_31),
+        })
+        .finished(Outcome::Budget, None);
+    let text = log(script);
+    let budget = text.lines().find(|line| line.starts_with("budget"));
+    insta::assert_snapshot!(budget.unwrap(), @"budget: $0.0022 of $0.0025 (`--budget`) is spent; the next call, of old_man_02_jim/chunk-2, may cost $0.00031, and $0.00027 is left");
+}
+
+/// A larger `max_output_tokens` is no cure then, and the failure itself names those that are.
+#[test]
+fn an_answer_that_was_cut_off_before_the_limit() {
+    let message = "answer cut off after 96 tokens, before `max_output_tokens` = 4000; shorten the prompt";
+    let failure = Some(Failure {
+        message: message.to_owned(),
+        ..Failure::from(Rejection::Truncated)
+    });
+    let script = Script::real(1)
+        .node("farmer", "chunk-1", NodeStatus::Failed, failure.clone())
+        .persona("farmer", PersonaStatus::Failed, failure)
+        .finished(Outcome::Partial, None);
+    let text = log(script);
+    let hints: Vec<_> = text.lines().filter(|line| line.contains("hint:")).collect();
+    insta::assert_snapshot!(hints.join("\n"), @"
+          hint: at this limit only `--refresh` asks again
+    hint: `septet run` calls what was cut off again once `max_output_tokens` is larger
+    ");
 }
 
 fn out_of_money(name: &'static str, possibly: f64) -> Script {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::TermLike;
 
 use crate::call::{Fault, FaultKind, Usage};
-use crate::events::{Event, Outcome, Stamped, Tally};
+use crate::events::{CallOutcome, Event, Outcome, Stamped, Tally};
 use crate::hours::Moment;
 use crate::names::Stop;
 use crate::report::script::Script;
@@ -287,6 +287,45 @@ fn what_everyone_waits_for_is_said_below() {
     no answer for 7.0s, waiting and probing: connection refused
     stopping: waiting for 1 call in flight; Ctrl+C again drops it
     stopping now: dropping 1 call in flight, which may be billed
+    ");
+}
+
+#[test]
+fn faults_in_a_row_are_told_before_they_are_an_outage() {
+    let refused = || Fault::new(FaultKind::Connection, "cannot connect to `127.0.0.1:8790`");
+    let mut script = some();
+    let mut seen = String::new();
+    let mut look = |script: &Script| {
+        let tally = script.tally();
+        let lines = bar::lines(&tally, tally.at, PLAIN, 80);
+        seen.push_str(lines.get(2).map_or("(nothing)", String::as_str));
+        seen.push('\n');
+    };
+    for attempt in 1..=4 {
+        script = script.send("farmer_01_bo", "chunk-2", attempt).wait(2.0).end(
+            "farmer_01_bo",
+            "chunk-2",
+            attempt,
+            CallOutcome::Faulted(refused()),
+        );
+        look(&script);
+    }
+    let cause = refused().message;
+    script = script.wait(4.0).tell(Event::OutageBegan { cause });
+    look(&script);
+    script = script
+        .tell(Event::OutageEnded {
+            lasted: Duration::from_secs(1),
+        })
+        .called("farmer_01_bo", "chunk-2");
+    look(&script);
+    insta::assert_snapshot!(seen, @"
+    (nothing)
+    (nothing)
+    no answer for 4.0s, trying again: cannot connect to `127.0.0.1:8790`
+    no answer for 6.0s, trying again: cannot connect to `127.0.0.1:8790`
+    no answer for 10.0s, waiting and probing: cannot connect to `127.0.0.1:8790`
+    (nothing)
     ");
 }
 
