@@ -166,6 +166,7 @@ mod tests {
             binding: Binding::Requests,
             call: Duration::from_secs(5),
             latency: LatencyFrom::Answers,
+            too_large: Vec::new(),
             left: (left(&course, likely), left(&latest, high)),
             calls: 816,
             course,
