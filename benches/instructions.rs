@@ -72,7 +72,7 @@ fn main() -> ExitCode {
 /// Instructions of doing it once.
 fn count(name: &str) -> u64 {
     let times = match name {
-        "schedule_100_personas" => 5,
+        "schedule_100_personas" | "receipts_read_100" | "receipts_part_100" => 5,
         _ => 200,
     };
     let [once, twice] = [times, 2 * times].map(|times| total(name, times));

@@ -14,10 +14,10 @@ use septet::names::{Instance, NodeId, PersonaId};
 use septet::prompt::Prompts;
 use septet::run::{Folder, Project as _, Requests};
 use septet::schedule::{Action, Input, Schedule, Settings};
-use septet::store::{Done, Entry, LocalStore, Looked, Record, Safety, Store as _};
+use septet::store::{Done, Entry, LocalStore, Looked, Receipts, Record, Safety, Store as _};
 
 /// Their names.
-pub const NAMES: [&str; 7] = [
+pub const NAMES: [&str; 9] = [
     "key",
     "render_chunk",
     "render_combine",
@@ -25,9 +25,11 @@ pub const NAMES: [&str; 7] = [
     "limiter",
     "store_put",
     "store_get",
+    "receipts_read_100",
+    "receipts_part_100",
 ];
 
-/// So many are scheduled.
+/// For the receipts: so many personas are up to date.
 const PERSONAS: usize = 100;
 
 /// One of the shipped personas, and its files.
@@ -44,6 +46,8 @@ pub fn ready(name: &str) -> Box<dyn FnMut()> {
         "limiter" => limiter(),
         "store_put" => store_put(),
         "store_get" => store_get(),
+        "receipts_read_100" => receipts(false),
+        "receipts_part_100" => receipts(true),
         other => panic!("there is no `{other}`: {NAMES:?}"),
     }
 }
@@ -151,6 +155,51 @@ fn store_get() -> Box<dyn FnMut()> {
     })
 }
 
+/// The receipts of so many personas, read; or their files looked at and compared.
+fn receipts(part: bool) -> Box<dyn FnMut()> {
+    let shipped = Shipped::new();
+    for n in 0..PERSONAS {
+        for (name, text) in shipped.persona_files() {
+            shipped.write(&format!("personas/x{n:03}/{name}"), &text);
+        }
+        shipped.write(&format!("transcripts/x{n:03}.md"), "Hello.\n");
+    }
+    let personas: Vec<PersonaId> = (0..PERSONAS)
+        .map(|n| format!("x{n:03}").as_str().into())
+        .collect();
+    for id in &personas {
+        let requests = shipped.folder.open(id).unwrap();
+        shipped.folder.finished(&septet::run::Finished {
+            persona: id,
+            requests: &*requests,
+            text: b"Hello.\n",
+            saved: None,
+        });
+    }
+    let cache = shipped.root.path().join("cache");
+    std::fs::create_dir_all(&cache).unwrap();
+    // What was just written has to come to rest: looks tell nothing before.
+    std::thread::sleep(Duration::from_millis(2_100));
+    shipped
+        .folder
+        .receipts("basis".to_owned())
+        .unwrap()
+        .write(&cache)
+        .unwrap();
+    let read = move || Receipts::read(&cache, "basis".to_owned());
+    let known = read();
+    Box::new(move || {
+        // All of it, or the folder would be gone.
+        _ = &shipped;
+        if part {
+            let parted = shipped.folder.part(&known, personas.clone());
+            assert_eq!((parted.up_to_date.len(), parted.newer.len()), (PERSONAS, 0));
+        } else {
+            assert!(!read().is_empty());
+        }
+    })
+}
+
 fn key_of(number: u64) -> Key {
     Key::from(*blake3::hash(&number.to_le_bytes()).as_bytes())
 }
@@ -186,10 +235,12 @@ fn put(store: &LocalStore, number: u64) {
     assert!(told.recv().unwrap());
 }
 
-/// The shipped pipeline and its templates, read from a folder of their own, with one persona.
+/// The shipped pipeline and its templates in a folder of their own, with one persona.
 struct Shipped {
+    root: tempfile::TempDir,
     config: Arc<Config>,
     graph: Arc<Graph>,
+    folder: Folder,
     requests: Box<dyn Requests>,
 }
 
@@ -216,10 +267,24 @@ impl Shipped {
         let folder = Folder::new(files, config.clone(), graph.clone(), prompts.into());
         let requests = folder.open(&PERSONA.into()).unwrap();
         Self {
+            root,
             config,
             graph,
+            folder,
             requests,
         }
+    }
+
+    fn persona_files(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let folder = self.root.path().join("personas").join(PERSONA);
+        let read = move |name| (name, std::fs::read_to_string(folder.join(name)).unwrap());
+        PERSONA_FILES.into_iter().map(read)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
     }
 
     fn request(&self, node: usize) -> Request {
