@@ -92,6 +92,7 @@ fn attempt(n: u64) -> Entry {
         pipeline: None,
         persona_files: None,
         needs: Vec::new(),
+        waited_ms: None,
     })
 }
 

@@ -2,6 +2,8 @@
 //! though no answer came. Kept with the run. Events fold into it while a run goes on, and what the
 //! store has of a run that died.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::call::{FaultKind, Money, Rejection, Usage};
@@ -77,8 +79,21 @@ pub struct Asked {
     pub output_limit: Option<u64>,
     /// An earlier attempt sent it: this one only asked for the answer.
     pub fetches: bool,
+    /// How long attempts of this run waited for it before; `None`: none did.
+    pub waited: Option<Duration>,
     /// It is a job that lives on: its answer can still be fetched.
     pub lives: bool,
+}
+
+impl Asked {
+    /// How long its answer took in all, if its last attempt took so long; `None`: an earlier run sent
+    /// it, and nobody knows when its answer was there.
+    pub fn took(&self, latency: Duration) -> Option<Duration> {
+        match (self.fetches, self.waited) {
+            (true, None) => None,
+            (_, waited) => Some(waited.unwrap_or_default() + latency),
+        }
+    }
 }
 
 impl Default for PossiblyBilled {
@@ -103,7 +118,7 @@ impl PossiblyBilled {
 }
 
 impl Account {
-    /// Books an accepted answer.
+    /// Books an accepted answer; `latency_ms`: how long it took, where that is known.
     pub fn answered(
         &mut self,
         node: &NodeId,
@@ -111,10 +126,14 @@ impl Account {
         usage: &Usage,
         cost: Option<Money>,
         asked: Asked,
-        latency_ms: u64,
+        latency_ms: Option<u64>,
     ) {
         self.model(model).add(usage, cost);
-        self.node(node, model).answered(usage, asked.input, latency_ms);
+        let node = self.node(node, model);
+        match latency_ms {
+            Some(latency_ms) => node.answered(usage, asked.input, latency_ms),
+            None => node.fetched(usage, asked.input),
+        }
     }
 
     /// Books a bad answer.

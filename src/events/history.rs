@@ -327,14 +327,21 @@ impl NodeHistory {
 
     /// Takes an accepted answer in. What a server did not count is no evidence of tokens.
     pub fn answered(&mut self, usage: &Usage, estimated_input: Option<u64>, latency_ms: u64) {
-        self.answers += 1;
+        self.fetched(usage, estimated_input);
         self.latency_ms.add(latency_ms);
+        if !usage.estimated {
+            self.pace.add(usage.output, latency_ms);
+        }
+    }
+
+    /// The same of an answer of which nobody knows how long it took.
+    pub fn fetched(&mut self, usage: &Usage, estimated_input: Option<u64>) {
+        self.answers += 1;
         if usage.estimated {
             return;
         }
         self.output.add(usage.output);
         self.parts.add(usage);
-        self.pace.add(usage.output, latency_ms);
         if let Some(estimated) = estimated_input {
             self.input += usage.input;
             self.estimated_input += estimated;

@@ -40,6 +40,8 @@ pub struct Tally {
     pub lost: u64,
     /// Calls that have not ended.
     pub in_flight: u64,
+    /// Those of them that the server keeps as jobs: given up, the next run can fetch them.
+    pub jobs: BTreeSet<Instance>,
     /// What this run paid for, rejected answers included.
     pub tokens: TokenCounts,
     /// The same by model and by node, and what may have been billed beyond it.
@@ -131,6 +133,7 @@ impl Default for Tally {
             fetchable: BTreeSet::new(),
             lost: 0,
             in_flight: 0,
+            jobs: BTreeSet::new(),
             tokens: TokenCounts::default(),
             account: Account::default(),
             estimated: false,
@@ -170,6 +173,7 @@ impl Tally {
                 self.pace.call_started(at);
                 self.figures(&instance.persona, at).calls += 1;
             }
+            Event::CallQueued { instance, .. } => _ = self.jobs.insert(instance.clone()),
             Event::CallEnded {
                 instance,
                 asked,
@@ -236,10 +240,7 @@ impl Tally {
             Event::BudgetReached { used, instance, next } => {
                 self.budget_reached = Some((*used, instance.clone(), *next));
             }
-            Event::CallQueued { .. }
-            | Event::Retrying { .. }
-            | Event::Warning { .. }
-            | Event::BudgetLow(_) => {}
+            Event::Retrying { .. } | Event::Warning { .. } | Event::BudgetLow(_) => {}
         }
     }
 
@@ -256,6 +257,7 @@ impl Tally {
     fn call_ended(&mut self, instance: &Instance, asked: Asked, outcome: &CallOutcome) {
         let persona = &instance.persona;
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.jobs.remove(instance);
         if asked.lives {
             self.fetchable.insert(instance.clone());
         } else {
@@ -301,14 +303,20 @@ impl Tally {
     fn book(&mut self, node: &NodeId, asked: Asked, latency: Duration, outcome: &CallOutcome) {
         let model = &*self.model(node);
         let in_ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let latency_ms = in_ms(latency);
-        if let CallOutcome::Faulted(fault) = outcome {
-            let asked = fault.retry_after.map(in_ms);
-            self.account
-                .faulted(model, fault.kind, latency_ms, asked, fault.may_be_billed());
+        match outcome {
+            // It has not ended: who fetches its answer books it, with all the time that it took.
+            CallOutcome::Faulted(_) if asked.lives => {}
+            CallOutcome::Faulted(fault) => {
+                let wait = fault.retry_after.map(in_ms);
+                let may_be_billed = fault.may_be_billed();
+                self.account
+                    .faulted(model, fault.kind, in_ms(latency), wait, may_be_billed);
+            }
+            _ => {}
         }
         match outcome {
             CallOutcome::Ok { usage, cost, .. } => {
+                let latency_ms = asked.took(latency).map(in_ms);
                 self.account
                     .answered(node, model, usage, *cost, asked, latency_ms);
             }
@@ -472,9 +480,11 @@ impl Tally {
         // A call that nobody waits for any more has been given up, whether someone said so or not.
         let given_up = std::mem::take(&mut self.in_flight);
         self.calls.abandoned += given_up;
-        self.lost += given_up;
-        (0..given_up).for_each(|_| self.account.possibly_billed.add(None));
         self.calls.sent += given_up;
+        let lost = given_up.saturating_sub(self.jobs.len() as u64);
+        self.fetchable.append(&mut self.jobs);
+        self.lost += lost;
+        (0..lost).for_each(|_| self.account.possibly_billed.add(None));
     }
 
     fn figures(&mut self, persona: &PersonaId, at: Duration) -> &mut PersonaFigures {

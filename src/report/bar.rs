@@ -129,7 +129,7 @@ fn cost(tally: &Tally) -> String {
 /// What keeps everyone waiting, the most telling first.
 fn waiting(tally: &Tally, now: Duration) -> Option<String> {
     if let Some(stop) = tally.stopping {
-        return Some(wording::stopping(stop, tally.in_flight));
+        return Some(wording::stopping(stop, tally));
     }
     if let Some((until, opens)) = &tally.deadline {
         let over = wording::time_over(until, opens.as_ref());

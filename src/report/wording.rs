@@ -149,33 +149,38 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
             let text = draining(&does_not_fit(instance), tally.in_flight);
             (Weight::Passing, notice(&text, palette))
         }
-        Event::Stopping(stop) => (
-            Weight::Passing,
-            notice(&stopping(*stop, tally.in_flight), palette),
-        ),
+        Event::Stopping(stop) => (Weight::Passing, notice(&stopping(*stop, tally), palette)),
         _ => return None,
     };
     Some(Line { text, weight })
 }
 
-/// Says what a stop waits for.
-pub fn stopping(stop: Stop, in_flight: u64) -> String {
-    match (stop, in_flight) {
-        (Stop::Restart, 0) => "edited: starting again".to_owned(),
-        (_, 0) => "stopping".to_owned(),
-        (Stop::Restart, n) => format!(
-            "edited: waiting for {} in flight, then starting again; Ctrl+C ends",
-            count(n, "call")
-        ),
-        (Stop::Drain, n) => {
-            let calls = count(n, "call");
-            let them = if n == 1 { "it" } else { "them" };
-            format!("stopping: waiting for {calls} in flight; Ctrl+C again drops {them}")
+/// Says what a stop waits for, or gives up. What the server keeps as a job is not lost: the next run
+/// fetches it.
+pub fn stopping(stop: Stop, tally: &Tally) -> String {
+    let calls = count(tally.in_flight, "call");
+    let jobs = tally.jobs.len() as u64;
+    let all_jobs = jobs >= tally.in_flight;
+    match stop {
+        Stop::Restart if tally.in_flight == 0 => "edited: starting again".to_owned(),
+        _ if tally.in_flight == 0 => "stopping".to_owned(),
+        Stop::Restart => format!("edited: waiting for {calls} in flight, then starting again; Ctrl+C ends"),
+        Stop::Drain => {
+            let them = if tally.in_flight == 1 { "it" } else { "them" };
+            let again = match all_jobs {
+                true => format!("leaves {them} to the next run"),
+                false => format!("drops {them}"),
+            };
+            format!("stopping: waiting for {calls} in flight; Ctrl+C again {again}")
         }
-        (Stop::Abort, n) => format!(
-            "stopping now: dropping {} in flight, which may be billed",
-            count(n, "call")
+        Stop::Abort if all_jobs => {
+            format!("stopping now: leaving {calls} in flight, which the next run fetches")
+        }
+        Stop::Abort if jobs > 0 => format!(
+            "stopping now: dropping {calls} in flight; the next run fetches {jobs} of them, the others may be \
+             billed"
         ),
+        Stop::Abort => format!("stopping now: dropping {calls} in flight, which may be billed"),
     }
 }
 

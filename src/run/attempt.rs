@@ -138,6 +138,7 @@ impl Attempt {
             pipeline: self.inputs.pipeline.as_ref().map(id),
             persona_files: self.inputs.persona.as_ref().map(id),
             needs: self.inputs.needs.clone(),
+            waited_ms: None,
         }
     }
 
@@ -217,10 +218,13 @@ impl Attempt {
             _ => false,
         };
         let latency = sent.elapsed();
+        let before = self.resumes.as_ref().and_then(|earlier| earlier.waited_ms);
+        let waited = before.map(Duration::from_millis);
+        let whole = waited.unwrap_or_default() + latency;
         let at_ms = (services.unix_ms)();
         let (entry, safety, ended, outcome) = match called {
             Called::Answered(answer) => {
-                let (entry, safety, ended, outcome) = self.judged(*answer, at_ms, sent + latency, latency);
+                let (entry, safety, ended, outcome) = self.judged(*answer, at_ms, sent + latency, whole);
                 (Some(entry), safety, ended, outcome)
             }
             Called::Faulted(fault) => (
@@ -231,7 +235,11 @@ impl Attempt {
             ),
             // Without an end, so that it can be fetched, whatever happens before that.
             Called::Unfetched(fault) => {
-                let sent = queued.expect("BUG: a job that was not noted");
+                let mut sent = queued.expect("BUG: a job that was not noted");
+                // Of what an earlier run sent it is not known when the answer was there.
+                if waited.is_some() || self.resumes.is_none() {
+                    sent.waited_ms = Some(in_ms(whole));
+                }
                 let ended = Ended::Unfetched(fault.clone(), Box::new(sent));
                 (None, Safety::Written, ended, CallOutcome::Faulted(fault))
             }
@@ -248,6 +256,7 @@ impl Attempt {
             input: Some(self.input),
             most: self.most_cost(),
             fetches: self.resumes.is_some(),
+            waited,
             lives,
         };
         let (instance, attempt) = (self.instance, self.number);
@@ -301,7 +310,7 @@ impl Attempt {
             run: self.run.clone(),
             attempt: self.number,
             at_ms,
-            latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
+            latency_ms: in_ms(latency),
             max_output_tokens: self.output_limit(),
             cost,
             answer,
@@ -354,6 +363,10 @@ impl Ended {
     pub fn broken(error: &StoreError) -> Self {
         Ended::Broken(with_causes(error))
     }
+}
+
+fn in_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// An error and what caused it, in one line.

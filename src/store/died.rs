@@ -213,7 +213,7 @@ impl Left {
                 let (model, node) = (self.model(&record), &record.instance.node);
                 let usage = &record.answer.usage;
                 self.account
-                    .answered(node, &model, usage, record.cost, asked, record.latency_ms);
+                    .answered(node, &model, usage, record.cost, asked, Some(record.latency_ms));
             }
             Entry::Rejected { record, rejection } if record.run == *of => {
                 let asked = self.ended(&record);

@@ -156,6 +156,10 @@ pub struct Sent {
     /// there were several to one request: the newest one before this entry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<Key>,
+    /// How long this run has waited for its job already, in milliseconds; `None`: not at all. Of no
+    /// worth to another run, which cannot know when the answer was there: not stored.
+    #[serde(skip)]
+    pub waited_ms: Option<u64>,
 }
 
 impl Sent {

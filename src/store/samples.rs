@@ -84,6 +84,7 @@ pub(super) fn sent(n: u64) -> Sent {
         pipeline: None,
         persona_files: None,
         needs: Vec::new(),
+        waited_ms: None,
     }
 }
 

@@ -2,10 +2,14 @@
 //! durable nothing is paid twice, whatever becomes of the run. The server counts.
 #![cfg(unix)]
 
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::interrupt::Running;
@@ -110,6 +114,20 @@ impl Jobs {
         self.state.store(state, Ordering::SeqCst);
     }
 
+    /// Waits until so many jobs were asked for.
+    fn wait_for_looks_at(&self, jobs: usize) {
+        let begun = Instant::now();
+        loop {
+            let lines = self.wire.lines();
+            let looks: BTreeSet<&String> = lines.iter().filter(|line| line.starts_with("GET")).collect();
+            if looks.len() >= jobs {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{lines:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// How many requests were sent, and how many of them more than once.
     fn paid(&self) -> (usize, usize) {
         let mut sent = self.wire.bodies();
@@ -197,6 +215,38 @@ fn a_second_ctrl_c_leaves_the_job_to_the_next_run() {
     running.signal(Signal::SIGINT);
     let run = running.end();
     assert_eq!((run.code, run.figure("calls.abandoned")), (Some(130), 4));
+    server.now(DONE);
+    project.json(&[]).code(0);
+    assert_eq!(server.paid(), (6, 0));
+}
+
+/// As a person reads it: nothing is dropped that the next run fetches.
+#[test]
+fn a_second_ctrl_c_says_that_the_next_run_fetches_the_jobs() {
+    let server = Jobs::start();
+    let project = server.project(2);
+    let mut child = project.command(&["run"]).spawn().unwrap();
+    let pid = Pid::from_raw(child.id() as i32);
+    let stop = || kill(pid, Signal::SIGINT).unwrap();
+    // Who looks for a job has told before that it is one.
+    server.wait_for_looks_at(4);
+    stop();
+    let mut lines = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let drains = lines.find(|line| line.contains("stopping")).unwrap();
+    assert!(
+        drains.ends_with("stopping: waiting for 4 calls in flight; Ctrl+C again leaves them to the next run"),
+        "{drains}"
+    );
+    stop();
+    let rest: Vec<String> = lines.collect();
+    assert!(
+        rest[0].ends_with("stopping now: leaving 4 calls in flight, which the next run fetches"),
+        "{rest:#?}"
+    );
+    assert!(!rest.iter().any(|line| line.contains("billed")), "{rest:#?}");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
     server.now(DONE);
     project.json(&[]).code(0);
     assert_eq!(server.paid(), (6, 0));
@@ -357,6 +407,45 @@ fn a_slow_job_is_no_outage_and_is_fetched_by_the_next_run() {
     server.now(DONE);
     project.json(&[]).code(0);
     assert_eq!(server.paid(), (6, 0));
+}
+
+/// A job that outlives its timeout is one call that takes long: neither a fault to expect again, nor
+/// money that may be lost.
+#[test]
+fn what_took_longer_than_its_timeout_is_foreseen_as_one_long_call() {
+    let server = Jobs::start();
+    let project = server
+        .project(2)
+        .with("name = \"test\"", "name = \"test\"\ntimeout = \"1s\"")
+        .with("[retry]", "[retry]\nattempts = 50");
+    let mut running = Running::start(&project, &[]);
+    running.wait_for("retrying", 4);
+    server.now(DONE);
+    let run = running.end().code(0);
+    assert!(run.figure("calls.faulted") >= 4);
+    assert_eq!((server.paid(), run.figure("calls.ok")), ((6, 0), 6));
+
+    project.edit("prompts/chunk.md", "", "Anew. ");
+    let rehearsed = project.run(&["rehearse", "--json"]).code(0).stdout;
+    let rehearsed: Value = serde_json::from_str(&rehearsed).unwrap();
+    assert_eq!(
+        rehearsed["rests_on"]["faults"],
+        json!([{ "model": "gpt-6-luna", "calls": 6, "faulted": 0, "rehearsed": [] }]),
+        "{rehearsed:#}"
+    );
+    assert_eq!(rehearsed["calls"]["faulted"]["high"], 0, "{rehearsed:#}");
+    // Who was asked for again had waited for a second at least.
+    assert!(
+        rehearsed["seconds"]["likely"].as_f64().unwrap() >= 1.0,
+        "{rehearsed:#}"
+    );
+    let stored = project.run(&["cache", "ls", "--json"]).code(0).stdout;
+    let latencies: Vec<f64> = stored
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter_map(|answer| answer["latency_s"].as_f64())
+        .collect();
+    assert!(latencies.iter().any(|latency| *latency >= 1.0), "{latencies:?}");
 }
 
 #[test]
@@ -566,7 +655,7 @@ fn a_queue_of_looks_is_no_refusal() {
 fn the_built_in_server_names_each_job_anew() {
     let server = Server::start(&["--latency", "10s"]);
     let body = r#"{"model":"gpt-6-luna","background":true,"input":"The same."}"#;
-    let names: std::collections::BTreeSet<String> = (0..5)
+    let names: BTreeSet<String> = (0..5)
         .map(|_| {
             let begun: Value = serde_json::from_str(&server.send("POST", "/v1/responses", body)).unwrap();
             begun["id"].as_str().unwrap().to_owned()

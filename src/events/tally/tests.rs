@@ -124,6 +124,72 @@ fn a_timeout_is_abandoned_and_other_faults_are_faulted() {
     assert_eq!(tally.calls, expected);
 }
 
+/// A job past its timeout is one call that takes long, and no fault of the model: plans and rehearsals
+/// rest on that.
+#[test]
+fn a_job_that_lives_on_is_booked_once_with_all_its_time() {
+    let instance = Instance::new("tom", "n0");
+    let began = |attempt| Event::CallStarted {
+        instance: instance.clone(),
+        attempt,
+    };
+    let ended = |attempt, asked, seconds, outcome| Event::CallEnded {
+        instance: instance.clone(),
+        attempt,
+        asked,
+        latency: Duration::from_secs(seconds),
+        outcome,
+    };
+    let late = |kind| CallOutcome::Faulted(Fault::new(kind, "not yet"));
+    let lives = Asked {
+        lives: true,
+        ..Asked::default()
+    };
+    let fetches = |waited: Option<u64>| Asked {
+        fetches: true,
+        waited: waited.map(Duration::from_secs),
+        ..Asked::default()
+    };
+    let events = [
+        started(1, 1),
+        began(1),
+        ended(1, lives, 600, late(FaultKind::Unfinished)),
+        began(2),
+        ended(
+            2,
+            Asked {
+                lives: true,
+                ..fetches(Some(600))
+            },
+            30,
+            late(FaultKind::BadResponse),
+        ),
+        began(3),
+        ended(3, fetches(Some(630)), 90, ok(Some(0.1))),
+    ];
+    let tally = fold(&events);
+    assert_eq!(
+        (tally.calls.sent, tally.calls.fetched, tally.calls.faulted),
+        (3, 2, 2)
+    );
+    let account = &tally.account;
+    assert_eq!(account.calls(), [("m0", 1, vec![])]);
+    assert_eq!(account.nodes[0].latency_ms.mean(), Some(720_000.0));
+    assert_eq!(account.possibly_billed.calls, 0);
+    // What an earlier run began was there who knows when: nothing is learned of its time.
+    let tally = fold(&[started(1, 1), began(1), ended(1, fetches(None), 1, ok(Some(0.1)))]);
+    let node = &tally.account.nodes[0];
+    assert_eq!((node.answers, node.output.n, node.latency_ms.n), (1, 1, 0));
+    // And one that ended without an answer is a fault like any other.
+    let tally = fold(&[
+        started(1, 1),
+        began(1),
+        ended(1, fetches(Some(9)), 1, late(FaultKind::BadResponse)),
+    ]);
+    let (_, calls, faults) = &tally.account.calls()[0];
+    assert_eq!((*calls, faults[0].may_be_billed), (1, 1));
+}
+
 #[test]
 fn cost_and_savings_are_unknown_once_a_paid_call_had_no_price() {
     let instance = Instance::new("p", "n0");

@@ -188,6 +188,38 @@ fn more_nodes_of_a_persona_that_failed_are_counted() {
 }
 
 #[test]
+fn a_stop_says_which_calls_the_next_run_fetches() {
+    let queued = |node: &str| Event::CallQueued {
+        instance: Instance::new("old_man_01_tom", node),
+        attempt: 1,
+        job: "resp_1".to_owned(),
+    };
+    let script = Script::real(102)
+        .send("old_man_01_tom", "chunk-1", 1)
+        .tell(queued("chunk-1"));
+    let mixed = script
+        .clone()
+        .send("old_man_01_tom", "chunk-2", 1)
+        .send("old_man_01_tom", "chunk-3", 1)
+        .tell(queued("chunk-3"));
+    let told = |script: Script| {
+        let script = script
+            .tell(Event::Stopping(Stop::Drain))
+            .tell(Event::Stopping(Stop::Abort));
+        let log = log(script);
+        log.lines().skip(1).collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(told(script), @"
+    ! stopping: waiting for 1 call in flight; Ctrl+C again leaves it to the next run
+    ! stopping now: leaving 1 call in flight, which the next run fetches
+    ");
+    insta::assert_snapshot!(told(mixed), @"
+    ! stopping: waiting for 3 calls in flight; Ctrl+C again drops them
+    ! stopping now: dropping 3 calls in flight; the next run fetches 2 of them, the others may be billed
+    ");
+}
+
+#[test]
 fn interrupted_while_the_server_works_on_jobs() {
     let end = |node: &str, lives| Event::CallEnded {
         instance: Instance::new("old_man_01_tom", node),
