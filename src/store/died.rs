@@ -47,7 +47,7 @@ impl LocalStore {
     /// # Errors
     /// If the store cannot be read.
     pub fn died_last(&self) -> Result<Option<Died>, StoreError> {
-        let Some(Entry::Run { run, summary, .. }) = self.runs()?.pop() else {
+        let Some(Entry::Run { run, summary, .. }) = self.last_run()? else {
             return Ok(None);
         };
         // Of an older septet it is not known.

@@ -276,18 +276,26 @@ impl LocalStore {
     /// # Errors
     /// If the store does not work.
     pub fn runs(&self) -> Result<Vec<Entry>, StoreError> {
-        Ok(self.runs_in_order()?.into_iter().map(|run| run.what).collect())
+        let runs = self.runs_in_order()?;
+        runs.iter().map(|run| self.view.entry(run)).collect()
     }
 
-    /// As they ended: their names sort by time, which may have been set back.
-    fn runs_in_order(&self) -> Result<Vec<Placed<Entry>>, StoreError> {
+    /// The summary of the run that ended last.
+    pub(super) fn last_run(&self) -> Result<Option<Entry>, StoreError> {
+        let runs = self.runs_in_order()?;
+        runs.last().map(|run| self.view.entry(run)).transpose()
+    }
+
+    /// As they ended: their names sort by time, which may have been set back. Not unpacked, since mostly
+    /// a few of very many are wanted.
+    fn runs_in_order(&self) -> Result<Vec<Value>, StoreError> {
         let values = self.view.with_prefix(Shelf::Runs, &[])?;
-        let mut runs: Vec<_> = values
-            .values()
-            .map(|value| self.view.placed(value))
-            .collect::<Result<_, _>>()?;
-        runs.sort_by_key(|run| run.seq);
-        Ok(runs)
+        let mut runs: Vec<(u64, Value)> = values
+            .into_values()
+            .map(|value| Ok((self.view.seq(&value)?, value)))
+            .collect::<Result<_, StoreError>>()?;
+        runs.sort_by_key(|(seq, _)| *seq);
+        Ok(runs.into_iter().map(|(_, run)| run).collect())
     }
 
     /// What the answers of earlier runs were like, by node and model: of the newest runs, as far
@@ -297,11 +305,11 @@ impl LocalStore {
     /// If the store does not work.
     pub fn history(&self) -> Result<History, StoreError> {
         let mut history = History::default();
-        for run in self.runs_in_order()?.into_iter().rev().take(HISTORY_RUNS) {
+        for run in self.runs_in_order()?.iter().rev().take(HISTORY_RUNS) {
             if let Entry::Run {
                 account: Some(account),
                 ..
-            } = run.what
+            } = self.view.entry(run)?
             {
                 for (model, calls, faults) in account.calls() {
                     history.add_older_calls(model, calls, faults);
@@ -583,6 +591,12 @@ impl View {
     fn entry(&self, value: &Value) -> Result<Entry, StoreError> {
         let entry = frame::parse_whole(value).and_then(|frame| frame.entry());
         entry.map_err(|reason| self.wrong(&reason))
+    }
+
+    /// The number of an entry, which stands before what is packed.
+    fn seq(&self, value: &Value) -> Result<u64, StoreError> {
+        let frame = frame::parse_whole(value).map_err(|reason| self.wrong(&reason))?;
+        Ok(frame.seq)
     }
 
     fn placed(&self, value: &Value) -> Result<Placed<Entry>, StoreError> {
