@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 
 use crate::call::{Answer, Delivery, Message, Money, Request, Role};
 use crate::cli::args::Check;
+use crate::cli::failed::FailedPersonas;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::print::outln;
 use crate::cli::project::Loaded;
@@ -22,9 +23,6 @@ use crate::report::figures::{count, dollars, number};
 use crate::run::{Project, Requests};
 use crate::wording::nearest;
 
-/// So many personas that fail in the same words are shown one by one; the others are counted.
-const SHOWN_ALIKE: u64 = 3;
-
 /// A ping's answer need not be long; less than 16 some servers refuse (OpenAI Responses, 2026-11).
 const PING_TOKENS: u64 = 16;
 
@@ -35,7 +33,7 @@ pub fn check(directory: Option<&Path>, args: &Check) -> Result<ExitCode, CliErro
     let personas = project.personas()?;
     project.demand_own_transcripts(&personas)?;
     let mut failed = 0;
-    let mut alike: Vec<(String, u64)> = Vec::new();
+    let mut alike = FailedPersonas::default();
     let mut tokens = 0;
     let mut survey = Survey::new(project.prices());
     for persona in &personas {
@@ -52,28 +50,13 @@ pub fn check(directory: Option<&Path>, args: &Check) -> Result<ExitCode, CliErro
             Ok(input) => tokens += input,
             Err(failure) => {
                 failed += 1;
-                let message = one_line(&failure.message);
-                let known = alike.iter_mut().find(|(known, _)| *known == message);
-                let personas = match known {
-                    Some((_, personas)) => {
-                        *personas += 1;
-                        *personas
-                    }
-                    None => {
-                        alike.push((message.clone(), 1));
-                        1
-                    }
-                };
-                if personas <= SHOWN_ALIKE {
-                    outln!("✗ {}  {message}", one_line(persona.as_str()));
+                if let Some(line) = alike.line(persona, &failure) {
+                    outln!("{line}");
                 }
             }
         }
     }
-    for (message, personas) in alike.iter().filter(|(_, personas)| *personas > SHOWN_ALIKE) {
-        let others = count(personas - SHOWN_ALIKE, "other persona");
-        outln!("✗ and {others}: {message}");
-    }
+    alike.others().for_each(|line| outln!("{line}"));
     let good = personas.len() - failed;
     let mark = if failed == 0 { "✓" } else { "!" };
     outln!(

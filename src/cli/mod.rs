@@ -6,6 +6,7 @@ mod cache;
 mod check;
 mod clock;
 mod completions;
+mod failed;
 mod failure;
 mod file;
 mod graph;

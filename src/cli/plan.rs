@@ -21,7 +21,9 @@ use jiff::tz::TimeZone;
 use crate::call::{Delivery, Money};
 use crate::cli::args::{Plan, Selection};
 use crate::cli::budget;
+use crate::cli::failed::FailedPersonas;
 use crate::cli::failure::{CliError, Complaint};
+use crate::cli::print::outln;
 use crate::cli::project::Loaded;
 use crate::cli::refresh::Refresh;
 use crate::cli::{cache, clock, provider, receipts};
@@ -62,8 +64,14 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     let accounts = store.history().map_err(|error| cache::refused(&error))?;
     let mut planner = planner(&project, &store, &accounts)?;
     let mut reasons = Reasons::new(&project, &store);
-    let mut counted = Counted::default();
+    let (mut counted, mut failed) = (Counted::default(), FailedPersonas::default());
     let result = project.graph.result();
+    let mut tell_failed = |persona: &PersonaId, failure: &Failure| {
+        let line = failed.line(persona, failure);
+        if let Some(line) = line.filter(|_| !args.selection.json && !args.quiet) {
+            outln!("{line}");
+        }
+    };
     lookup.each(&personas, &known, |persona, examined| {
         let Some(examined) = examined else {
             let outlooks = Ok(all_hit.clone());
@@ -76,17 +84,15 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
         let (outlooks, text) = explained(&mut planner, &mut reasons, persona, examined, result)?;
         if args.selection.json {
             json::persona(&project, persona, &outlooks);
-        } else if let (Err(failure), false) = (&outlooks, args.quiet) {
-            text::failure(persona, failure);
+        } else if let Err(failure) = &outlooks {
+            tell_failed(persona, failure);
         }
         let fate = match &outlooks {
             Ok(_) => match lookup.transcript(persona, text.as_deref())? {
                 Ok(fate) => Some(fate),
                 // The run calls its nodes, and fails where it would write.
                 Err(failure) => {
-                    if !args.selection.json && !args.quiet {
-                        text::failure(persona, &failure);
-                    }
+                    tell_failed(persona, &failure);
                     counted.failed += 1;
                     None
                 }
@@ -96,6 +102,9 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
         counted.add(&outlooks, text.is_some(), fate);
         Ok(())
     })?;
+    if !args.selection.json && !args.quiet {
+        failed.others().for_each(|line| outln!("{line}"));
+    }
     planner.count();
     let foreseen = foresee(&project, &args.selection, &store, &accounts, &planner, counted);
     if args.selection.json {

@@ -21,6 +21,7 @@ use jiff::tz::TimeZone;
 use crate::budget::Limit;
 use crate::call::Money;
 use crate::cli::args::Rehearse;
+use crate::cli::failed::FailedPersonas;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::plan::{Counted, Foreseen, Lookup, foresee, money, planner, text as plan_text, time};
 use crate::cli::print::errln;
@@ -88,19 +89,21 @@ fn look<'a>(
         refresh: &refresh,
     };
     let all_hit = Ok(vec![Outlook::Hit; project.graph.len()]);
-    let mut counted = Counted::default();
+    let (mut counted, mut failed) = (Counted::default(), FailedPersonas::default());
     lookup.each(&personas, &known, |persona, examined| {
         let Some((examined, _)) = examined else {
             counted.add(&all_hit, true, None);
             return Ok(());
         };
-        if let Err(failure) = &examined {
-            let (persona, message) = (one_line(persona.as_str()), one_line(&failure.message));
-            errln!("✗ {persona}  {message}");
+        if let Err(failure) = &examined
+            && let Some(line) = failed.line(persona, failure)
+        {
+            errln!("{line}");
         }
         counted.add(&examined.map(|examined| planner.take(examined)), false, None);
         Ok(())
     })?;
+    failed.others().for_each(|line| errln!("{line}"));
     planner.count();
     Ok(counted)
 }

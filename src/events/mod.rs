@@ -2,6 +2,7 @@
 //! drawn from these; [`Tally`] folds them into every figure that is shown.
 
 mod account;
+mod alike;
 mod history;
 mod pace;
 mod persona;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use account::{Account, Asked, HoursAccount, ModelAccount, PossiblyBilled};
+pub use alike::{Alike, SHOWN_ALIKE};
 pub use history::{FaultHistory, History, ModelHistory, NodeHistory, Spread};
 pub use persona::PersonaFigures;
 pub use silence::Silence;

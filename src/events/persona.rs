@@ -60,4 +60,11 @@ impl PersonaFigures {
         let node = node.filter(|_| error.kind != Failure::PERSONA);
         Some((node.map(|(node, _)| node), error))
     }
+
+    /// Why a template cannot be rendered for it, if it failed for that and before any call: mostly others
+    /// fail for the same.
+    pub fn unrendered<'a>(&'a self, error: Option<&'a Failure>) -> Option<&'a Failure> {
+        let (_, cause) = self.cause(error).filter(|_| self.calls == 0)?;
+        (cause.kind == Failure::TEMPLATE).then_some(cause)
+    }
 }

@@ -11,7 +11,7 @@ use crate::events::pace::Pace;
 use crate::events::silence::Silence;
 use crate::events::summary::{CallCounts, FailureExample, Failures, NodeCounts, PersonaCounts, Saved};
 use crate::events::{
-    Account, Asked, CallOutcome, Event, Failure, NodeFinished, NodeStatus, Outcome, PersonaFigures,
+    Account, Alike, Asked, CallOutcome, Event, Failure, NodeFinished, NodeStatus, Outcome, PersonaFigures,
     PersonaStatus, RunStarted, RunSummary, Stamped, TokenCounts,
 };
 use crate::hours::Moment;
@@ -56,6 +56,8 @@ pub struct Tally {
     pub saved_by_septet: Option<Money>,
     /// What failed, by cause.
     pub failures: BTreeMap<FailureCause, FailureGroup>,
+    /// Personas that a template cannot be rendered for, before any call, by the words of the cause.
+    pub unrendered: Alike,
     /// The first node that failed: the one at which `--fail-fast` stops.
     pub first_failed: Option<Instance>,
     /// Calls in flight that are allowed; `None`: not known.
@@ -141,6 +143,7 @@ impl Default for Tally {
             saved_by_provider: Some(Money::ZERO),
             saved_by_septet: Some(Money::ZERO),
             failures: BTreeMap::new(),
+            unrendered: Alike::default(),
             first_failed: None,
             concurrency: None,
             rates: [None; 2],
@@ -467,6 +470,9 @@ impl Tally {
             if let Some(group) = self.failures.get_mut(cause) {
                 group.personas += 1;
             }
+        }
+        if let Some(cause) = figures.unrendered(error) {
+            self.unrendered.add(&cause.message);
         }
         // What failed beside its nodes: its files, its transcript.
         if let Some(error) = error.filter(|error| !causes.contains(&FailureCause::from(*error))) {

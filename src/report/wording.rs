@@ -30,10 +30,9 @@ pub struct Line {
     pub weight: Weight,
 }
 
-/// So many personas that a template cannot be rendered for are shown one by one; then comes a line for
-/// all others.
-const SHOWN_ALIKE: u64 = 3;
-const ALIKE_TOLD: u64 = SHOWN_ALIKE + 1;
+/// After the personas that a template cannot be rendered for and that are shown comes a line for all
+/// others.
+const ALIKE_TOLD: u64 = crate::events::SHOWN_ALIKE + 1;
 
 /// Whom a line is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +62,7 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
                 columns,
             };
             match line.alike(persona, error.as_ref()) {
-                0..=SHOWN_ALIKE => {}
+                0..ALIKE_TOLD => {}
                 ALIKE_TOLD => {
                     let text = "others cannot be rendered for the same cause; the end says how many";
                     let text = notice(text, palette);
@@ -315,17 +314,12 @@ struct PersonaLine<'a> {
 
 impl PersonaLine<'_> {
     /// How many personas have failed, this one included, for want of the same name in a template or the
-    /// like, if this one has in the same words as the first of them; else 0.
+    /// like, if this one has; else 0.
     fn alike(&self, persona: &PersonaId, error: Option<&Failure>) -> u64 {
         let figures = self.tally.last_persona.as_ref();
-        let figures = figures.filter(|last| last.persona == *persona && last.calls == 0);
-        let cause = figures.and_then(|figures| figures.cause(error));
-        let Some((_, failure)) = cause.filter(|(_, failure)| failure.kind == Failure::TEMPLATE) else {
-            return 0;
-        };
-        let group = self.tally.failures.get(&failure.into());
-        let same = group.filter(|group| group.example.message == failure.message);
-        same.map_or(0, |group| group.personas)
+        let figures = figures.filter(|last| last.persona == *persona);
+        let cause = figures.and_then(|figures| figures.unrendered(error));
+        cause.map_or(0, |cause| self.tally.unrendered.of(&cause.message))
     }
 
     fn of(

@@ -119,6 +119,37 @@ fn a_name_that_no_persona_has_is_told_a_few_times() {
     );
 }
 
+/// Two names that nobody has, of which now one is met and now the other: each is told three times.
+#[test]
+fn each_of_two_causes_is_told_a_few_times() {
+    let project = Project::small(12);
+    project.edit(
+        "prompts/chunk.md",
+        "Write",
+        "{% if 'Lena' in persona.profile %}{{ persona.nope }}{% endif %}{{ persona.nada }} Write",
+    );
+    for persona in (0..12).filter(|n| n % 3 == 0) {
+        project.write(&format!("personas/p{persona:02}/profile.md"), "Lena\n");
+    }
+    let told = |text: &str, words: &str| text.lines().filter(|line| line.starts_with(words)).count();
+    let run = project.run(&["run", "--workers", "1"]).code(1);
+    for cause in ["`persona.nope`", "`persona.nada`"] {
+        let lines = run.stderr.lines();
+        let told = lines.filter(|line| line.starts_with("✗ p") && line.contains(cause));
+        assert_eq!(told.count(), 3, "{cause}: {}", run.stderr);
+    }
+    let others = "! others cannot be rendered for the same cause; the end says how many";
+    assert_eq!(told(&run.stderr, others), 2, "{}", run.stderr);
+    // Whatever looks at them tells it so.
+    for (command, place) in [("check", false), ("plan", false), ("rehearse", true)] {
+        let ran = project.run(&[command]);
+        let said = if place { &ran.stderr } else { &ran.stdout };
+        assert_eq!(told(said, "✗ p"), 6, "{command}: {said}");
+        assert_eq!(told(said, "✗ and 1 other persona: "), 1, "{command}: {said}");
+        assert_eq!(told(said, "✗ and 5 other personas: "), 1, "{command}: {said}");
+    }
+}
+
 #[test]
 fn what_lay_beside_a_transcript_goes_when_it_replaces_it() {
     let project = Project::small(1);

@@ -5,7 +5,6 @@ use crate::cli::plan::{Foreseen, Transcripts, basis, ends};
 use crate::cli::print::outln;
 use crate::cli::project::Loaded;
 use crate::cli::provider;
-use crate::events::Failure;
 use crate::names::PersonaId;
 use crate::plan::{Estimate, Outlook, Reason, Totals};
 use crate::printable::one_line;
@@ -17,11 +16,6 @@ const WIDTH: usize = 80;
 const INDENT: usize = 10;
 /// So many nodes are named for one reason.
 const NAMED: usize = 3;
-
-/// A persona that cannot be worked on.
-pub fn failure(persona: &PersonaId, failure: &Failure) {
-    outln!("✗ {}  {}", one_line(persona.as_str()), one_line(&failure.message));
-}
 
 /// Everything in figures; with `--quiet` without the reasons and what the figures rest on.
 pub fn totals(foreseen: &Foreseen<'_>, args: &Plan) {
