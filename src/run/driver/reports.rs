@@ -202,7 +202,8 @@ impl Driver {
             reckoned: fault.reckoned.filter(mistook),
         };
         self.limits.refused(now, node, &refusal);
-        if let Some(reckoned) = refusal.reckoned
+        if let Some(reckoned) = fault.reckoned
+            && self.estimates.shows_limits(node, size, reckoned)
             && self.estimates.reserve_limits(node)
         {
             self.teller.tell(Event::OutputLimitReserved {
