@@ -12,6 +12,8 @@ use crate::names::NodeId;
 /// twice of that, however much longer answers became since (an edited prompt, a new model behind
 /// an old name).
 const EARLIER: f64 = 1.0;
+/// With each answer, so much is left of the difference between the output limit and what is expected.
+const STEP: f64 = 0.8;
 /// Weight of the newest answer in the running means.
 const NEWEST: f64 = 0.1;
 
@@ -36,11 +38,23 @@ impl Reserves {
         }
     }
 
-    /// The output tokens to reserve for a call with this limit.
-    pub fn output(self, expected: f64, cap: Option<f64>) -> f64 {
+    /// The output tokens to reserve for a call with this limit. Where answers are `new`, so many of the
+    /// model have come: what is expected is come down to step by step, so that a server that reserves
+    /// limits refuses one or two calls and not a burst of them.
+    pub fn output(self, expected: f64, cap: Option<f64>, new: Option<u32>) -> f64 {
         match (self, cap) {
             (_, None) => expected,
-            (Reserves::Expected, Some(cap)) => expected.min(cap),
+            (Reserves::Expected, Some(cap)) => {
+                let expected = expected.min(cap);
+                let share = new.map_or(0.0, |answers| STEP.powf(f64::from(answers)));
+                // The last step is a whole one.
+                expected
+                    + if share < 0.05 {
+                        0.0
+                    } else {
+                        (cap - expected) * share
+                    }
+            }
             (Reserves::LimitUntilAnswered | Reserves::Limit, Some(cap)) => cap,
         }
     }
@@ -81,6 +95,10 @@ pub struct Estimates {
     /// By node: which of them is its model's.
     models: Vec<usize>,
     output: Vec<Option<f64>>,
+    /// By node: earlier runs knew nothing of it.
+    new: Vec<bool>,
+    /// By model: in this run.
+    answers: Vec<u32>,
     /// By node.
     longest: Vec<Longest>,
     /// By model.
@@ -146,6 +164,10 @@ impl Estimates {
             models: by_node,
             longest: pairs().map(output).map(longest).collect(),
             output: pairs().map(|pair| output(pair)?.mean()).collect(),
+            new: pairs()
+                .map(|pair| output(pair).is_none_or(|known| known.n == 0))
+                .collect(),
+            answers: vec![0; names.len()],
         }
     }
 
@@ -163,8 +185,9 @@ impl Estimates {
     fn reserve_as(&self, reserves: Reserves, node: usize, size: Size) -> u64 {
         let cap = size.output_cap.map(|cap| cap as f64);
         let expected = self.output[node].unwrap_or_else(|| cap.unwrap_or(UNKNOWN_OUTPUT));
+        let new = self.new[node].then(|| self.answers[self.models[node]]);
         let input = self.input(node, size).max(size.input as f64);
-        (input + reserves.output(expected, cap)).ceil() as u64
+        (input + reserves.output(expected, cap, new)).ceil() as u64
     }
 
     fn reserves(&self, node: usize) -> Reserves {
@@ -200,11 +223,10 @@ impl Estimates {
         reckoned as f64 > self.input(node, size).max(size.input as f64) + 0.75 * cap as f64
     }
 
-    /// True if a refusal says nothing of the rate: the server took a call for more than was reserved for
-    /// it, and for about what it can use at most.
+    /// True if such a refusal says nothing of the rate: less was reserved for it than the server took it
+    /// for.
     pub fn mistook(&self, node: usize, size: Size, reserved: u64, reckoned: u64) -> bool {
-        let most = self.reserve_as(Reserves::LimitUntilAnswered, node, size);
-        most > reserved && reckoned > reserved + (most - reserved) / 2
+        self.shows_limits(node, size, reckoned) && reserved + reserved / 50 < reckoned
     }
 
     /// Reserves output limits from now on. False if that was known.
@@ -225,6 +247,7 @@ impl Estimates {
         let ratio = usage.input as f64 / size.input as f64;
         let known = &mut self.input_ratios[self.models[node]];
         *known += NEWEST * (ratio.clamp(0.1, 10.0) - *known);
+        self.answers[self.models[node]] += 1;
         let output = usage.output as f64;
         self.longest[node].add(output);
         let mean = self.output[node].get_or_insert(output);
@@ -330,8 +353,22 @@ mod tests {
     /// A limit of 4,000 for answers of 150 tokens.
     fn learned(reserves: Reserves) -> Estimates {
         let mut estimates = Estimates::new(&["a".into()], &["m".into()], &History::default(), |_| reserves);
-        estimates.learn(0, size(Some(4_000)), &usage(150));
+        (0..20).for_each(|_| estimates.learn(0, size(Some(4_000)), &usage(150)));
         estimates
+    }
+
+    #[test]
+    fn from_the_limit_to_what_is_expected_it_goes_step_by_step() {
+        let size = size(Some(4_000));
+        let mut estimates = unknown();
+        let mut reserved = vec![estimates.reserve(0, size)];
+        for _ in 0..14 {
+            estimates.learn(0, size, &usage(150));
+            reserved.push(estimates.reserve(0, size));
+        }
+        assert_eq!(reserved[..3], [4_100, 3_330, 2_715]);
+        assert!(reserved.windows(2).all(|two| two[0] > two[1]), "{reserved:?}");
+        assert_eq!(reserved[14], 250);
     }
 
     #[test]

@@ -93,10 +93,13 @@ pub struct Rehearsed {
 }
 
 impl Rehearsed {
-    /// The tokens that a run reserves for it, as `estimate` does; `seen`: once an answer was there.
-    pub fn reserved(&self, seen: bool) -> u64 {
+    /// The tokens that a run reserves for it, as `estimate` does, after so many answers in the run;
+    /// `seen`: one of them was its own.
+    pub fn reserved(&self, seen: bool, answers: u32) -> u64 {
         let expected = if seen { self.output } else { self.first_output };
-        (self.input + self.reserves.output(expected, self.cap)).ceil() as u64
+        let new = self.cap.is_some_and(|cap| self.first_output >= cap);
+        let output = self.reserves.output(expected, self.cap, new.then_some(answers));
+        (self.input + output).ceil() as u64
     }
 }
 

@@ -107,7 +107,11 @@ pub fn timing(
     let likely_left = left(&course, &middle);
     let most = limits.tokens_per_minute.map_or(u64::MAX, u64::from);
     let is_called = |node: usize| middle.personas.iter().any(|(called, _)| called[node]);
-    let sizes = middle.nodes.iter().map(|node| node.reserved(false)).enumerate();
+    let sizes = middle
+        .nodes
+        .iter()
+        .map(|node| node.reserved(false, 0))
+        .enumerate();
     let too_large = sizes.filter(|(node, tokens)| *tokens > most && is_called(*node));
     let too_large = too_large.map(|(node, tokens)| (project.graph.id(node).clone(), tokens));
     Timing {

@@ -37,6 +37,8 @@ pub(super) struct Stage<'a> {
     /// By slot and node.
     work: Vec<Work>,
     answered: Vec<bool>,
+    /// All of them.
+    answers: u32,
     /// The number of the persona in each slot.
     open: Vec<usize>,
     /// By persona.
@@ -99,6 +101,7 @@ impl<'a> Stage<'a> {
             ends: BinaryHeap::new(),
             work: Vec::new(),
             answered: vec![false; rehearsal.graph.len()],
+            answers: 0,
             open: Vec::new(),
             shapes: mixed(personas),
             held: Vec::new(),
@@ -365,6 +368,7 @@ impl<'a> Stage<'a> {
         self.limits
             .settle(self.now, self.now, handle.node, work.started, work.reserved, used);
         self.answered[handle.node] = true;
+        self.answers += 1;
         if draw.end == End::Answered {
             self.night.course.answered(self.now);
             return Input::Answered { handle };
@@ -485,7 +489,7 @@ impl<'a> Stage<'a> {
     }
 
     fn reserve(&self, node: usize) -> u64 {
-        self.rehearsal.nodes[node].reserved(self.answered[node])
+        self.rehearsal.nodes[node].reserved(self.answered[node], self.answers)
     }
 }
 

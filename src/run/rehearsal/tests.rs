@@ -112,10 +112,12 @@ fn times_that_stray_have_the_mean_that_was_seen() {
 }
 
 #[test]
-fn a_call_that_never_fits_ends_the_rehearsal_too() {
+fn a_call_that_no_minute_has_room_for_fails_as_in_a_run() {
     let mut small = rehearsal(2, Some(4));
     small.tokens_per_minute = Some(500);
-    assert!(small.duration() > Duration::from_secs(60));
+    assert_eq!(small.duration(), Duration::ZERO);
+    let night = small.night(&any_time(8), 1);
+    assert_eq!((night.calls, night.failed, night.skipped), (0, 14, 2));
 }
 
 #[test]
