@@ -137,7 +137,7 @@ fn what_people_read_of_a_budget() {
     // How far it comes depends on which of two nodes is ready first.
     insta::with_settings!({filters => vec![
         (r"\d+ of 20 (.*), \d+ left", "[n] of 20 $1, [n] left"),
-        (r"\$0\.00[0-3]\d", "[usd]"),
+        (r"\$0\.00[0-3]\d+", "[usd]"),
         (r"p\d\d/[a-z0-9-]+", "[node]"),
         (r"--budget 0\.0\d+", "--budget [usd]"),
     ]}, {
