@@ -434,8 +434,8 @@ fn what_took_longer_than_its_timeout_is_foreseen_as_one_long_call() {
         "{rehearsed:#}"
     );
     assert_eq!(rehearsed["calls"]["faulted"]["high"], 0, "{rehearsed:#}");
-    // Who was asked for again had waited for a second at least, and not for the look that fetched it;
-    // what is drawn is as exact as the buckets of the history.
+    // Who was asked for again had waited nearly its timeout (a look that would come after it is not
+    // waited for), where the look that fetched it takes milliseconds.
     assert!(
         rehearsed["seconds"]["likely"].as_f64().unwrap() >= 0.5,
         "{rehearsed:#}"
@@ -446,7 +446,7 @@ fn what_took_longer_than_its_timeout_is_foreseen_as_one_long_call() {
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .filter_map(|answer| answer["latency_s"].as_f64())
         .collect();
-    assert!(latencies.iter().any(|latency| *latency >= 1.0), "{latencies:?}");
+    assert!(latencies.iter().any(|latency| *latency >= 0.5), "{latencies:?}");
 }
 
 #[test]
