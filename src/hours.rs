@@ -56,6 +56,18 @@ pub struct Moment {
     pub clock: String,
 }
 
+/// Says why nothing more is sent: the time set by `--until` has come, or the hours open only after it.
+pub fn time_over(until: &Moment, opens: Option<&Moment>) -> String {
+    let until = &until.clock;
+    match opens {
+        None => format!("the time set by `--until` has come ({until})"),
+        Some(opens) => format!(
+            "`limits.hours` open at {}, after the time set by `--until` ({until})",
+            opens.clock
+        ),
+    }
+}
+
 impl Window {
     /// Reads `23:00-07:00`. `24:00` is the end of a day.
     ///

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::call::Counted;
 use crate::events::Tally;
+use crate::hours::time_over;
 use crate::printable::one_line;
 use crate::report::figures::{count, dollars, duration, number, roughly};
 use crate::report::style::{Palette, cut, fit, width};
@@ -132,7 +133,7 @@ fn waiting(tally: &Tally, now: Duration) -> Option<String> {
         return Some(wording::stopping(stop, tally));
     }
     if let Some((until, opens)) = &tally.deadline {
-        let over = wording::time_over(until, opens.as_ref());
+        let over = time_over(until, opens.as_ref());
         return Some(wording::draining(&over, tally.in_flight));
     }
     if let Some((until, at)) = &tally.waiting {

@@ -4,12 +4,12 @@
 use crate::budget::Used;
 use crate::call::Money;
 use crate::events::{Failure, Failures, ModelAccount, Outcome, Tally};
+use crate::hours::time_over;
 use crate::names::{Instance, Stop};
 use crate::printable::one_line;
 use crate::report::advice::{BEGINS_ANEW, TRUNCATED, advice, begins_anew};
 use crate::report::figures::{count, counted, dollars, duration, number};
 use crate::report::style::{Palette, pad_before, wrap};
-use crate::report::wording::time_over;
 
 /// The width of the first column.
 const LABEL: usize = 10;

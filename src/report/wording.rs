@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::budget::Used;
 use crate::call::{RateCause, RateChange};
 use crate::events::{Event, Failure, PersonaFigures, PersonaStatus, Reckoned, RunStarted, Silence, Tally};
-use crate::hours::Moment;
+use crate::hours::{Moment, time_over};
 use crate::names::{Instance, PersonaId, Stop};
 use crate::printable::one_line;
 use crate::report::figures::{count, dollars, duration, number};
@@ -211,17 +211,6 @@ pub fn silent(silence: &Silence, now: Duration) -> String {
         "no answer for {}, trying again: {}",
         duration(now.saturating_sub(silence.since)),
         cut(&one_line(&silence.cause), LONGEST_CAUSE)
-    )
-}
-
-/// Says that nothing more is sent because of the deadline: it has passed, or the hours open after it.
-pub fn time_over(until: &Moment, opens: Option<&Moment>) -> String {
-    let opens = opens.map_or_else(String::new, |opens| {
-        format!(", since `limits.hours` open at {}", opens.clock)
-    });
-    format!(
-        "no call can start before the time set by `--until` any more ({}){opens}",
-        until.clock
     )
 }
 

@@ -838,7 +838,7 @@ fn hours_and_a_deadline() {
     ! outside `limits.hours`: waiting until 23:00 (4h 01m)
     ! `limits.hours` have begun: going on
     ✓ old_man_01_tom                8 calls   12,320 tokens  $0.0019   12.0s  (simulated)
-    ! no call can start before the time set by `--until` any more (07:00): waiting for 1 call in flight
+    ! the time set by `--until` has come (07:00): waiting for 1 call in flight
     personas  3: 1 written, 2 left
     nodes     24: 8 called, 16 left
     calls     9: 8 ok, 1 abandoned

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::Driver;
 use crate::events::{Event, Failure, Outcome};
+use crate::hours::time_over;
 use crate::run::times::Now;
 use crate::schedule::Input;
 
@@ -46,15 +47,9 @@ impl Driver {
         }
         let tell = |moment| self.task.times.tell(moment, wall).0;
         let (until, opens) = (tell(deadline), opens.map(tell));
-        let hours = opens.as_ref().map_or_else(String::new, |opens| {
-            format!(", since `limits.hours` open at {}", opens.clock)
-        });
         let cause = Failure {
             kind: Failure::DEADLINE,
-            message: format!(
-                "no call can start before the time set by `--until` any more ({}){hours}",
-                until.clock
-            ),
+            message: time_over(&until, opens.as_ref()),
             http_status: None,
         };
         self.teller.tell(Event::DeadlineReached { until, opens });
