@@ -178,10 +178,13 @@ impl Rehearsal {
             return self.rehearse(&self.personas, Duration::MAX).took;
         }
         let (half, whole) = self.begin();
+        let rehearsed = calls(&self.part(MOST_CALLS as f64 / all as f64));
+        // Of the others as many fail as of these.
+        let rest = whole.sent as f64 * (all as f64 / rehearsed as f64 - 1.0).max(0.0);
         let took = whole.took;
         took + took
             .saturating_sub(half.took)
-            .mul_f64(rest(all, &whole) / second(&half, &whole))
+            .mul_f64(rest / second(&half, &whole))
     }
 
     /// How many nodes have been called by then, if nothing is sent from that time on.
@@ -251,11 +254,6 @@ fn calls(personas: &[(Vec<bool>, u64)]) -> u64 {
 /// The calls of the second half.
 fn second(half: &Played, whole: &Played) -> f64 {
     whole.sent.saturating_sub(half.sent).max(1) as f64
-}
-
-/// The calls that are not rehearsed.
-fn rest(all: u64, whole: &Played) -> f64 {
-    all.saturating_sub(whole.sent) as f64
 }
 
 /// Which shape each persona has: evenly mixed, as names mix them.
