@@ -165,7 +165,8 @@ impl Limits {
         if let Some(limit) = &mut self.tokens
             && started >= self.tokens_since
         {
-            let newest = rate.started_after(heard.saturating_sub(ON_THE_WAY));
+            // It was surely there when its own end was booked, and all that had started before it.
+            let newest = rate.started_after(heard.saturating_sub(ON_THE_WAY).max(started));
             limit.settle(reserved, used, newest);
         }
     }

@@ -172,6 +172,7 @@ fn play(
     mut seen: impl FnMut(Duration, &Call, Seen),
 ) -> Duration {
     let mut running = std::collections::BTreeSet::new();
+    let mut started = Vec::new();
     let (mut now, mut next, mut last) = (Duration::ZERO, 0, Duration::ZERO);
     while next < calls.len() || !running.is_empty() {
         let mut wake = None;
@@ -180,6 +181,7 @@ fn play(
                 Ok(()) => {
                     seen(now, &calls[next], Seen::Started);
                     running.insert((now + Duration::from_millis(calls[next].millis), next));
+                    started.push(now);
                     (next, last) = (next + 1, now);
                 }
                 Err(later) => {
@@ -197,7 +199,7 @@ fn play(
         while let Some(&(at, ended)) = running.first().filter(|(at, _)| *at <= now) {
             running.remove(&(at, ended));
             let call = &calls[ended];
-            limits.settle(now, now, Duration::MAX, call.reserved, call.used);
+            limits.settle(now, now, started[ended], call.reserved, call.used);
             seen(now, call, Seen::Ended);
         }
     }
@@ -556,8 +558,10 @@ fn against_limits_in_flight(named: bool) -> (u32, u32) {
     while now < Duration::from_secs(60) {
         let fill = (now - filled).as_secs_f64() * PER_MINUTE / 60.0;
         (level, filled) = ((level + fill).min(PER_MINUTE / 60.0), now);
-        while let Some((started, reserved)) = in_flight.pop_front_if(|(started, _)| *started + latency <= now)
+        while let Some(&(started, reserved)) =
+            in_flight.front().filter(|(started, _)| *started + latency <= now)
         {
+            in_flight.pop_front();
             level = (level + COUNTED - USED).min(PER_MINUTE / 60.0);
             limits.settle(now, now, 0, started, reserved, USED as u64);
         }
