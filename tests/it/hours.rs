@@ -135,7 +135,9 @@ fn a_deadline_before_the_hours_open_leaves_what_has_to_be_called() {
         "{text}"
     );
     assert!(
-        text.contains(&format!("since `limits.hours` open at {opens}")),
+        text.contains(&format!(
+            "`limits.hours` open at {opens}, after the time set by `--until`"
+        )),
         "{text}"
     );
 }
