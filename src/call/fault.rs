@@ -19,6 +19,8 @@ pub struct Fault {
     pub message: String,
     /// The HTTP status, where there was one.
     pub http_status: Option<u16>,
+    /// True where a connection broke once the request could be sent: it may have arrived.
+    pub arrived: bool,
     /// How long the server asked to wait, at least.
     pub retry_after: Option<Duration>,
     /// Of which limit it speaks, where it is a refusal for one.
@@ -137,6 +139,7 @@ impl Fault {
             scope: kind.scope(),
             message: message.into(),
             http_status: None,
+            arrived: false,
             retry_after: None,
             limit: None,
             reckoned: None,
@@ -147,15 +150,15 @@ impl Fault {
 
 impl Fault {
     /// True where an answer may have been made, and billed, though none reached us whole: no
-    /// answer in time, one that broke off, is too large or cannot be read. A connection that broke
-    /// before any response is taken as not billed.
+    /// answer in time, one that broke off, is too large or cannot be read, a connection that broke
+    /// while an answer was waited for. Where there never was one nothing was billed.
     pub fn may_be_billed(&self) -> bool {
         match self.kind {
             FaultKind::Timeout
             | FaultKind::Unfinished
             | FaultKind::BadResponse
             | FaultKind::ResponseTooLarge => true,
-            FaultKind::Connection => self.http_status.is_some(),
+            FaultKind::Connection => self.arrived || self.http_status.is_some(),
             _ => false,
         }
     }

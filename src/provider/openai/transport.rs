@@ -12,8 +12,8 @@ use crate::call::{Fault, FaultKind};
 /// A fault for a request that brought no status and headers. The key is not hidden yet.
 pub(super) fn unsent(url: &Url, connect_timeout: Duration, error: reqwest::Error) -> Fault {
     let (host, error) = (host(url), error.without_url());
-    let message = if !error.is_connect() {
-        // The request may have arrived, so the call may have been billed.
+    let arrived = !error.is_connect();
+    let message = if arrived {
         format!(
             "the connection to `{host}` broke before an answer came: {}",
             causes(&error)
@@ -23,7 +23,10 @@ pub(super) fn unsent(url: &Url, connect_timeout: Duration, error: reqwest::Error
     } else {
         format!("cannot connect to `{host}`: {}", causes(&error))
     };
-    Fault::new(FaultKind::Connection, message)
+    Fault {
+        arrived,
+        ..Fault::new(FaultKind::Connection, message)
+    }
 }
 
 /// Joins what an error and its sources say, the outermost first. Leaves out the layers that only
