@@ -14,7 +14,7 @@ use septet::names::{Instance, NodeId, PersonaId};
 use septet::prompt::Prompts;
 use septet::run::{Folder, Project as _, Requests};
 use septet::schedule::{Action, Input, Schedule, Settings};
-use septet::store::{Done, Entry, LocalStore, Looked, Receipts, Record, Safety, Store as _};
+use septet::store::{Basis, Done, Entry, LocalStore, Looked, Receipts, Record, Safety, Store as _};
 
 /// Their names.
 pub const NAMES: [&str; 9] = [
@@ -180,13 +180,15 @@ fn receipts(part: bool) -> Box<dyn FnMut()> {
     std::fs::create_dir_all(&cache).unwrap();
     // What was just written has to come to rest: looks tell nothing before.
     std::thread::sleep(Duration::from_millis(2_100));
-    shipped
+    let basis = Basis {
+        whole: "basis".to_owned(),
+        nodes: Default::default(),
+    };
+    let receipts = shipped
         .folder
-        .receipts("basis".to_owned())
-        .unwrap()
-        .write(&cache)
-        .unwrap();
-    let read = move || Receipts::read(&cache, "basis".to_owned());
+        .receipts(basis.clone(), Receipts::new(basis.clone()));
+    receipts.unwrap().write(&cache).unwrap();
+    let read = move || Receipts::read(&cache, basis.clone());
     let known = read();
     Box::new(move || {
         // All of it, or the folder would be gone.

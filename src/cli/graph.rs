@@ -10,6 +10,7 @@ use crate::cli::failure::{CliError, Complaint};
 use crate::cli::plan::Lookup;
 use crate::cli::print::whole;
 use crate::cli::project::Loaded;
+use crate::cli::receipts::Known;
 use crate::cli::refresh::Refresh;
 use crate::graph::draw::{Drawing, Persona, Seen, State};
 use crate::names::PersonaId;
@@ -81,6 +82,7 @@ fn seen(project: &Loaded, persona: &PersonaId) -> Result<Vec<Seen>, CliError> {
         folder: project.folder(),
         store: &store,
         refresh: &refresh,
+        known: Known::default(),
     };
     let outlooks = lookup.outlooks(&mut planner, persona)?;
     store.close();

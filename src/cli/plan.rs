@@ -10,7 +10,6 @@ mod reasons;
 pub(super) mod text;
 pub(super) mod time;
 
-use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
@@ -25,8 +24,9 @@ use crate::cli::failed::FailedPersonas;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::print::outln;
 use crate::cli::project::Loaded;
+use crate::cli::receipts::Known;
 use crate::cli::refresh::Refresh;
-use crate::cli::{cache, clock, provider, receipts};
+use crate::cli::{cache, clock, provider};
 use crate::config::Node;
 use crate::events::{Failure, History as Accounts};
 use crate::names::{Instance, PersonaId};
@@ -51,8 +51,8 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     let store = cache::open_to_read(&project.root)?;
     // What is asked for anew is not up to date.
     let known = match args.verify || !refresh.is_empty() {
-        true => HashSet::new(),
-        false => receipts::up_to_date(&project, &folder, &personas),
+        true => Known::default(),
+        false => Known::read(&project, &folder, &personas),
     };
     let all_hit = vec![Outlook::Hit; project.graph.len()];
     let lookup = Lookup {
@@ -60,6 +60,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
         folder,
         store: &store,
         refresh: &refresh,
+        known,
     };
     let accounts = store.history().map_err(|error| cache::refused(&error))?;
     let mut planner = planner(&project, &store, &accounts)?;
@@ -72,7 +73,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
             outln!("{line}");
         }
     };
-    lookup.each(&personas, &known, |persona, examined| {
+    lookup.each(&personas, |persona, examined| {
         let Some(examined) = examined else {
             let outlooks = Ok(all_hit.clone());
             if args.selection.json {
@@ -116,7 +117,7 @@ pub fn plan(directory: Option<&Path>, args: &Plan) -> Result<ExitCode, CliError>
     if args.verbose && !args.selection.json {
         let mut planner = planner.again();
         let mut reasons = Reasons::new(&project, &store);
-        lookup.each(&personas, &known, |persona, examined| {
+        lookup.each(&personas, |persona, examined| {
             let Some(examined) = examined else {
                 text::persona(&project, persona, &all_hit);
                 return Ok(());
@@ -144,7 +145,14 @@ pub fn planner<'a>(
     Ok(Planner::with_history(&project.graph, history)
         .ordered(project.config.schedule.prefix)
         .asking_again(project.config.retry.rejected)
-        .counting(tokenizers(project)))
+        .counting(tokenizers(project))
+        .within(
+            project
+                .config
+                .nodes
+                .iter()
+                .map(|node| node.model.max_output_tokens),
+        ))
 }
 
 /// What comes of all that a planner has seen, and that was counted.
@@ -281,6 +289,8 @@ pub struct Lookup<'a> {
     pub folder: Folder,
     pub store: &'a LocalStore,
     pub refresh: &'a Refresh,
+    /// What need not be looked at.
+    pub known: Known,
 }
 
 impl Lookup<'_> {
@@ -293,19 +303,19 @@ impl Lookup<'_> {
     }
 
     /// Hands what was found of each of these personas to `take`, in their order; nothing of those
-    /// that are `known` to be up to date. They are looked at on all processors.
+    /// that are known to be up to date. They are looked at on all processors.
     ///
     /// # Errors
     /// If the store does not work; those of `take`.
     pub fn each(
         &self,
         personas: &[PersonaId],
-        known: &HashSet<PersonaId>,
         mut take: impl FnMut(&PersonaId, Option<Examination>) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
         let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let examine = |some: &[PersonaId]| -> Vec<Result<Option<Examination>, CliError>> {
-            let unknown = |persona: &PersonaId| (!known.contains(persona)).then(|| self.examined(persona));
+            let unknown =
+                |persona: &PersonaId| (!self.known.is_up_to_date(persona)).then(|| self.examined(persona));
             some.iter().map(|persona| unknown(persona).transpose()).collect()
         };
         for some in personas.chunks(threads * AT_ONCE) {
@@ -347,9 +357,12 @@ impl Lookup<'_> {
         };
         // The store's errors end the command, the persona's only its part of it.
         let mut broken = None;
+        let graph = &self.project.graph;
+        let answered = self.known.answered(graph, persona, requests.files().as_deref());
         let examined = Examined::new(
-            &self.project.graph,
+            graph,
             self.project.config.schedule.prefix,
+            answered,
             |node, needs| requests.request(node, needs),
             |node, key, bounds| {
                 let instance = Instance::new(persona.clone(), self.project.graph.id(node).clone());

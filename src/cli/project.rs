@@ -12,8 +12,9 @@ use crate::config::{self, Config, ConfigError};
 use crate::files::{self, FileError};
 use crate::graph::Graph;
 use crate::names::PersonaId;
-use crate::prompt::{PromptError, Prompts};
+use crate::prompt::{PromptError, Prompts, recipes};
 use crate::run::{Folder, Snapshot};
+use crate::store::{Basis, Digest};
 use crate::tariff::Tariff;
 
 pub const PIPELINE: &str = "pipeline.toml";
@@ -30,9 +31,8 @@ pub struct Loaded {
     pub templates: BTreeMap<String, String>,
     /// What it was read from.
     pub snapshot: Arc<Snapshot>,
-    /// The name of all that receipts rest on besides the personas: another one, and every persona is
-    /// looked at in full.
-    pub basis: String,
+    /// What receipts rest on besides the personas.
+    pub basis: Basis,
 }
 
 impl Loaded {
@@ -57,7 +57,7 @@ impl Loaded {
         let graph = Graph::new(&config.nodes, &config.result);
         let snapshot = Snapshot::pipeline(&text, &templates);
         Ok(Self {
-            basis: basis(&snapshot, &config),
+            basis: basis(&config, &templates),
             root,
             files,
             config: config.into(),
@@ -125,7 +125,7 @@ impl Loaded {
         self.tariffs().into_iter().map(usual).collect()
     }
 
-    /// The project as a run sees it.
+    /// The project as a run sees it, for whoever only looks.
     pub fn folder(&self) -> Folder {
         Folder::new(
             self.files.clone(),
@@ -133,22 +133,37 @@ impl Loaded {
             self.graph.clone(),
             self.prompts.clone(),
         )
-        .with_cache(cache::folder(&self.root))
+    }
+
+    /// The project as a run sees it, which notes in the cache who is up to date.
+    pub fn kept_folder(&self) -> Folder {
+        self.folder().with_cache(cache::folder(&self.root))
     }
 }
 
 /// How requests are rendered and answers judged: another number, and no receipt of before holds.
-const RULES: u32 = 1;
+const RULES: u32 = 2;
 
-fn basis(snapshot: &Snapshot, config: &Config) -> String {
-    // Schemas have files of their own, which the snapshot does not hold.
-    let schemas: Vec<_> = config.nodes.iter().map(|node| &node.checks.json_schema).collect();
-    let schemas = blake3::hash(format!("{schemas:?}").as_bytes()).to_hex();
-    format!(
-        "{RULES} {} {} {schemas}",
-        env!("CARGO_PKG_VERSION"),
-        snapshot.id()
-    )
+fn basis(config: &Config, templates: &BTreeMap<String, String>) -> Basis {
+    let digest = |what: String| *blake3::hash(what.as_bytes()).as_bytes();
+    let version = env!("CARGO_PKG_VERSION");
+    let recipes = recipes(config, templates);
+    let rests_on = |recipe| Digest(half(digest(format!("{RULES} {version} {recipe:?}"))));
+    let ids = config.nodes.iter().map(|node| node.id.clone());
+    let nodes: BTreeMap<_, _> = ids.zip(recipes.into_iter().map(rests_on)).collect();
+    // Which text goes where, and which folders are personas.
+    let places = (&config.personas, &config.output, &config.result);
+    let whole = blake3::Hash::from(digest(format!("{places:?} {nodes:?}"))).to_hex();
+    Basis {
+        whole: format!("{RULES} {version} {whole}"),
+        nodes,
+    }
+}
+
+fn half(digest: [u8; 32]) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&digest[..16]);
+    half
 }
 
 /// The folder of the project: `-C`, or the current one.

@@ -8,15 +8,44 @@ use std::sync::Arc;
 use crate::cli::cache;
 use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
-use crate::names::PersonaId;
-use crate::run::Folder;
-use crate::store::Receipts;
+use crate::graph::Graph;
+use crate::names::{NodeId, PersonaId};
+use crate::run::{Folder, Snapshot};
+use crate::store::{Digest, Receipts};
 
-/// The personas for which a run finds nothing to do without looking any further.
-pub fn up_to_date(project: &Loaded, folder: &Folder, personas: &[PersonaId]) -> HashSet<PersonaId> {
-    let receipts = Receipts::read(&cache::folder(&project.root), project.basis.clone());
-    let known = folder.part(&receipts, personas.to_vec()).up_to_date;
-    known.into_iter().map(|known| known.persona).collect()
+/// What receipts say, to whoever only looks.
+#[derive(Default)]
+pub struct Known {
+    up_to_date: HashSet<PersonaId>,
+    receipts: Option<Receipts>,
+}
+
+impl Known {
+    /// What they say of these personas.
+    pub fn read(project: &Loaded, folder: &Folder, personas: &[PersonaId]) -> Self {
+        let receipts = Receipts::read_all(&cache::folder(&project.root), project.basis.clone());
+        let known = folder.part(&receipts, personas.to_vec()).up_to_date;
+        Self {
+            up_to_date: known.into_iter().map(|known| known.persona).collect(),
+            receipts: Some(receipts),
+        }
+    }
+
+    /// True for a persona for which a run finds nothing to do without looking any further.
+    pub fn is_up_to_date(&self, persona: &PersonaId) -> bool {
+        self.up_to_date.contains(persona)
+    }
+
+    /// Which nodes of a persona have their answers, since no edit has touched them: of a persona that
+    /// is read, in the order of the graph.
+    pub fn answered(&self, graph: &Graph, persona: &PersonaId, files: Option<&Snapshot>) -> Vec<bool> {
+        let content = files.map(|files| Digest(*files.id().as_bytes()));
+        let known = self.receipts.as_ref().zip(content);
+        let has = |node: &NodeId| {
+            known.is_some_and(|(receipts, content)| receipts.has_answer(persona, content, node))
+        };
+        graph.ids().iter().map(has).collect()
+    }
 }
 
 /// Takes back what is noted as up to date: the next run looks at every node. Only while the store is
@@ -34,25 +63,21 @@ pub fn take_back(root: &Path) -> Result<(), CliError> {
 pub struct Book {
     pub project: Arc<Loaded>,
     pub folder: Arc<Folder>,
-    /// Who was looked at.
-    pub looked_at: Vec<PersonaId>,
 }
 
 impl Book {
     /// Writes them. Only while the store is open.
     pub fn write(self) {
-        let Some(mut receipts) = self.folder.receipts(self.project.basis.clone()) else {
+        let (cache, basis) = (cache::folder(&self.project.root), &self.project.basis);
+        // Not those from before the store was open: they may have been taken back since.
+        let others = Receipts::read_all(&cache, basis.clone());
+        let Some(mut receipts) = self.folder.receipts(basis.clone(), others) else {
             return;
         };
-        let cache = cache::folder(&self.project.root);
         if !cache.is_dir() {
             // It was deleted or moved meanwhile, which is told where it is closed.
             return;
         }
-        // Not those from before the store was open: they may have been taken back since.
-        let mut others = Receipts::read(&cache, self.project.basis.clone());
-        others.forget(&self.looked_at);
-        receipts.keep_others(others);
         if let Ok(there) = self.project.personas() {
             let there: HashSet<PersonaId> = there.into_iter().collect();
             receipts.retain(|persona| there.contains(persona));

@@ -7,7 +7,6 @@ mod rests;
 mod text;
 mod what_if;
 
-use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,8 +25,9 @@ use crate::cli::failure::{CliError, Complaint};
 use crate::cli::plan::{Counted, Foreseen, Lookup, foresee, money, planner, text as plan_text, time};
 use crate::cli::print::errln;
 use crate::cli::project::Loaded;
+use crate::cli::receipts::Known;
 use crate::cli::refresh::Refresh;
-use crate::cli::{budget, cache, file, receipts};
+use crate::cli::{budget, cache, file};
 use crate::config::Limits;
 use crate::events::History as Accounts;
 use crate::plan::{Outlook, Planner};
@@ -79,18 +79,19 @@ fn look<'a>(
     let folder = project.folder();
     // What is asked for anew is not up to date.
     let known = match args.verify || !refresh.is_empty() {
-        true => HashSet::new(),
-        false => receipts::up_to_date(project, &folder, &personas),
+        true => Known::default(),
+        false => Known::read(project, &folder, &personas),
     };
     let lookup = Lookup {
         project,
         folder,
         store,
         refresh: &refresh,
+        known,
     };
     let all_hit = Ok(vec![Outlook::Hit; project.graph.len()]);
     let (mut counted, mut failed) = (Counted::default(), FailedPersonas::default());
-    lookup.each(&personas, &known, |persona, examined| {
+    lookup.each(&personas, |persona, examined| {
         let Some((examined, _)) = examined else {
             counted.add(&all_hit, true, None);
             return Ok(());

@@ -50,7 +50,7 @@ pub fn run(directory: Option<&Path>, args: &Run, color: Color) -> Result<ExitCod
         // What was edited meanwhile is what is run.
         ready = Ready::read(directory, args, &args.selection.refresh)?;
     }
-    let folder = Arc::new(ready.project.folder());
+    let folder = Arc::new(ready.project.kept_folder());
     ready.use_receipts(args, &folder);
     let tally = if let Ok(stop) = stops.try_recv() {
         ready.stopped(args, color, stop)?
@@ -63,7 +63,6 @@ pub fn run(directory: Option<&Path>, args: &Run, color: Color) -> Result<ExitCod
                 let book = Book {
                     project: ready.project.clone(),
                     folder: folder.clone(),
-                    looked_at: ready.personas.clone(),
                 };
                 ready.run(args, color, opened.tell_a_run()?, folder, stops, Some(book))?
             }

@@ -106,7 +106,7 @@ impl Watch<'_> {
     /// there with the new state.
     async fn play(&mut self, ready: Ready, stops: &mut UnboundedReceiver<Stop>) -> Played {
         let (ask, asked) = unbounded_channel();
-        let noted = Arc::new(Noted::new(ready.project.folder()));
+        let noted = Arc::new(Noted::new(ready.project.kept_folder()));
         let (project, args, color) = (noted.clone(), self.args.clone(), self.color);
         // A run has a runtime of its own, at whose end nobody holds the cache any more.
         let mut run = tokio::task::spawn_blocking(move || {

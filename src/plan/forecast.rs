@@ -125,6 +125,11 @@ impl Load {
         }
     }
 
+    /// Its answers are no longer than this.
+    pub(super) fn within(&mut self, cap: Option<u64>) {
+        self.cap = cap;
+    }
+
     pub(super) fn call(&mut self, units: u64, cap: Option<u64>, cut_off: Option<u64>) {
         self.calls += 1;
         self.sure_input += units;

@@ -117,12 +117,20 @@ pub struct Planner<'a> {
 /// What was found of one persona, before it is put beside the others: several can be looked at at
 /// the same time.
 pub struct Examined {
-    /// By node; `None`: one that it needs fails.
-    nodes: Vec<Option<Node>>,
+    nodes: Vec<Node>,
+}
+
+/// What is known of a node.
+enum Node {
+    /// It has its answer, of which no more is asked.
+    Answered,
+    /// One that it needs fails.
+    Skipped,
+    Asked(Box<Asked>),
 }
 
 /// The request of a node, and what was found for it.
-struct Node {
+struct Asked {
     request: Request,
     units: u64,
     prefix: Option<(Prefix, bool)>,
@@ -130,13 +138,36 @@ struct Node {
 }
 
 enum Seen {
-    /// It is known only once these nodes have been called.
+    /// It is known only once some of the nodes that it needs have been called; the answers of these are not
+    /// in the request.
     Depends(Vec<usize>),
     Looked(Key, Found),
 }
 
+impl Node {
+    /// The answer, where it was read.
+    fn text(&self) -> Option<&str> {
+        match self {
+            Node::Asked(asked) => match &asked.seen {
+                Seen::Looked(_, Found::Stored(stored)) => Some(&stored.text),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn fails(&self) -> bool {
+        match self {
+            Node::Answered => false,
+            Node::Skipped => true,
+            Node::Asked(asked) => matches!(asked.seen, Seen::Looked(_, Found::CutOff(_))),
+        }
+    }
+}
+
 impl Examined {
     /// Renders and looks up what is known of a persona. `order` is that of calls that begin alike.
+    /// Nodes that are known to be `answered` are looked at only where their answers are wanted.
     ///
     /// # Errors
     /// Those of `request` (a prompt that cannot be rendered) and `look` (a store that does not
@@ -144,50 +175,88 @@ impl Examined {
     pub fn new<E>(
         graph: &Graph,
         order: PrefixOrder,
-        mut request: impl FnMut(usize, &[(&NodeId, &str)]) -> Result<Request, E>,
-        mut look: impl FnMut(usize, &Key, &Delivery) -> Result<Found, E>,
+        answered: Vec<bool>,
+        request: impl FnMut(usize, &[(&NodeId, &str)]) -> Result<Request, E>,
+        look: impl FnMut(usize, &Key, &Delivery) -> Result<Found, E>,
     ) -> Result<Self, E> {
-        let mut nodes: Vec<Option<Node>> = Vec::new();
-        nodes.resize_with(graph.len(), || None);
-        let mut fails = vec![false; graph.len()];
-        for node in graph.order() {
-            let text = |need: usize| match &nodes[need] {
-                Some(Node {
-                    seen: Seen::Looked(_, Found::Stored(stored)),
-                    ..
-                }) => Some(&*stored.text),
-                _ => None,
-            };
-            let needs: Vec<(&NodeId, &str)> = graph
-                .needs(node)
-                .iter()
-                .map(|&need| (graph.id(need), text(need).unwrap_or("…")))
-                .collect();
-            let request = request(node, &needs)?;
-            if graph.needs(node).iter().any(|&need| fails[need]) {
-                fails[node] = true;
-                continue;
-            }
-            let unknown = graph.needs(node).iter().filter(|&&need| text(need).is_none());
-            let unknown: Vec<usize> = unknown.copied().collect();
-            let seen = match unknown.is_empty() {
-                false => Seen::Depends(unknown),
-                true => {
-                    let key = Key::of(&request);
-                    Seen::Looked(key, look(node, &key, &request.delivery)?)
-                }
-            };
-            fails[node] = matches!(seen, Seen::Looked(_, Found::CutOff(_)));
-            let is_called = !matches!(seen, Seen::Looked(_, Found::Stored(_) | Found::CutOff(_)));
-            let prefix = is_called.then(|| Prefix::of(&request)).flatten();
-            nodes[node] = Some(Node {
-                units: request.estimated_input_tokens(),
-                prefix: prefix.map(|prefix| (prefix, order.shares(&request))),
-                request,
-                seen,
-            });
+        let mut examining = Examining {
+            graph,
+            order,
+            nodes: std::iter::repeat_with(|| Node::Answered)
+                .take(graph.len())
+                .collect(),
+            request,
+            look,
+        };
+        // Whoever has the answer of the result wants its text, for the transcript.
+        let skips = |node: usize| answered[node] && !answered[graph.result()];
+        for node in graph.order().filter(|&node| !skips(node)) {
+            examining.node(node)?;
         }
-        Ok(Self { nodes })
+        Ok(Self {
+            nodes: examining.nodes,
+        })
+    }
+}
+
+/// A persona while it is examined.
+struct Examining<'a, R, L> {
+    graph: &'a Graph,
+    order: PrefixOrder,
+    nodes: Vec<Node>,
+    request: R,
+    look: L,
+}
+
+impl<R, L, E> Examining<'_, R, L>
+where
+    R: FnMut(usize, &[(&NodeId, &str)]) -> Result<Request, E>,
+    L: FnMut(usize, &Key, &Delivery) -> Result<Found, E>,
+{
+    /// Examines a node; those that it needs have been, or are known to be answered.
+    fn node(&mut self, node: usize) -> Result<(), E> {
+        let graph = self.graph;
+        let needs = graph.needs(node);
+        let is_known = |need: &&usize| matches!(self.nodes[**need], Node::Answered);
+        let is_there = |need: &usize| is_known(&need) || self.nodes[*need].text().is_some();
+        if needs.iter().all(is_there) {
+            let wanted: Vec<usize> = needs.iter().filter(is_known).copied().collect();
+            for need in wanted {
+                self.node(need)?;
+            }
+        }
+        let text = |need: usize| self.nodes[need].text();
+        let texts: Vec<(&NodeId, &str)> = needs
+            .iter()
+            .map(|&need| (graph.id(need), text(need).unwrap_or("…")))
+            .collect();
+        let request = (self.request)(node, &texts)?;
+        if needs.iter().any(|&need| self.nodes[need].fails()) {
+            self.nodes[node] = Node::Skipped;
+            return Ok(());
+        }
+        let unknown: Vec<usize> = needs
+            .iter()
+            .copied()
+            .filter(|&need| text(need).is_none())
+            .collect();
+        let seen = match unknown.is_empty() {
+            false => Seen::Depends(unknown),
+            true => {
+                let key = Key::of(&request);
+                Seen::Looked(key, (self.look)(node, &key, &request.delivery)?)
+            }
+        };
+        let is_called = !matches!(seen, Seen::Looked(_, Found::Stored(_) | Found::CutOff(_)));
+        let prefix = is_called.then(|| Prefix::of(&request)).flatten();
+        let asked = Asked {
+            units: request.estimated_input_tokens(),
+            prefix: prefix.map(|prefix| (prefix, self.order.shares(&request))),
+            request,
+            seen,
+        };
+        self.nodes[node] = Node::Asked(asked.into());
+        Ok(())
     }
 }
 
@@ -229,6 +298,17 @@ impl<'a> Planner<'a> {
         Self { rejected, ..self }
     }
 
+    /// The same planner for nodes whose answers are no longer than this: of a node that is not looked at,
+    /// no request says it.
+    pub fn within(mut self, caps: impl Iterator<Item = Option<u64>>) -> Self {
+        for (node, cap) in caps.enumerate() {
+            self.caps[node] = cap;
+            self.loads[node].within(cap);
+            self.history.capped(node, cap);
+        }
+        self
+    }
+
     /// The same planner where requests of which no server has counted any may be counted.
     pub fn counting(self, tokenizers: Tokenizers<'a>) -> Self {
         Self {
@@ -247,7 +327,9 @@ impl<'a> Planner<'a> {
         request: impl FnMut(usize, &[(&NodeId, &str)]) -> Result<Request, E>,
         look: impl FnMut(usize, &Key, &Delivery) -> Result<Found, E>,
     ) -> Result<Vec<Outlook>, E> {
-        Ok(self.take(Examined::new(self.graph, self.order, request, look)?))
+        let answered = vec![false; self.graph.len()];
+        let examined = Examined::new(self.graph, self.order, answered, request, look)?;
+        Ok(self.take(examined))
     }
 
     /// Takes in what was found of a persona, and returns the outlook of each of its nodes. Personas
@@ -258,15 +340,18 @@ impl<'a> Planner<'a> {
         let mut prefixes = vec![None; graph.len()];
         let mut nodes = examined.nodes;
         for node in graph.order() {
-            let Some(Node {
+            let Asked {
                 request,
                 units,
                 prefix,
                 seen,
-            }) = nodes[node].take()
-            else {
-                outlooks[node] = Outlook::Skipped;
-                continue;
+            } = match std::mem::replace(&mut nodes[node], Node::Answered) {
+                Node::Answered => continue,
+                Node::Skipped => {
+                    outlooks[node] = Outlook::Skipped;
+                    continue;
+                }
+                Node::Asked(asked) => *asked,
             };
             let cap = request.delivery.max_output_tokens;
             self.caps[node] = cap;
@@ -347,6 +432,7 @@ impl<'a> Planner<'a> {
             rejected: self.rejected,
             ..Self::with_history(self.graph, self.history)
         }
+        .within(self.caps.into_iter())
     }
 
     /// What all calls so far come to, by the prices of the nodes' models while they are made.

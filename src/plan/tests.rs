@@ -111,6 +111,78 @@ fn a_node_depends_until_all_its_needs_are_stored() {
     assert_eq!(plan(&["p"], &all)[0], [Outlook::Hit, Outlook::Hit, Outlook::Hit]);
 }
 
+/// Examines a persona of the pipeline `a, b, c: a b, d: c` whose result is `d`. `answered`: nodes that are
+/// known to be; `edited`: those that have no answer. Returns the outlooks and what was looked up.
+fn examine(answered: &str, edited: &str) -> (Vec<Outlook>, Vec<usize>) {
+    let graph = graph(&["a", "b", "c: a b", "d: c"]);
+    let names = ["a", "b", "c", "d"];
+    let mut looked = Vec::new();
+    let text = |node: usize, needs: &[(&NodeId, &str)]| {
+        let needs: Vec<&str> = needs.iter().map(|(_, text)| *text).collect();
+        Ok::<_, ()>(request(&format!("{node} {}", needs.join("+")), Some(100)))
+    };
+    let look = |node: usize, _: &Key, _: &Delivery| {
+        looked.push(node);
+        Ok(match edited.contains(names[node]) {
+            true => Found::Missing(Reason::New),
+            false => Found::Stored(Stored {
+                text: names[node].to_uppercase(),
+                usage: usage(5, 10),
+                latency: Duration::from_secs(2),
+            }),
+        })
+    };
+    let known = names.map(|name| answered.contains(name)).to_vec();
+    let examined = Examined::new(&graph, PrefixOrder::default(), known, text, look).unwrap();
+    let mut planner = Planner::new(&graph).within([Some(100); 4].into_iter());
+    (planner.take(examined), looked)
+}
+
+#[test]
+fn what_is_known_to_be_answered_is_looked_at_where_its_text_is_wanted() {
+    let told = |outlooks: &[Outlook]| -> String {
+        let letter = |outlook: &Outlook| match outlook {
+            Outlook::Hit => 'h',
+            Outlook::Call(..) => 'c',
+            Outlook::Depends(_) => 'd',
+            other => panic!("{other:?}"),
+        };
+        outlooks.iter().map(letter).collect()
+    };
+    let both = |answered, edited| {
+        let (outlooks, looked) = examine(answered, edited);
+        let (whole, _) = examine("", edited);
+        assert_eq!(told(&outlooks), told(&whole), "{answered}: as by looking at all");
+        (told(&outlooks), looked)
+    };
+    let edited = |answered, edited, what: &str, looked: &[usize]| {
+        assert_eq!(
+            both(answered, edited),
+            (what.to_owned(), looked.to_vec()),
+            "{answered}"
+        );
+    };
+    // The prompt of `b` was edited: nobody wants the text of `a` before `b` is called.
+    edited("a", "bcd", "hcdd", &[1]);
+    // It was edited, and that text is there already: `c` is asked with it, and so with that of `a`.
+    edited("a", "cd", "hhcd", &[1, 0, 2]);
+    // The prompt of `c` was edited.
+    edited("ab", "cd", "hhcd", &[0, 1, 2]);
+    edited("abc", "d", "hhhc", &[0, 1, 2, 3]);
+    // The text of the result is wanted for the transcript.
+    edited("abcd", "", "hhhh", &[1, 0, 2, 3]);
+}
+
+#[test]
+fn what_waits_for_one_is_as_long_as_the_answers_of_the_others_are() {
+    let (outlooks, _) = examine("a", "bcd");
+    let Outlook::Depends(estimate) = outlooks[2] else {
+        panic!("{outlooks:?}");
+    };
+    // The prompt without them, and each half of its limit, as long as nothing is known of either.
+    assert_eq!(estimate.input, 2 + 50 + 50);
+}
+
 #[test]
 fn equal_requests_are_counted_once() {
     let outlooks = plan(&["p", "p"], &HashMap::new());

@@ -8,6 +8,7 @@ mod context;
 mod environment;
 mod error;
 mod path;
+mod recipe;
 mod references;
 mod shared;
 mod syntax;
@@ -30,6 +31,7 @@ use context::{Anything, Needs};
 use error::{Finding, explain};
 
 pub use error::{PromptError, PromptScope};
+pub use recipe::{Recipe, recipes};
 pub use references::{clean, references};
 
 /// The most bytes that one template may render to: more than any model reads.

@@ -14,7 +14,7 @@ use crate::persona::Persona;
 use crate::prompt::{Parts, Prompts};
 use crate::run::receipts::{Looking, Notes, Parted, now};
 use crate::run::{Finished, Project, Requests, Snapshot};
-use crate::store::Receipts;
+use crate::store::{Basis, Receipts};
 
 /// What is appended to the name of a transcript for a new text beside one edited by hand.
 const BESIDE: &str = ".new";
@@ -46,7 +46,8 @@ impl Folder {
         }
     }
 
-    /// The same, with the cache whose receipts are taken back where they do not hold any more.
+    /// The same, for a run: with the cache that keeps receipts, which are taken back where they do not
+    /// hold any more.
     pub fn with_cache(self, cache: PathBuf) -> Self {
         Self {
             cache: Some(cache),
@@ -65,15 +66,19 @@ impl Folder {
         }
     }
 
-    /// The receipts of the personas that were brought up to date; `None` where none holds.
-    pub fn receipts(&self, basis: String) -> Option<Receipts> {
-        self.notes
-            .receipts(&Looking::new(&self.files, &self.config)?, basis)
+    /// The receipts of the personas that were brought up to date, and those of `others` that still hold;
+    /// `None` where none holds.
+    pub fn receipts(&self, basis: Basis, others: Receipts) -> Option<Receipts> {
+        let looking = Looking::new(&self.files, &self.config)?;
+        self.notes.receipts(&looking, basis, others)
     }
 }
 
 impl Project for Folder {
     fn open(&self, persona: &PersonaId) -> Result<Box<dyn Requests>, Failure> {
+        if self.cache.is_some() {
+            self.notes.open(persona);
+        }
         let read = self.files.seen_persona(&self.config, persona, now());
         let (persona, files, seen) = read.map_err(|error| failure(Failure::PERSONA, error.summary()))?;
         let rendered = Rendered {

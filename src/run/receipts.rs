@@ -6,6 +6,7 @@
     reason = "whether a file was just written is told by the clock on the wall"
 )]
 
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::SystemTime;
@@ -15,7 +16,7 @@ use crate::config::Config;
 use crate::files::{Fingerprint, Fingerprints, Project};
 use crate::names::PersonaId;
 use crate::run::{Finished, Snapshot};
-use crate::store::{Digest, Receipt, Receipts};
+use crate::store::{Basis, Digest, Receipt, Receipts};
 
 /// A persona that is up to date.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,11 +129,18 @@ pub struct Notes(Mutex<Noted>);
 struct Noted {
     /// Each with whether its files and its transcript had just been written: there may be very many.
     personas: Vec<(PersonaId, [bool; 2], Receipt)>,
+    /// Who was looked at and is not among them: what an earlier receipt says of them need not hold.
+    open: HashSet<PersonaId>,
     /// An answer that others may rest on was replaced: nothing that is noted in this run holds.
     void: bool,
 }
 
 impl Notes {
+    /// Notes that a persona is looked at.
+    pub fn open(&self, persona: &PersonaId) {
+        self.lock().open.insert(persona.clone());
+    }
+
     /// Notes a persona whose nodes all have their answers and whose transcript holds them.
     pub fn note(&self, looking: &Looking<'_>, finished: &Finished<'_>) {
         let Finished {
@@ -161,21 +169,22 @@ impl Notes {
                 [files.is_fresh(), transcript.is_fresh()],
                 receipt,
             );
-            self.lock().personas.push(note);
+            let mut noted = self.lock();
+            noted.open.remove(persona);
+            noted.personas.push(note);
         }
     }
 
     /// Takes back what was noted, and what will be.
     pub fn void(&self) {
-        *self.lock() = Noted {
-            personas: Vec::new(),
-            void: true,
-        };
+        let mut noted = self.lock();
+        noted.personas = Vec::new();
+        noted.void = true;
     }
 
-    /// All that was noted, as receipts; `None` where nothing holds. What had just been written when
-    /// it was noted is looked at once more: most of it has come to rest.
-    pub fn receipts(&self, looking: &Looking<'_>, basis: String) -> Option<Receipts> {
+    /// All that was noted, as receipts, and those of `others` beside them; `None` where nothing holds.
+    /// What had just been written when it was noted is looked at once more: most of it has come to rest.
+    pub fn receipts(&self, looking: &Looking<'_>, basis: Basis, mut others: Receipts) -> Option<Receipts> {
         let noted = std::mem::take(&mut *self.lock());
         let mut receipts = Receipts::new(basis);
         for (persona, [mut files, mut transcript], mut receipt) in noted.personas {
@@ -194,6 +203,8 @@ impl Notes {
             receipt.fresh = files || transcript;
             receipts.keep(persona, receipt);
         }
+        others.forget(&noted.open);
+        receipts.keep_others(others);
         (!noted.void).then_some(receipts)
     }
 

@@ -71,7 +71,7 @@ pub use memory::MemoryStore;
 pub use notice::{Notice, Phase, Progress};
 pub use peek::copy_journal;
 pub use reader::{Damage, Entries, Line, Logged};
-pub use receipts::{Digest, Receipt, Receipts};
+pub use receipts::{Basis, Digest, Receipt, Receipts};
 pub use record::{Entry, Record, Retirement, Sent, TranscriptNote};
 pub use segment::Position;
 pub use source::{LARGEST as LARGEST_SOURCE, Source, SourceId};

@@ -6,7 +6,8 @@
     reason = "reads, writes and removes a file of the cache"
 )]
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::call::Money;
-use crate::names::PersonaId;
+use crate::names::{NodeId, PersonaId};
 use crate::store::checkpoint::checked;
 use crate::store::disk::sync_folder;
 use crate::store::lock::Lock;
@@ -23,7 +24,10 @@ use crate::store::lock::Lock;
 const NAME: &str = "receipts";
 
 /// Another form of the file is another number: it is read as if it were not there.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+
+/// So many bases are kept: those of the newest receipts.
+const MOST_BASES: usize = 16;
 
 /// Half a blake3: tells contents or the looks of files apart. Written as 32 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,37 +50,69 @@ pub struct Receipt {
     pub saved: Option<Money>,
 }
 
+/// What receipts rest on besides their persona: the pipeline, its templates, this version of septet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Basis {
+    /// The name of all of it: with another one, a persona is not up to date.
+    pub whole: String,
+    /// What each node rests on. A node with the same here has its answer, whatever else was edited.
+    pub nodes: BTreeMap<NodeId, Digest>,
+}
+
 /// The receipts of a project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipts {
     format: u32,
-    /// What all of them rest on: the pipeline, its templates and this version of septet.
-    basis: String,
-    personas: HashMap<PersonaId, Receipt>,
+    /// The first is the one of now, the others are of receipts from before an edit.
+    bases: Vec<Basis>,
+    /// Each with the place of its basis.
+    personas: HashMap<PersonaId, (u8, Receipt)>,
 }
 
 impl Receipts {
-    /// None yet.
-    pub fn new(basis: String) -> Self {
+    /// None yet; those that are kept rest on `basis`.
+    pub fn new(basis: Basis) -> Self {
         Self {
             format: FORMAT,
-            basis,
+            bases: vec![basis],
             personas: HashMap::new(),
         }
     }
 
-    /// Reads those in the folder of a cache that rest on `basis`. A file that cannot be read, is
-    /// damaged or rests on anything else is as good as none: everything is looked at in full then.
-    pub fn read(cache: &Path, basis: String) -> Self {
+    /// Reads those in the folder of a cache that rest on `basis`. A file that cannot be read or is
+    /// damaged is as good as none: everything is looked at in full then.
+    pub fn read(cache: &Path, basis: Basis) -> Self {
         let bytes = fs::read(path(cache)).unwrap_or_default();
         // Those that rest on anything else need not be read to their end: after an edit they are in the
         // way of the first call.
-        let none = serde_json::to_vec(&Self::new(basis.clone())).unwrap_or_default();
-        let begin = none.strip_suffix(b"{}}").unwrap_or_default();
-        let line = checked(&bytes).filter(|line| line.starts_with(begin));
-        let read = line.and_then(|line| serde_json::from_slice::<Self>(line).ok());
-        let usable = read.filter(|read| read.format == FORMAT && read.basis == basis);
-        usable.unwrap_or_else(|| Self::new(basis))
+        let whole = format!("\"whole\":\"{}\"", basis.whole);
+        let there = checked(&bytes).filter(|line| names(line, &whole));
+        let mut receipts = Self::new(basis);
+        if let Some(mut there) = there.and_then(Self::parsed) {
+            let place = there.bases.iter().position(|of| *of == receipts.bases[0]);
+            there
+                .personas
+                .retain(|_, (on, _)| Some(usize::from(*on)) == place);
+            receipts.keep_others(there);
+        }
+        receipts
+    }
+
+    /// Reads all of them, also those from before an edit. New ones rest on `basis`.
+    pub fn read_all(cache: &Path, basis: Basis) -> Self {
+        let bytes = fs::read(path(cache)).unwrap_or_default();
+        let mut receipts = Self::new(basis);
+        if let Some(there) = checked(&bytes).and_then(Self::parsed) {
+            receipts.keep_others(there);
+        }
+        receipts
+    }
+
+    fn parsed(line: &[u8]) -> Option<Self> {
+        let read: Self = serde_json::from_slice(line).ok()?;
+        let bases = read.bases.len();
+        let sound = |(on, _): &(u8, Receipt)| usize::from(*on) < bases;
+        (read.format == FORMAT && read.personas.values().all(sound)).then_some(read)
     }
 
     /// Writes them in place of those that are there. Only for who holds the lock of the cache: another
@@ -112,14 +148,14 @@ impl Receipts {
     ///
     /// # Errors
     /// If they cannot be written.
-    pub fn renew(cache: &Path, basis: String, newer: Vec<(PersonaId, Receipt)>) -> io::Result<()> {
+    pub fn renew(cache: &Path, basis: Basis, newer: Vec<(PersonaId, Receipt)>) -> io::Result<()> {
         let Ok(_lock) = Lock::take(cache) else {
             return Ok(());
         };
-        let mut there = Self::read(cache, basis);
+        let mut there = Self::read_all(cache, basis);
         // What was taken back meanwhile stays away.
         for (persona, receipt) in newer {
-            if let Some(old) = there.personas.get_mut(&persona) {
+            if let Some((0, old)) = there.personas.get_mut(&persona) {
                 *old = receipt;
             }
         }
@@ -141,14 +177,27 @@ impl Receipts {
         }
     }
 
-    /// The receipt of a persona.
+    /// The receipt of a persona, if nothing that it rests on was edited since.
     pub fn of(&self, persona: &PersonaId) -> Option<&Receipt> {
-        self.personas.get(persona)
+        match self.personas.get(persona) {
+            Some((0, receipt)) => Some(receipt),
+            _ => None,
+        }
+    }
+
+    /// True if a node of a persona whose files say `content` rests on what it rested on when it had its
+    /// answer: it is there.
+    pub fn has_answer(&self, persona: &PersonaId, content: Digest, node: &NodeId) -> bool {
+        let Some((on, receipt)) = self.personas.get(persona) else {
+            return false;
+        };
+        let now = self.bases[0].nodes.get(node);
+        receipt.content == content && now.is_some() && self.bases[usize::from(*on)].nodes.get(node) == now
     }
 
     /// Keeps a receipt.
     pub fn keep(&mut self, persona: PersonaId, receipt: Receipt) {
-        self.personas.insert(persona, receipt);
+        self.personas.insert(persona, (0, receipt));
     }
 
     /// True if there are none.
@@ -157,10 +206,8 @@ impl Receipts {
     }
 
     /// Drops those of some personas.
-    pub fn forget(&mut self, personas: &[PersonaId]) {
-        for persona in personas {
-            self.personas.remove(persona);
-        }
+    pub fn forget(&mut self, personas: &HashSet<PersonaId>) {
+        self.personas.retain(|persona, _| !personas.contains(persona));
     }
 
     /// Drops those of whom `is_there` denies.
@@ -170,10 +217,37 @@ impl Receipts {
 
     /// Adds those of `others` that are of nobody here.
     pub fn keep_others(&mut self, others: Self) {
-        for (persona, receipt) in others.personas {
-            self.personas.entry(persona).or_insert(receipt);
+        let mut used = vec![false; others.bases.len()];
+        for (persona, (on, _)) in &others.personas {
+            used[usize::from(*on)] |= !self.personas.contains_key(persona);
+        }
+        let place = |(basis, used): (Basis, bool)| {
+            let there = self.bases.iter().position(|other| *other == basis);
+            let room = used && self.bases.len() < MOST_BASES;
+            let place = there.or_else(|| {
+                room.then(|| {
+                    self.bases.push(basis);
+                    self.bases.len() - 1
+                })
+            });
+            place.and_then(|place| u8::try_from(place).ok())
+        };
+        let places: Vec<Option<u8>> = others.bases.into_iter().zip(used).map(place).collect();
+        for (persona, (on, receipt)) in others.personas {
+            if let (Some(place), Entry::Vacant(vacant)) =
+                (places[usize::from(on)], self.personas.entry(persona))
+            {
+                vacant.insert((place, receipt));
+            }
         }
     }
+}
+
+/// True if what stands before the personas names `whole`.
+fn names(line: &[u8], whole: &str) -> bool {
+    let find = |text: &[u8], what: &str| text.windows(what.len()).position(|part| part == what.as_bytes());
+    let end = find(line, "\"personas\":").unwrap_or(0);
+    find(&line[..end], whole).is_some()
 }
 
 /// What is written, and its checksum so far.
@@ -228,8 +302,17 @@ mod tests {
         }
     }
 
+    /// A basis of two nodes, of which `edited` was edited.
+    fn basis(edited: Option<&str>) -> Basis {
+        let digest = |node: &str| Digest([u8::from(edited == Some(node)); 16]);
+        Basis {
+            whole: format!("basis {edited:?}").replace('"', ""),
+            nodes: ["a", "b"].map(|node| (node.into(), digest(node))).into(),
+        }
+    }
+
     fn example() -> Receipts {
-        let mut receipts = Receipts::new("basis".to_owned());
+        let mut receipts = Receipts::new(basis(None));
         (0..20).for_each(|n| receipts.keep(format!("anna-{n}").into(), receipt(n)));
         receipts
     }
@@ -237,15 +320,13 @@ mod tests {
     #[test]
     fn come_back_as_they_were_and_can_be_taken_back() {
         let cache = tempfile::tempdir().unwrap();
-        let read = || Receipts::read(cache.path(), "basis".to_owned());
-        let none = Receipts::new("basis".to_owned());
+        let read = || Receipts::read(cache.path(), basis(None));
+        let none = Receipts::new(basis(None));
         assert_eq!(read(), none);
         example().write(cache.path()).unwrap();
         assert_eq!(read(), example());
-        assert_eq!(
-            Receipts::read(cache.path(), "other".to_owned()).of(&"anna-1".into()),
-            None
-        );
+        let other = Receipts::read(cache.path(), basis(Some("a")));
+        assert_eq!(other, Receipts::new(basis(Some("a"))));
         Receipts::remove(cache.path()).unwrap();
         Receipts::remove(cache.path()).unwrap();
         assert_eq!(read(), none);
@@ -261,8 +342,8 @@ mod tests {
             flipped[at] ^= 1 << (at % 8);
             for bad in [&flipped, &good[..at]] {
                 fs::write(path(cache.path()), bad).unwrap();
-                let read = Receipts::read(cache.path(), "basis".to_owned());
-                assert_eq!(read, Receipts::new("basis".to_owned()), "byte {at}");
+                let read = Receipts::read(cache.path(), basis(None));
+                assert_eq!(read, Receipts::new(basis(None)), "byte {at}");
             }
         }
     }
@@ -270,15 +351,15 @@ mod tests {
     #[test]
     fn what_is_renewed_replaces_and_does_not_bring_back() {
         let cache = tempfile::tempdir().unwrap();
-        let read = || Receipts::read(cache.path(), "basis".to_owned());
+        let read = || Receipts::read(cache.path(), basis(None));
         let renew = |n: u8| {
             let newer = vec![(format!("anna-{n}").into(), receipt(99))];
-            Receipts::renew(cache.path(), "basis".to_owned(), newer).unwrap();
+            Receipts::renew(cache.path(), basis(None), newer).unwrap();
         };
         renew(1);
         assert!(read().is_empty());
         let mut some = example();
-        some.forget(&["anna-2".into()]);
+        some.forget(&["anna-2".into()].into());
         some.write(cache.path()).unwrap();
         renew(1);
         renew(2);
@@ -290,8 +371,54 @@ mod tests {
     }
 
     #[test]
+    fn after_an_edit_those_of_the_other_nodes_still_hold() {
+        let cache = tempfile::tempdir().unwrap();
+        example().write(cache.path()).unwrap();
+        let now = || Receipts::read_all(cache.path(), basis(Some("b")));
+        let has = |persona: &str, content: u8, node: &str| {
+            now().has_answer(&persona.into(), Digest([content; 16]), &node.into())
+        };
+        assert_eq!(now().of(&"anna-1".into()), None, "it is not up to date");
+        assert!(has("anna-1", 3, "a"));
+        assert!(!has("anna-1", 3, "b"), "it was edited");
+        assert!(!has("anna-1", 3, "c"), "it is new");
+        assert!(!has("anna-1", 4, "a"), "the persona was edited");
+        assert!(!has("ben", 3, "a"), "the persona is new");
+        // Some are brought up to date, and the edit is undone.
+        let mut some = Receipts::new(basis(Some("b")));
+        some.keep("anna-1".into(), receipt(99));
+        some.keep_others(now());
+        some.write(cache.path()).unwrap();
+        let back = Receipts::read(cache.path(), basis(None));
+        assert_eq!(back.of(&"anna-2".into()), Some(&receipt(2)));
+        assert_eq!(back.of(&"anna-1".into()), None);
+        let all = Receipts::read_all(cache.path(), basis(None));
+        let content = Digest([99_u8.wrapping_mul(3); 16]);
+        assert!(all.has_answer(&"anna-1".into(), content, &"a".into()));
+        assert!(!all.has_answer(&"anna-1".into(), content, &"b".into()));
+    }
+
+    #[test]
+    fn only_the_newest_bases_are_kept() {
+        let mut receipts = Receipts::new(basis(None));
+        for n in 0..40 {
+            let name = format!("edit {n}");
+            let mut newer = Receipts::new(Basis {
+                whole: name.clone(),
+                ..basis(None)
+            });
+            newer.keep(name.as_str().into(), receipt(n));
+            newer.keep_others(receipts);
+            receipts = newer;
+        }
+        assert_eq!(receipts.bases.len(), MOST_BASES);
+        assert_eq!(receipts.personas.len(), MOST_BASES);
+        assert!(receipts.personas.contains_key("edit 24"));
+    }
+
+    #[test]
     fn newer_receipts_stand_before_others() {
-        let mut newer = Receipts::new("basis".to_owned());
+        let mut newer = Receipts::new(basis(None));
         newer.keep("anna-1".into(), receipt(99));
         newer.keep_others(example());
         assert_eq!(newer.of(&"anna-1".into()), Some(&receipt(99)));

@@ -352,8 +352,8 @@ fn what_people_read() {
     nodes     48 cached, 8 to call, 8 that depend on their answers
     because   8 chunk-3: `vars.brief` changed
     calls     8 to 16
-    tokens    about 45,517 input ([n] of it cached), 6,538 output; 13,504 to 55,726 in all
-    cost      about [$]; [$] to [$], at most $0.2543 (simulated)
+    tokens    about 45,546 input ([n] of it cached), 6,538 output; 13,504 to 59,838 in all
+    cost      about [$]; [$] to [$], at most $0.2555 (simulated)
     time      about [time], bound by calls that wait for others
     ends      at [clock], if it started now
     rests on  16 earlier answers; input as the server counted before; [time] a call as before
@@ -366,16 +366,16 @@ fn what_people_read() {
     nodes     12 cached, 2 to call, 2 that depend on their answers
     because   2 chunk-3: `vars.brief` changed
     calls     2 to 4
-    tokens    about 11,438 input ([n] of it cached), 1,635 output; 3,309 to 14,200 in all
-    cost      about [$]; [$] to [$], at most $0.0636 (simulated)
+    tokens    about 11,388 input ([n] of it cached), 1,635 output; 3,309 to 15,570 in all
+    cost      about [$]; [$] to [$], at most $0.0640 (simulated)
     time      about [time], bound by calls that wait for others
     ends      at [clock], if it started now
     rests on  16 earlier answers; input as the server counted before; [time] a call as before
 
     call     blended_family_06_andre_sofia/chunk-3  about 1,883 tokens, `vars.brief` changed
-    depends  blended_family_06_andre_sofia/combine  about 4,809 tokens
+    depends  blended_family_06_andre_sofia/combine  about 4,733 tokens
     call     early_stop_07_hannah/chunk-3  about 1,778 tokens, `vars.brief` changed
-    depends  early_stop_07_hannah/combine  about 4,602 tokens
+    depends  early_stop_07_hannah/combine  about 4,628 tokens
     ");
     let refreshed = told(&project, &["plan", "--max", "2", "--refresh", "*", "--rpm", "60"]);
     insta::assert_snapshot!(refreshed, @"

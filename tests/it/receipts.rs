@@ -119,6 +119,67 @@ fn receipts_of_who_was_not_chosen_stay_and_of_who_is_gone_do_not() {
 }
 
 #[test]
+fn an_edit_that_is_undone_and_one_that_touches_nothing_find_everybody_up_to_date() {
+    let project = Project::small(3);
+    project.json(&[]).code(0);
+    let untouched = |why: &str| {
+        let before = store_of(&project.path("cache"));
+        let again = project.json(&[]).code(0);
+        assert_eq!(again.figure("personas.unchanged"), 3, "{why}");
+        assert!(
+            store_of(&project.path("cache")) == before,
+            "{why}: the store was touched"
+        );
+    };
+    let pipeline = project.read("pipeline.toml");
+    let slower = pipeline.replace("concurrency = 16", "concurrency = 9");
+    assert_ne!(pipeline, slower);
+    project.write("pipeline.toml", format!("# A comment.\n{slower}"));
+    untouched("a comment and another rate");
+    let prompt = project.read("prompts/chunk.md");
+    project.write("prompts/chunk.md", format!("{prompt}More.\n"));
+    project.run(&["plan", "-q"]).code(0);
+    project.write("prompts/chunk.md", prompt);
+    untouched("an edit that was undone");
+}
+
+#[test]
+fn of_what_an_edit_leaves_alone_nothing_is_looked_up() {
+    let project = Project::small(3);
+    project.json(&[]).code(0);
+    project.json(&["--persona", "p00"]).code(0);
+    let pipeline = project.read("pipeline.toml");
+    // Of two chunks the second.
+    let edited = pipeline.replacen("title = \"", "title = \"Edited: ", 2);
+    let edited = edited.replacen("Edited: ", "", 1);
+    assert_ne!(pipeline, edited);
+    project.write("pipeline.toml", edited);
+    let statuses = |args: &[&str]| {
+        let ran = project.run(&[&["plan", "--json"], args].concat()).code(0);
+        let lines = ran
+            .stdout
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let planned = lines.filter(|line| line["event"] == "node_planned");
+        planned
+            .map(|line| line["status"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let expected = ["cached", "call", "depends"].repeat(3);
+    assert_eq!(statuses(&[]), expected);
+    assert_eq!(statuses(&["--verify"]), expected);
+    // Some are brought up to date, and then all are planned.
+    project.json(&["--persona", "p00"]).code(0);
+    let expected = [&["cached"; 3][..], &["cached", "call", "depends"].repeat(2)].concat();
+    assert_eq!(statuses(&[]), expected);
+    // What is not looked at is not missed: the answers are gone, and only a look at all of them says so.
+    std::fs::remove_dir_all(project.path("cache/journal")).unwrap();
+    std::fs::remove_dir_all(project.path("cache/store")).unwrap();
+    assert_eq!(statuses(&[]), expected);
+    assert_ne!(statuses(&["--verify"]), expected);
+}
+
+#[test]
 fn what_only_looks_different_is_read_once() {
     let project = Project::small(2);
     project.json(&[]).code(0);
@@ -198,7 +259,7 @@ fn edit(project: &Project, chance: &mut fastrand::Rng) -> (String, Vec<&'static 
         "Write \"{{ vars.title }}\".\n",
         "Writ{# #}e \"{{ vars.title }}\".\n",
     ][chance.usize(0..2)];
-    let what = chance.u8(0..12);
+    let what = chance.u8(0..14);
     match what {
         0 | 1 => write_unseen(&profile, text),
         2 => write_unseen(&notes, text),
@@ -216,6 +277,16 @@ fn edit(project: &Project, chance: &mut fastrand::Rng) -> (String, Vec<&'static 
         8 => {
             let pipeline = project.read("pipeline.toml");
             project.write("pipeline.toml", format!("{pipeline}# A comment.\n"));
+        }
+        11 | 12 => {
+            // One chunk of two, to and fro.
+            let pipeline = project.read("pipeline.toml");
+            let [plain, edited] = ["title = \"", "title = \"Edited: "];
+            let pipeline = match pipeline.contains(edited) {
+                true => pipeline.replace(edited, plain),
+                false => pipeline.replacen(plain, edited, 1),
+            };
+            project.write("pipeline.toml", pipeline);
         }
         9 => {
             let other = project.path("personas/p00/profile.md");
@@ -269,14 +340,17 @@ fn receipts_say_what_looking_at_every_node_finds() {
                     .stdout
                     .lines()
                     .map(|line| serde_json::from_str::<Value>(line).unwrap());
+                let told = [
+                    "event",
+                    "persona",
+                    "node",
+                    "status",
+                    "reason",
+                    "nodes",
+                    "transcripts",
+                ];
                 lines
-                    .map(|line| {
-                        (
-                            line["event"].clone(),
-                            line["nodes"].clone(),
-                            line["transcripts"].clone(),
-                        )
-                    })
+                    .map(|line| told.map(|name| line[name].clone()))
                     .collect::<Vec<_>>()
             };
             assert_eq!(plan(&[]), plan(&["--verify"]), "seed {seed}: {done:?}");
