@@ -358,7 +358,8 @@ impl Lookup<'_> {
         // The store's errors end the command, the persona's only its part of it.
         let mut broken = None;
         let graph = &self.project.graph;
-        let answered = self.known.answered(graph, persona, requests.files().as_deref());
+        seen.content = requests.files().map(|files| files.id());
+        let answered = self.known.answered(graph, persona, seen.content);
         let examined = Examined::new(
             graph,
             self.project.config.schedule.prefix,

@@ -10,8 +10,8 @@ use crate::cli::failure::{CliError, Complaint};
 use crate::cli::project::Loaded;
 use crate::graph::Graph;
 use crate::names::{NodeId, PersonaId};
-use crate::run::{Folder, Snapshot};
-use crate::store::{Digest, Receipts};
+use crate::run::Folder;
+use crate::store::{Digest, Receipts, SourceId};
 
 /// What receipts say, to whoever only looks.
 #[derive(Default)]
@@ -38,8 +38,8 @@ impl Known {
 
     /// Which nodes of a persona have their answers, since no edit has touched them: of a persona that
     /// is read, in the order of the graph.
-    pub fn answered(&self, graph: &Graph, persona: &PersonaId, files: Option<&Snapshot>) -> Vec<bool> {
-        let content = files.map(|files| Digest(*files.id().as_bytes()));
+    pub fn answered(&self, graph: &Graph, persona: &PersonaId, content: Option<SourceId>) -> Vec<bool> {
+        let content = content.map(|content| Digest(*content.as_bytes()));
         let known = self.receipts.as_ref().zip(content);
         let has = |node: &NodeId| {
             known.is_some_and(|(receipts, content)| receipts.has_answer(persona, content, node))

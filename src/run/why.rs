@@ -70,6 +70,8 @@ pub struct Changed {
     pub sent: Sent,
     /// What differs and matters, the most telling first.
     pub changes: Vec<Change>,
+    /// True where that is one thing, and nothing else differs: no rendering is needed to tell.
+    pub is_all_that_differs: bool,
     /// The request.
     pub before: Request,
 }
@@ -183,7 +185,7 @@ impl<'a> Why<'a> {
             Err(why) => return lost(why, past.sent),
         };
         let all = changes(&before, now);
-        let pipeline = past.sent.pipeline;
+        let (pipeline, one) = (past.sent.pipeline, all.len() == 1);
         let matters: Vec<Change> = all
             .iter()
             .filter(|change| self.matters(change, &before, now, key, present, pipeline))
@@ -193,6 +195,7 @@ impl<'a> Why<'a> {
             sent: past.sent,
             // Two that only matter together are both told.
             changes: if matters.is_empty() { all } else { matters },
+            is_all_that_differs: one,
             before: request,
         }))
     }

@@ -417,6 +417,33 @@ fn what_people_read() {
 }
 
 #[test]
+fn what_one_edit_changes_for_many_is_told_of_each_with_what_else_differs() {
+    let project = Project::small(4);
+    project.json(&[]).code(0);
+    project.write("personas/p01/profile.md", "Somebody else.\n");
+    project.edit("prompts/chunk.md", "Write", "Do write");
+    let reasons = || {
+        let planned = project.run(&["plan", "--json"]).code(0).stdout;
+        let lines = planned
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let first = lines.filter(|line| line["node"] == "chunk-1");
+        first
+            .map(|line| line["reason"]["message"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let edited = "template `prompts/chunk.md` changed";
+    let both = "template `prompts/chunk.md` changed; persona file `profile.md` changed";
+    assert_eq!(reasons(), [edited, both, edited, edited]);
+    // Two edits, of which the second is seen only by those who were run after the first.
+    project.json(&["--persona", "p02"]).code(0);
+    project.edit("prompts/system.md", "You", "And you");
+    let system = "template `prompts/system.md` changed";
+    let [two, all] = [edited, both].map(|what| what.replace(edited, &format!("{edited}; {system}")));
+    assert_eq!(reasons(), [&two, &all, system, &two]);
+}
+
+#[test]
 fn a_transcript_that_cannot_be_read_is_one_personas_failure() {
     let project = Project::small(3);
     project.json(&[]).code(0);

@@ -1,6 +1,8 @@
 //! Why a request has no answer: what differs from the one that was sent last for the same node, by
 //! the same code as `septet why`.
 
+use std::collections::HashMap;
+
 use crate::call::Key;
 use crate::cli::cache;
 use crate::cli::failure::CliError;
@@ -8,7 +10,7 @@ use crate::cli::project::Loaded;
 use crate::names::{Instance, NodeId, PersonaId};
 use crate::plan::{Outlook, Reason};
 use crate::run::{Origin, Present, Unanswered, Why};
-use crate::store::{LocalStore, Store, StoreError};
+use crate::store::{Entry, LocalStore, Sent, SourceId, Store, StoreError};
 
 /// So many calls are held against what was sent before, which takes about a millisecond each.
 const MOST: usize = 5_000;
@@ -19,6 +21,9 @@ pub struct Reasons<'a> {
     store: &'a LocalStore,
     why: Why<'a>,
     explained: usize,
+    /// The one thing of the pipeline that differs for a node from an earlier pipeline: the same for all
+    /// personas that are what they were.
+    edits: HashMap<(SourceId, usize), Reason>,
 }
 
 /// What was learned of a persona's nodes while it was planned.
@@ -27,6 +32,8 @@ pub struct Looked {
     pub keys: Vec<Option<Key>>,
     /// Texts of the answers that are there.
     pub answers: Vec<Option<String>>,
+    /// The name of what is in the persona's files.
+    pub content: Option<SourceId>,
 }
 
 impl Looked {
@@ -35,6 +42,7 @@ impl Looked {
         Self {
             keys: vec![None; nodes],
             answers: vec![None; nodes],
+            content: None,
         }
     }
 }
@@ -53,6 +61,7 @@ impl<'a> Reasons<'a> {
             store,
             why,
             explained: 0,
+            edits: HashMap::new(),
         }
     }
 
@@ -86,8 +95,22 @@ impl<'a> Reasons<'a> {
         looked: &Looked,
         present: &mut Option<Present>,
     ) -> Result<Reason, StoreError> {
-        if self.store.calls(instance)?.is_empty() {
+        let calls = self.store.calls(instance)?;
+        let sent = || {
+            calls.iter().filter_map(|call| match &call.what {
+                Entry::Attempt(sent) => Some(sent),
+                _ => None,
+            })
+        };
+        let Some(newest) = sent().next_back() else {
             return Ok(Reason::New);
+        };
+        let edit = match sent().all(|sent| sent.key != *key) {
+            true => self.only_the_pipeline(newest, node, looked),
+            false => None,
+        };
+        if let Some(reason) = edit.and_then(|edit| self.edits.get(&edit)) {
+            return Ok(reason.clone());
         }
         if self.explained == MOST {
             return Ok(Reason::Unexplained);
@@ -119,9 +142,21 @@ impl<'a> Reasons<'a> {
                 Reason::Damaged("it is not in the store any more".to_owned())
             }
             Origin::Changed(changed) => {
-                Reason::Changed(changed.changes.iter().map(|c| c.in_short()).collect())
+                let reason = Reason::Changed(changed.changes.iter().map(|c| c.in_short()).collect());
+                if let Some(edit) = edit.filter(|_| changed.is_all_that_differs) {
+                    self.edits.insert(edit, reason.clone());
+                }
+                reason
             }
             Origin::Lost(_, lost) => Reason::Lost(lost.to_string()),
         })
+    }
+
+    /// The pipeline that a request was sent with and its node, where nothing else can differ: the persona
+    /// is the same, and there are no answers that it needs.
+    fn only_the_pipeline(&self, sent: &Sent, node: usize, looked: &Looked) -> Option<(SourceId, usize)> {
+        let same = sent.persona_files.is_some() && sent.persona_files == looked.content;
+        let alone = sent.needs.is_empty() && self.project.graph.needs(node).is_empty();
+        (same && alone).then_some((sent.pipeline?, node))
     }
 }
