@@ -49,6 +49,10 @@ pub(super) struct Checkpoint {
     /// What was paid before `position`; `None` where an older septet wrote this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) spending: Option<Spending>,
+    /// The hash of the file with the filters of the trees, as they were closed; only of a `clean` one, and
+    /// `None` where an older septet wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) keys: Option<String>,
 }
 
 /// What stands in place of a checkpoint.
@@ -72,6 +76,16 @@ impl Checkpoint {
         Position {
             segment: self.segment,
             offset: self.offset,
+        }
+    }
+
+    /// The same of trees that are open: what is put into them from now on is not counted in it, and is
+    /// not in the file of their filters.
+    pub(super) fn of_open_trees(&self) -> Self {
+        Self {
+            clean: false,
+            keys: None,
+            ..self.clone()
         }
     }
 
@@ -145,24 +159,26 @@ pub(super) fn checked(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 #[cfg(test)]
+pub(super) fn example() -> Checkpoint {
+    Checkpoint {
+        format: FORMAT,
+        store: u64::MAX,
+        seal: 3,
+        segment: 2,
+        offset: 4711,
+        next_seq: 99,
+        clean: true,
+        records: [("answers-v1".to_owned(), 7)].into(),
+        unfinished: Vec::new(),
+        runs: BTreeMap::new(),
+        spending: Some(Spending::default()),
+        keys: Some("ab".repeat(32)),
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
-
-    fn example() -> Checkpoint {
-        Checkpoint {
-            format: FORMAT,
-            store: u64::MAX,
-            seal: 3,
-            segment: 2,
-            offset: 4711,
-            next_seq: 99,
-            clean: true,
-            records: [("answers-v1".to_owned(), 7)].into(),
-            unfinished: Vec::new(),
-            runs: BTreeMap::new(),
-            spending: Some(Spending::default()),
-        }
-    }
 
     #[test]
     fn comes_back_as_it_was_and_replaces_an_earlier_one() {

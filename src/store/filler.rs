@@ -63,6 +63,7 @@ impl Level {
             unfinished: self.attempts.calls().into_iter().map(Entry::Attempt).collect(),
             runs: self.attempts.runs().clone(),
             spending: Some(self.spending.clone()),
+            keys: None,
         };
         trees.sync(&mut checkpoint)?;
         trees.mark(&checkpoint)?;

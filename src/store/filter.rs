@@ -1,12 +1,18 @@
 //! Tells of a key that it was never put, without asking the trees: a Bloom filter that grows in
 //! layers. What it takes for put may not have been; what it denies surely was not. It knows nothing
-//! of values, and only those trees have one that were empty when they were opened.
+//! of values, nor which trees it stands for or where it is kept.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{PoisonError, RwLock};
 
-/// So many keys fill the first layer; each further one takes twice as many.
-const FIRST: usize = 1 << 14;
+/// So many keys fill the first layer; each further one takes [`GROWTH`] times as many. Few, since
+/// most caches are small and all of it is written when one is closed.
+const FIRST: usize = 1 << 10;
+
+/// Each layer is asked of a key that is in none: a million keys fill six.
+const GROWTH: usize = 4;
+
+/// More than ever were, and few enough that their sizes are numbers.
+const MOST_LAYERS: usize = 10;
 
 /// For each key: one in 400 that were not put is taken for put.
 const BITS_A_KEY: usize = 16;
@@ -30,14 +36,16 @@ impl Filter {
     pub(super) fn note(&self, key: &[u8]) {
         let hash = hash(key);
         let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let size = FIRST << layers.len();
-        match layers.last_mut().filter(|layer| layer.room > 0) {
-            Some(layer) => layer.note(hash),
-            None => {
-                let mut layer = Layer::new(size);
-                layer.note(hash);
-                layers.push(layer);
-            }
+        // It is never denied: most likely it was put before, and would only take room once more.
+        if layers.iter().rev().any(|layer| layer.may_hold(hash)) {
+            return;
+        }
+        if layers.last().is_none_or(|layer| layer.room == 0) {
+            let layer = Layer::new(keys_of(layers.len()));
+            layers.push(layer);
+        }
+        if let Some(layer) = layers.last_mut() {
+            layer.note(hash);
         }
     }
 
@@ -47,6 +55,56 @@ impl Filter {
         let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         layers.iter().rev().any(|layer| layer.may_hold(hash))
     }
+
+    /// Writes it behind `bytes`: how many layers, and of each its room and its bits, in
+    /// little-endian order.
+    pub(super) fn encode(&self, bytes: &mut Vec<u8>) {
+        let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        bytes.extend((layers.len() as u64).to_le_bytes());
+        for layer in &*layers {
+            bytes.extend((layer.room as u64).to_le_bytes());
+            bytes.extend(layer.words.iter().flat_map(|word| word.to_le_bytes()));
+        }
+    }
+
+    /// Reads what [`Filter::encode`] wrote, and moves `bytes` behind it; `None` if that is not there.
+    pub(super) fn decode(bytes: &mut &[u8]) -> Option<Self> {
+        let layers = usize::try_from(take_number(bytes)?).ok()?;
+        if layers > MOST_LAYERS {
+            return None;
+        }
+        let layer = |index| {
+            let room = usize::try_from(take_number(bytes)?).ok()?;
+            let keys = keys_of(index);
+            let (words, rest) = bytes.split_at_checked(keys * BITS_A_KEY / 8)?;
+            *bytes = rest;
+            let words = words.chunks_exact(8).map(number).collect();
+            (room <= keys).then_some(Layer { words, room })
+        };
+        (0..layers)
+            .map(layer)
+            .collect::<Option<_>>()
+            .map(|layers| Self(RwLock::new(layers)))
+    }
+}
+
+/// How many keys the layer of this index takes.
+fn keys_of(index: usize) -> usize {
+    FIRST * GROWTH.pow(index as u32)
+}
+
+fn take_number(bytes: &mut &[u8]) -> Option<u64> {
+    let (first, rest) = bytes.split_at_checked(8)?;
+    *bytes = rest;
+    Some(number(first))
+}
+
+/// Of eight bytes.
+fn number(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 impl Layer {
@@ -80,10 +138,16 @@ fn places(hash: u64, bits: usize) -> impl Iterator<Item = (usize, u64)> {
     })
 }
 
+/// The same in every build, since filters outlive them: FNV-1a, and behind it the end of MurmurHash3,
+/// without which the upper bits of short keys would be alike. Whoever chose keys that collide would
+/// gain nothing but look-ups that take as long as without a filter.
 fn hash(key: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    hasher.finish()
+    let fnv = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let hash = (fnv ^ fnv >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ hash >> 33
 }
 
 #[cfg(test)]
@@ -113,5 +177,61 @@ mod tests {
         assert!((0..10_000).all(|n| filter.may_hold(&key(n))));
         let others = (10_000..20_000).filter(|n| filter.may_hold(&key(*n))).count();
         assert!(others < 200, "{others}");
+    }
+
+    #[test]
+    fn what_is_noted_again_takes_no_room() {
+        let filter = Filter::default();
+        for _ in 0..5 {
+            (0..FIRST as u64).for_each(|n| filter.note(&n.to_le_bytes()));
+        }
+        let layers = filter.0.read().unwrap();
+        assert_eq!(layers.len(), 1);
+    }
+
+    /// Files of filters were written with it: another hash is another format of these.
+    #[test]
+    fn the_hash_stays_what_it_is() {
+        let hashes = [&b""[..], b"a", b"p000001", &[7; 32]].map(hash);
+        assert_eq!(
+            hashes,
+            [
+                0xefd0_1f60_ba99_2926,
+                0x82a2_a958_a9be_ce5b,
+                0xd43b_d687_1ff7_b2cb,
+                0x7a35_5c64_da2f_31a9
+            ]
+        );
+    }
+
+    #[test]
+    fn it_comes_back_from_its_bytes_and_grows_on() {
+        let key = |n: u64| *blake3::hash(&n.to_le_bytes()).as_bytes();
+        for keys in [0, 1, FIRST as u64, 30_000] {
+            let filter = Filter::default();
+            (0..keys).for_each(|n| filter.note(&key(n)));
+            let mut bytes = Vec::new();
+            filter.encode(&mut bytes);
+            let whole = bytes.clone();
+            bytes.extend(b"more");
+            let mut rest = &bytes[..];
+            let again = Filter::decode(&mut rest).unwrap();
+            assert_eq!(rest, b"more");
+            let same = |n| filter.may_hold(&key(n)) == again.may_hold(&key(n));
+            assert!((0..2 * keys + 10).all(same));
+            (keys..2 * keys).for_each(|n| again.note(&key(n)));
+            assert!((0..2 * keys).all(|n| again.may_hold(&key(n))));
+            for len in [0, 7, 8, whole.len() / 2, whole.len() - 1] {
+                if len < whole.len() {
+                    assert!(
+                        Filter::decode(&mut &whole[..len]).is_none(),
+                        "{len} bytes of {}",
+                        whole.len()
+                    );
+                }
+            }
+        }
+        let mut many = &u64::MAX.to_le_bytes()[..];
+        assert!(Filter::decode(&mut many).is_none());
     }
 }

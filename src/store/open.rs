@@ -20,7 +20,7 @@ use crate::store::generations;
 use crate::store::journal::Journal;
 use crate::store::local::Settings;
 use crate::store::lock::Lock;
-use crate::store::notice::{Notice, Phase, Progress};
+use crate::store::notice::{Notice, Progress};
 use crate::store::put::Gist;
 use crate::store::reader::{Entries, Reader};
 use crate::store::replay::Replay;
@@ -113,10 +113,9 @@ pub(super) fn open(
     let moved = level.position != journal.end();
     level.position = journal.end();
     match known {
-        Some(checkpoint) if !moved && checkpoint.position() == level.position => trees.mark(&Checkpoint {
-            clean: false,
-            ..checkpoint
-        })?,
+        Some(checkpoint) if !moved && checkpoint.position() == level.position => {
+            trees.mark(&checkpoint.of_open_trees())?;
+        }
         _ => level.checkpoint(&trees).map(drop)?,
     }
     Ok(Opened {
@@ -166,7 +165,7 @@ impl Opening<'_> {
             Err(Closed::Disk(source)) => return Err(StoreError::io("open", &folder, source)),
         };
         let mut level = self.level(&checkpoint)?;
-        match self.replay(&trees, &mut level) {
+        match self.replay(&trees, &mut level, &checkpoint) {
             Ok(()) => Ok((trees, level, Some(checkpoint))),
             Err(StoreError::Tree { message, .. }) if trees.are_distrusted() => {
                 self.rebuild(folder, message, Some(checkpoint))
@@ -221,13 +220,18 @@ impl Opening<'_> {
     }
 
     /// Reads what the journal has beyond the checkpoint.
-    fn replay(&mut self, trees: &Trees, level: &mut Level) -> Result<(), StoreError> {
+    fn replay(
+        &mut self,
+        trees: &Trees,
+        level: &mut Level,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), StoreError> {
         let begin = level.position;
         let before = self.notices.len();
         self.notice_gaps(begin);
         let end = self.segments.last().map_or(Position::start_of(1), Segment::end);
         self.notice_lost_end(Some(begin), end, true);
-        let read = self.read_into(trees, level, begin, Phase::Replay);
+        let read = self.read_into(trees, level, begin, Some(checkpoint));
         // Trees that fail now are built again, and then everything is noticed again.
         read.map(drop).inspect_err(|_| self.notices.truncate(before))
     }
@@ -258,7 +262,7 @@ impl Opening<'_> {
             segment: 0,
             offset: 0,
         };
-        let entries = self.read_into(&trees, &mut level, begin, Phase::Rebuild)?;
+        let entries = self.read_into(&trees, &mut level, begin, None)?;
         self.notice_lost_end(
             known.map(|checkpoint| checkpoint.position()),
             level.position,
@@ -342,16 +346,17 @@ impl Opening<'_> {
         trees: &Trees,
         level: &mut Level,
         begin: Position,
-        phase: Phase,
+        known: Option<&Checkpoint>,
     ) -> Result<u64, StoreError> {
         let replay = Replay {
             segments: &self.segments,
             trees,
+            known,
             level,
             notices: &mut self.notices,
             progress: self.progress,
         };
-        replay.run(begin, phase)
+        replay.run(begin)
     }
 
     /// Puts what the journal has lost at its end, and the trees still have, behind that end: they are

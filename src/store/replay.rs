@@ -2,6 +2,7 @@
 //! not finished from damage. It does not know why it is read.
 
 use crate::store::StoreError;
+use crate::store::checkpoint::Checkpoint;
 use crate::store::filler::Level;
 use crate::store::notice::{Notice, Phase, Progress};
 use crate::store::put::{Gist, Written};
@@ -20,6 +21,8 @@ const PROGRESS_BYTES: u64 = 1 << 20;
 pub(super) struct Replay<'a> {
     pub(super) segments: &'a [Segment],
     pub(super) trees: &'a Trees,
+    /// Of trees that were there: they hold what is before it. `None`: they are new.
+    pub(super) known: Option<&'a Checkpoint>,
     pub(super) level: &'a mut Level,
     pub(super) notices: &'a mut Vec<Notice>,
     pub(super) progress: &'a mut dyn FnMut(Progress),
@@ -31,7 +34,11 @@ impl Replay<'_> {
     ///
     /// # Errors
     /// If the trees fail or a file cannot be read.
-    pub(super) fn run(mut self, begin: Position, phase: Phase) -> Result<u64, StoreError> {
+    pub(super) fn run(mut self, begin: Position) -> Result<u64, StoreError> {
+        let phase = match self.known {
+            Some(_) => Phase::Replay,
+            None => Phase::Rebuild,
+        };
         let mut reader = Reader::new(self.segments.to_vec(), begin, None);
         let mut told = Progress {
             phase,
@@ -46,6 +53,13 @@ impl Replay<'_> {
             let Some(written) = tail.take(&place, self.notices) else {
                 continue;
             };
+            if told.entries == 0
+                && let Some(known) = self.known.filter(|known| known.clean)
+            {
+                // Before anything is put. Killed on the way, the trees hold more than was counted, and
+                // more than their filters know.
+                self.trees.mark(&known.of_open_trees())?;
+            }
             told.entries += 1;
             self.level.fill(self.trees, &written)?;
             self.level.position = place.end;

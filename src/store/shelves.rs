@@ -9,15 +9,15 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::ops::{Bound, Deref};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use sled::{Db, IVec, Tree};
 
 use crate::store::checkpoint::Checkpoint;
-use crate::store::filter::Filter;
+use crate::store::counted::Counted;
 use crate::store::frame;
+use crate::store::keys;
 use crate::store::put::{self, Put, Shelf};
 
 /// The unit in which sled writes. A larger one makes every open of a small store slower (64
@@ -49,17 +49,6 @@ pub(super) struct Shelves {
     meta: Tree,
     folder: PathBuf,
     db: Db,
-}
-
-/// A tree and how many values it holds.
-struct Counted {
-    name: &'static str,
-    tree: Tree,
-    records: AtomicU64,
-    /// Of a tree that was empty when it was opened: what was put into it since. A new project looks for
-    /// each answer before it is there, and sled would read a page for that and keep it: 4 KB of memory for
-    /// each persona (2026-11-27).
-    put: Option<Filter>,
 }
 
 /// Set as the last thing before each flush: trees that do not hold it have lost their end.
@@ -112,18 +101,19 @@ impl Shelves {
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(None);
         let db = open_unlocked(&config)?;
+        let records = |name: &str| expected.and_then(|checkpoint| checkpoint.records.get(name).copied());
         let open = |shelf: Shelf| match shelf {
             Shelf::Answers | Shelf::Notes | Shelf::Sources => {
-                Counted::open_looked_up(&db, shelf.tree(), expected)
+                Counted::open_looked_up(&db, shelf.tree(), records(shelf.tree()))
             }
-            _ => Counted::open(&db, shelf.tree(), expected),
+            _ => Counted::open(&db, shelf.tree(), records(shelf.tree())),
         };
         let [answers, rejected, notes, marks, runs, sources, calls, replaced] = Shelf::ALL.map(open);
-        let shelves = Self {
+        let mut shelves = Self {
             shelves: [
                 answers?, rejected?, notes?, marks?, runs?, sources?, calls?, replaced?,
             ],
-            parts: Counted::open(&db, PARTS, expected)?,
+            parts: Counted::open(&db, PARTS, records(PARTS))?,
             meta: db.open_tree(META)?,
             folder: folder.to_owned(),
             db,
@@ -176,8 +166,7 @@ impl Shelves {
     /// Puts a value under its key, in place of an older one.
     pub(super) fn put(&self, put: &Put) -> sled::Result<()> {
         let shelf = self.shelf(put.shelf);
-        let unmarked = || shelf.records.load(Ordering::Relaxed) == 0;
-        if put.ends_a_mark() && (unmarked() || !shelf.tree.contains_key(&put.key)?) {
+        if put.ends_a_mark() && (shelf.count() == 0 || !shelf.tree.contains_key(&put.key)?) {
             return Ok(());
         }
         // A copy: what sled keeps then lies by itself, and not between what other threads have long
@@ -216,12 +205,27 @@ impl Shelves {
 
     /// How many values a shelf holds.
     pub(super) fn count(&self, shelf: Shelf) -> u64 {
-        self.shelf(shelf).records.load(Ordering::Relaxed)
+        self.shelf(shelf).count()
+    }
+
+    /// True for a key that is surely not there, as can be told without asking the trees.
+    #[cfg(test)]
+    pub(super) fn denies(&self, shelf: Shelf, key: &[u8]) -> bool {
+        self.shelf(shelf).denies(key)
     }
 
     /// How many values each tree holds, by the tree's name.
     pub(super) fn records(&self) -> BTreeMap<String, u64> {
-        self.counted().map(Counted::entry).collect()
+        let entry = |counted: &Counted| (counted.name.to_owned(), counted.count());
+        self.counted().map(entry).collect()
+    }
+
+    /// The bytes of a file with the filters of those trees that have one.
+    pub(super) fn filters(&self) -> Vec<u8> {
+        keys::encode(
+            self.counted()
+                .filter_map(|counted| Some((counted.name, counted.filter()?))),
+        )
     }
 
     /// Sets a seal and makes everything up to it survive a power cut.
@@ -234,8 +238,8 @@ impl Shelves {
     }
 
     /// Checks that the trees hold what the checkpoint says. Counting reads everything (6 s for a
-    /// million answers), so after a clean end the seal has to do.
-    fn check(&self, checkpoint: &Checkpoint) -> Result<Seal, Closed> {
+    /// million answers), so after a clean end the seal has to do, and the filters are those of then.
+    fn check(&mut self, checkpoint: &Checkpoint) -> Result<Seal, Closed> {
         let seal = match self.meta.get(SEAL)?.as_deref().and_then(Seal::from_bytes) {
             Some(seal) if seal.store != checkpoint.store => {
                 return Err(Closed::Broken("it belongs to another checkpoint".to_owned()));
@@ -244,7 +248,15 @@ impl Shelves {
             _ => return Err(Closed::Broken("what was written last is not there".to_owned())),
         };
         if !checkpoint.clean {
-            self.counted().try_for_each(Counted::recount)?;
+            self.counted_mut().try_for_each(Counted::recount)?;
+        } else if seal.number == checkpoint.seal {
+            let mut filters = keys::read(&self.folder, checkpoint);
+            for counted in self.counted_mut() {
+                filters
+                    .remove(counted.name)
+                    .into_iter()
+                    .for_each(|filter| counted.trust(filter));
+            }
         }
         Ok(seal)
     }
@@ -255,6 +267,10 @@ impl Shelves {
 
     fn counted(&self) -> impl Iterator<Item = &Counted> {
         self.shelves.iter().chain([&self.parts])
+    }
+
+    fn counted_mut(&mut self) -> impl Iterator<Item = &mut Counted> {
+        self.shelves.iter_mut().chain([&mut self.parts])
     }
 
     /// Puts the parts of a long frame, and returns the short one that stands for it.
@@ -285,83 +301,6 @@ impl Shelves {
             whole.extend_from_slice(&bytes);
         }
         Ok(Value::Assembled(whole))
-    }
-}
-
-impl Counted {
-    fn open(db: &Db, name: &'static str, expected: Option<&Checkpoint>) -> sled::Result<Self> {
-        let records = expected.and_then(|checkpoint| checkpoint.records.get(name));
-        let tree = db.open_tree(name)?;
-        Ok(Self {
-            name,
-            put: None,
-            tree,
-            records: records.copied().unwrap_or(0).into(),
-        })
-    }
-
-    /// The same, of a tree in which single keys are looked for before they are there.
-    fn open_looked_up(db: &Db, name: &'static str, expected: Option<&Checkpoint>) -> sled::Result<Self> {
-        let counted = Self::open(db, name, expected)?;
-        let put = counted.tree.is_empty().then(Filter::default);
-        Ok(Self { put, ..counted })
-    }
-
-    fn get(&self, key: &[u8]) -> sled::Result<Option<IVec>> {
-        match &self.put {
-            Some(put) if !put.may_hold(key) => Ok(None),
-            _ => self.tree.get(key),
-        }
-    }
-
-    fn note(&self, key: &[u8]) {
-        if let Some(put) = &self.put {
-            put.note(key);
-        }
-    }
-
-    fn put(&self, key: &[u8], value: impl Into<IVec>) -> sled::Result<()> {
-        self.note(key);
-        if self.tree.insert(key, value)?.is_none() {
-            self.records.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Puts a value where there is none, or returns the one that is there.
-    fn put_first(&self, key: &[u8], value: &IVec) -> sled::Result<Option<IVec>> {
-        self.note(key);
-        let swapped = self
-            .tree
-            .compare_and_swap(key, None::<&[u8]>, Some(value.clone()))?;
-        let Err(found) = swapped else {
-            self.records.fetch_add(1, Ordering::Relaxed);
-            return Ok(None);
-        };
-        Ok(found.current)
-    }
-
-    fn entry(&self) -> (String, u64) {
-        (self.name.to_owned(), self.records.load(Ordering::Relaxed))
-    }
-
-    /// Counts for real: reads every node.
-    ///
-    /// # Errors
-    /// If there are fewer than there were.
-    fn recount(&self) -> Result<(), Closed> {
-        let mut found = 0;
-        for pair in self.tree.iter() {
-            pair?;
-            found += 1;
-        }
-        match self.records.swap(found, Ordering::Relaxed) {
-            expected if found < expected => Err(Closed::Broken(format!(
-                "`{}` has {found} of {expected} records",
-                self.name
-            ))),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -448,68 +387,4 @@ pub(super) fn is_no_fault_of_sled(kind: io::ErrorKind) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::put::{Gist, Written};
-    use crate::store::record::Entry;
-    use crate::store::samples;
-
-    #[test]
-    fn a_full_disk_is_told_in_the_systems_words() {
-        let full = io::Error::from(io::ErrorKind::StorageFull);
-        let words = words(&sled::Error::Io(io::Error::from_raw_os_error(28)));
-        assert!(!words.contains('{') && !words.contains("code:"), "{words}");
-        assert_eq!(super::words(&sled::Error::Io(full)), "no storage space");
-    }
-
-    #[test]
-    fn a_long_value_with_a_part_missing_is_no_right_frame() {
-        let folder = tempfile::tempdir().unwrap();
-        let (shelves, _) = Shelves::open(folder.path(), None).unwrap();
-        let entry = Entry::Answer(samples::record(1, &samples::prose(1, 600_000)));
-        let mut frame = frame::encode(&entry).unwrap();
-        frame::stamp(&mut frame, 7);
-        let (gist, seq, frame) = (Gist::from(&entry), 7, frame);
-        let written = Written::new(gist, seq, frame);
-        shelves.put(&written.puts[0]).unwrap();
-        assert!(shelves.parts.tree.len() > 3);
-        let whole = || {
-            let value = shelves.get(Shelf::Answers, samples::key(1).as_bytes()).unwrap();
-            frame::parse_whole(&value.unwrap()).map(|frame| frame.seq)
-        };
-        assert_eq!(whole(), Ok(7));
-        shelves.parts.tree.remove(part_key(7, 1)).unwrap();
-        assert_eq!(whole(), Err("checksum does not match".to_owned()));
-    }
-
-    #[test]
-    fn a_lock_that_is_let_go_in_a_moment_is_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        drop(Shelves::open(folder.path(), None).unwrap());
-        let file = fs::File::open(folder.path().join("db")).unwrap();
-        file.lock().unwrap();
-        thread::scope(|scope| {
-            let opened = scope.spawn(|| Shelves::open(folder.path(), None).is_ok());
-            thread::sleep(Duration::from_millis(100));
-            assert!(!opened.is_finished());
-            drop(file);
-            assert!(opened.join().unwrap());
-        });
-    }
-
-    #[test]
-    fn a_seal_comes_back_and_a_damaged_one_does_not() {
-        let seal = Seal {
-            store: u64::MAX - 1,
-            number: 7,
-        };
-        let bytes = seal.bytes();
-        assert_eq!(Seal::from_bytes(&bytes), Some(seal));
-        for at in 0..bytes.len() {
-            let mut flipped = bytes.clone();
-            flipped[at] ^= 4;
-            assert_eq!(Seal::from_bytes(&flipped), None);
-            assert_eq!(Seal::from_bytes(&bytes[..at]), None);
-        }
-    }
-}
+mod tests;

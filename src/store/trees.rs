@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::store::StoreError;
 use crate::store::checkpoint::{self, Checkpoint};
 use crate::store::guard;
+use crate::store::keys;
 use crate::store::put::{Put, Shelf};
 use crate::store::shelves::{self, Closed, Seal, Shelves, Value};
 
@@ -184,7 +185,14 @@ impl Trees {
         })
     }
 
-    /// Closes sled and writes `checkpoint` as the one after a clean end.
+    /// True for a key that is surely not there, as can be told without asking sled.
+    #[cfg(test)]
+    pub(super) fn denies(&self, shelf: Shelf, key: &[u8]) -> bool {
+        self.shelves().denies(shelf, key)
+    }
+
+    /// Closes sled and writes `checkpoint`, which is the one of the newest seal and behind which nothing was
+    /// put, as the one after a clean end.
     ///
     /// # Errors
     /// If sled fails or the files cannot be synced.
@@ -192,6 +200,7 @@ impl Trees {
         if let Some(failure) = self.failure() {
             return Err(failure);
         }
+        let filters = self.shelves().filters();
         let shelves = self.shelves.take();
         guard::catch(|| drop(shelves)).map_err(|message| self.give_up(message))?;
         if self.puts.load(Ordering::Relaxed) >= MANY_PUTS {
@@ -200,8 +209,11 @@ impl Trees {
             _ = guard::within(REOPEN_LIMIT, move || Shelves::open(&folder, None).map(drop));
         }
         shelves::sync_files(&self.folder).map_err(|source| StoreError::io("sync", &self.folder, source))?;
+        // Before what vouches for it.
+        let keys = keys::write(&self.folder, &filters);
         self.mark(&Checkpoint {
             clean: true,
+            keys,
             ..checkpoint
         })
     }

@@ -9,6 +9,7 @@ use crate::store::changeover;
 use crate::store::checkpoint::{self, Checkpoint};
 use crate::store::disk::RealDisk;
 use crate::store::generations;
+use crate::store::keys;
 use crate::store::local::Settings;
 use crate::store::lock::Lock;
 use crate::store::notice::Notice;
@@ -100,6 +101,8 @@ pub enum Wrong {
     Absent,
     /// It is another one than the journal's newest.
     Other,
+    /// The filter of keys says that there is none: whoever looks for it does not find it.
+    Denied,
 }
 
 impl fmt::Display for Problem {
@@ -135,6 +138,11 @@ impl fmt::Display for Problem {
                     Wrong::OnlyHere => write!(f, "the journal does not have the record of `{key}`"),
                     Wrong::Absent => write!(f, "the record of `{key}` is missing"),
                     Wrong::Other => write!(f, "the record of `{key}` is not the one that the journal has"),
+                    Wrong::Denied => write!(
+                        f,
+                        "the record of `{key}` is not found, since `{}` says that there is none",
+                        keys::NAME
+                    ),
                 }
             }
         }
@@ -341,6 +349,7 @@ impl Check<'_> {
 
     /// Reads all of the trees and compares them.
     fn trees(&mut self, folder: &Path, checkpoint: Checkpoint, mut book: Book) -> Result<(), StoreError> {
+        let filters = keys::read(folder, &checkpoint);
         // Not trusted to be clean: then every record is counted.
         let expected = Checkpoint {
             clean: false,
@@ -357,6 +366,8 @@ impl Check<'_> {
             Err(Closed::Disk(source)) => return Err(StoreError::io("open", folder, source)),
         };
         for shelf in Shelf::ALL {
+            let filter = filters.get(shelf.tree());
+            let denied = |key: &[u8]| filter.is_some_and(|filter| !filter.may_hold(key));
             let mut after: Option<Vec<u8>> = None;
             loop {
                 let page = match trees.page(shelf, after.as_deref(), PAGE) {
@@ -371,7 +382,8 @@ impl Check<'_> {
                 let Some((last, _)) = page.last() else { break };
                 after = Some(last.clone());
                 for (key, value) in &page {
-                    if let Some(wrong) = book.compare(shelf, key, value) {
+                    let wrong = book.compare(shelf, key, value);
+                    if let Some(wrong) = wrong.or_else(|| denied(key).then_some(Wrong::Denied)) {
                         self.record(folder, shelf, key, wrong);
                     } else {
                         self.verified.records += 1;

@@ -7,11 +7,12 @@ use std::task::{Context, Waker};
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::checkpoint;
 use crate::store::faulty::{Applies, Fault, FaultyDisk, Operation, copy};
+use crate::store::keys;
 use crate::store::memory::MemoryStore;
 use crate::store::samples;
 use crate::store::segment::HEADER;
+use crate::store::{checkpoint, generations};
 
 fn open(cache: &Path) -> LocalStore {
     LocalStore::open(cache, |_| {}).unwrap().0
@@ -112,6 +113,34 @@ async fn an_answer_is_found_at_once_and_after_a_restart() {
     assert_eq!(other, hit(samples::answer(1)), "a twin is served too");
     store.close().unwrap();
     assert_eq!(look(&open(cache.path()), 1), hit(samples::answer(1)));
+}
+
+#[tokio::test]
+async fn what_was_never_stored_is_not_asked_of_the_trees_after_a_restart() {
+    let cache = tempfile::tempdir().unwrap();
+    for round in 0..4 {
+        let store = open(cache.path());
+        let trees = &store.view.trees;
+        let unknown = (1000..1100).filter(|n| trees.denies(Shelf::Answers, samples::key(*n).as_bytes()));
+        assert!(unknown.count() > 95, "round {round}");
+        assert!(trees.denies(Shelf::Notes, b"nobody"));
+        assert!(trees.denies(Shelf::Sources, samples::source_id(1000).as_bytes()));
+        for n in 0..round * 20 {
+            assert_eq!(look(&store, n), hit(samples::answer(n)));
+            assert!(store.has_source(&samples::source_id(n)).unwrap());
+        }
+        for n in round * 20..round * 20 + 20 {
+            assert_eq!(look(&store, n), ABSENT);
+            store.keep(samples::answer(n)).await.unwrap();
+            store.keep(samples::source(n)).await.unwrap();
+            assert_eq!(look(&store, n), hit(samples::answer(n)));
+        }
+        // After an unclean end they are made anew.
+        match round {
+            1 => drop(store),
+            _ => store.close().unwrap(),
+        }
+    }
 }
 
 #[tokio::test]
@@ -804,6 +833,12 @@ enum Step {
     /// The power fails: of what was not synced, so many parts of 256 are there.
     PowerCut(u8),
     LoseTrees,
+    /// It is closed, and the filter of keys of some earlier end put back; `forgotten`: by a septet that
+    /// knows nothing of filters.
+    OldFilter {
+        which: prop::sample::Index,
+        forgotten: bool,
+    },
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
@@ -833,6 +868,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Kill),
         1 => any::<u8>().prop_map(Step::PowerCut),
         1 => Just(Step::LoseTrees),
+        2 => (any::<prop::sample::Index>(), any::<bool>())
+            .prop_map(|(which, forgotten)| Step::OldFilter { which, forgotten }),
     ]
 }
 
@@ -842,6 +879,8 @@ struct Pair {
     disk: FaultyDisk,
     store: LocalStore,
     model: MemoryStore,
+    /// The filters of keys of all clean ends.
+    filters: Vec<Vec<u8>>,
 }
 
 impl Pair {
@@ -854,6 +893,7 @@ impl Pair {
             disk,
             store,
             model: MemoryStore::new(),
+            filters: Vec::new(),
         }
     }
 
@@ -887,23 +927,38 @@ impl Pair {
             }
             Step::Close => {
                 self.store.close().unwrap();
-                Self::restarted(self.folder, self.model)
+                let mut filters = self.filters;
+                filters.extend(fs::read(keys::path(&trees_in(self.folder.path()))));
+                Self::restarted(self.folder, self.model, filters)
+            }
+            Step::OldFilter { which, forgotten } => {
+                self.store.close().unwrap();
+                let (trees, mut filters) = (trees_in(self.folder.path()), self.filters);
+                filters.extend(fs::read(keys::path(&trees)));
+                if forgotten && let checkpoint::Found::Good(mut last) = checkpoint::read(&trees).unwrap() {
+                    last.keys = None;
+                    last.write(&trees).unwrap();
+                }
+                if !filters.is_empty() {
+                    fs::write(keys::path(&trees), which.get(&filters)).unwrap();
+                }
+                Self::restarted(self.folder, self.model, filters)
             }
             Step::Drop => {
                 drop(self.store);
-                Self::restarted(self.folder, self.model)
+                Self::restarted(self.folder, self.model, self.filters)
             }
             Step::LoseTrees => {
                 drop(self.store);
                 fs::remove_dir_all(self.folder.path().join(STORE)).unwrap();
-                Self::restarted(self.folder, self.model)
+                Self::restarted(self.folder, self.model, self.filters)
             }
             Step::Kill => self.copied(|from, to, _| copy(from, to)),
             Step::PowerCut(keep) => self.copied(|from, to, disk| disk.copy_after_power_cut(from, to, keep)),
         }
     }
 
-    fn restarted(folder: tempfile::TempDir, model: MemoryStore) -> Self {
+    fn restarted(folder: tempfile::TempDir, model: MemoryStore, filters: Vec<Vec<u8>>) -> Self {
         let disk = FaultyDisk::default();
         let store = Self::open(folder.path(), &disk);
         Self {
@@ -911,6 +966,7 @@ impl Pair {
             disk,
             store,
             model,
+            filters,
         }
     }
 
@@ -932,8 +988,13 @@ impl Pair {
             "with all that was kept"
         );
         drop(store);
-        Self::restarted(folder, there.into_iter().collect())
+        Self::restarted(folder, there.into_iter().collect(), self.filters)
     }
+}
+
+/// The folder of the trees that are in force.
+fn trees_in(cache: &Path) -> PathBuf {
+    generations::current(&cache.join(STORE)).unwrap().unwrap()
 }
 
 fn cases() -> ProptestConfig {

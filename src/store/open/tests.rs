@@ -4,6 +4,7 @@ use super::*;
 use crate::call::Key;
 use crate::store::faulty::copy;
 use crate::store::local::LocalStore;
+use crate::store::notice::Phase;
 use crate::store::reader::Reader;
 use crate::store::record::Entry;
 use crate::store::segment::Found;
@@ -771,5 +772,58 @@ async fn a_first_open_that_was_cut_off_leaves_nothing_to_tell() {
         let (store, notices) = reopen(cache.path());
         assert_eq!(notices, [], "step {step}");
         keep(&store, [1]).await;
+    }
+}
+
+/// Killed while it takes in what the journal has behind a clean end, it leaves trees that hold more than
+/// was counted, and more than their filters know.
+#[tokio::test]
+async fn before_anything_is_replayed_the_trees_are_not_clean_any_more() {
+    let cache = tempfile::tempdir().unwrap();
+    let (store, _) = reopen(cache.path());
+    keep(&store, 0..3).await;
+    store.close().unwrap();
+    let older = tempfile::tempdir().unwrap();
+    copy(&cache.path().join(STORE), older.path());
+    let (store, _) = reopen(cache.path());
+    let long = |n: u64| {
+        let mut rng = fastrand::Rng::with_seed(n);
+        let text: String = (0..400_000).map(|_| rng.alphanumeric()).collect();
+        Entry::Answer(samples::record(n, &text))
+    };
+    for n in 10..16 {
+        store.keep(long(n)).await.unwrap();
+    }
+    store.close().unwrap();
+    // The trees of before, beside all of the journal: as put back from a backup.
+    fs::remove_dir_all(cache.path().join(STORE)).unwrap();
+    copy(older.path(), &cache.path().join(STORE));
+    let killed = tempfile::tempdir().unwrap();
+    let mut told = 0;
+    let (store, notices) = LocalStore::open_with(cache.path(), &small(), |progress| {
+        assert_eq!(progress.phase, Phase::Replay);
+        let checkpoint::Found::Good(checkpoint) = checkpoint::read(&generation(cache.path(), 1)).unwrap()
+        else {
+            panic!("there is one");
+        };
+        assert!(!checkpoint.clean && checkpoint.keys.is_none(), "{checkpoint:?}");
+        if told == 1 {
+            copy(cache.path(), killed.path());
+        }
+        told += 1;
+    })
+    .unwrap();
+    assert!(told > 1 && notices.is_empty(), "{told} {notices:?}");
+    store.close().unwrap();
+    for cache in [cache.path(), killed.path()] {
+        let (store, notices) = reopen(cache);
+        assert_eq!(notices, []);
+        assert_eq!(store.stats().unwrap().answers, 9);
+        for n in 10..16 {
+            assert_eq!(
+                store.stored(&samples::key(n)).unwrap().map(Entry::Answer),
+                Some(long(n))
+            );
+        }
     }
 }

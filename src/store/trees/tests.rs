@@ -30,6 +30,7 @@ fn checkpoint() -> Checkpoint {
         unfinished: Vec::new(),
         runs: Default::default(),
         spending: None,
+        keys: None,
     }
 }
 
@@ -316,4 +317,119 @@ fn what_is_looked_for_before_it_is_there_is_found_afterwards() {
     let again = Trees::open(folder.path(), LIMIT, Some(checkpoint)).unwrap();
     assert!((0..300).all(|n| get(&again, n) == Some(samples::answer(n))));
     assert_eq!(get(&again, 300), None);
+}
+
+/// What lies beside trees that were closed.
+fn on_disk(folder: &Path) -> Checkpoint {
+    match checkpoint::read(folder).unwrap() {
+        checkpoint::Found::Good(checkpoint) => *checkpoint,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn open(folder: &Path) -> Trees {
+    Trees::open(folder, LIMIT, Some(on_disk(folder))).unwrap()
+}
+
+/// How many of a hundred answers that were never put are known not to be there.
+fn denied(trees: &Trees) -> usize {
+    let denies = |n: &u64| trees.denies(Shelf::Answers, samples::key(*n).as_bytes());
+    (1_000_000..1_000_100).filter(denies).count()
+}
+
+fn close(trees: Trees) {
+    let mut checkpoint = checkpoint();
+    trees.sync(&mut checkpoint).unwrap();
+    trees.mark(&checkpoint).unwrap();
+    trees.close(checkpoint).unwrap();
+}
+
+#[test]
+fn what_was_never_put_is_known_without_asking_also_after_a_clean_end() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path(), 300, true);
+    for more in [300, 500, 700] {
+        let trees = open(folder.path());
+        assert!(denied(&trees) > 95, "{}", denied(&trees));
+        for n in more..more + 200 {
+            assert!(trees.denies(Shelf::Answers, samples::key(n).as_bytes()) || get(&trees, n).is_none());
+            fill(&trees, &written(n, samples::answer(n)));
+            fill(&trees, &written(n, samples::source(n)));
+        }
+        close(trees);
+        let trees = open(folder.path());
+        assert!((0..more + 200).all(|n| get(&trees, n) == Some(samples::answer(n))));
+        let source = |n| {
+            trees
+                .get(Shelf::Sources, samples::source_id(n).as_bytes())
+                .unwrap()
+        };
+        assert!((300..more + 200).all(|n| source(n).is_some()));
+        assert!(trees.denies(Shelf::Notes, b"persona-1"), "no note was ever put");
+        assert!(
+            !trees.denies(Shelf::Calls, b"persona-1"),
+            "nobody looks for single calls"
+        );
+    }
+}
+
+#[test]
+fn an_unclean_end_makes_the_filter_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let unclean = filled(folder.path(), 300, false);
+    for _ in 0..2 {
+        let trees = Trees::open(folder.path(), LIMIT, Some(unclean.clone())).unwrap();
+        assert!(denied(&trees) > 95, "{}", denied(&trees));
+        assert!((0..300).all(|n| get(&trees, n) == Some(samples::answer(n))));
+    }
+}
+
+#[test]
+fn trees_whose_filter_is_not_to_be_believed_go_without() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path(), 50, true);
+    let (before, keys) = (on_disk(folder.path()), keys::path(folder.path()));
+    let filter = fs::read(&keys).unwrap();
+    // A septet that knows nothing of it goes on, and ends cleanly.
+    let trees = open(folder.path());
+    (50..60).for_each(|n| fill(&trees, &written(n, samples::answer(n))));
+    close(trees);
+    let after = on_disk(folder.path());
+    let unnamed = Checkpoint {
+        keys: None,
+        ..after.clone()
+    };
+    // The last: also the checkpoint of then, with which it agrees; the trees have another seal.
+    for checkpoint in [&unnamed, &after, &before] {
+        fs::write(&keys, &filter).unwrap();
+        let trees = Trees::open(folder.path(), LIMIT, Some(checkpoint.clone())).unwrap();
+        assert_eq!(denied(&trees), 0);
+        assert!(
+            (0..60).all(|n| get(&trees, n) == Some(samples::answer(n))),
+            "{checkpoint:?}"
+        );
+        drop(trees);
+        // And it is not taken for one that knows all keys when they are closed.
+        let trees = Trees::open(folder.path(), LIMIT, Some(checkpoint.clone())).unwrap();
+        fill(&trees, &written(70, samples::answer(70)));
+        let mut synced = checkpoint.clone();
+        synced.seal = trees.seal.load(Ordering::Relaxed);
+        trees.close(synced).unwrap();
+        let trees = open(folder.path());
+        assert!(
+            (0..60)
+                .chain([70])
+                .all(|n| get(&trees, n) == Some(samples::answer(n)))
+        );
+    }
+}
+
+#[test]
+fn a_filter_that_cannot_be_written_is_none_and_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(keys::path(folder.path())).unwrap();
+    filled(folder.path(), 50, true);
+    assert_eq!(on_disk(folder.path()).keys, None);
+    let trees = open(folder.path());
+    assert_eq!((denied(&trees), trees.count(Shelf::Answers)), (0, 50));
 }

@@ -2,6 +2,7 @@ use std::fs;
 
 use super::*;
 use crate::store::faulty::copy;
+use crate::store::filter::Filter;
 use crate::store::{LocalStore, Store, samples};
 
 const ANSWERS: u64 = 30;
@@ -297,4 +298,34 @@ async fn a_mark_that_has_ended_may_be_lost_with_its_journal() {
     let (verified, problems) = check(cache.path());
     assert_eq!(problems, [""; 0]);
     assert!(verified.answers >= 2, "{verified:?}");
+}
+
+/// What no septet writes: a filter that the checkpoint vouches for, and that lacks keys.
+#[tokio::test]
+async fn a_filter_that_denies_what_is_there_is_named_and_goes_with_a_repair() {
+    let cache = cache(true).await;
+    let folder = generations::path(&cache.path().join(STORE), 1);
+    let checkpoint::Found::Good(mut checkpoint) = checkpoint::read(&folder).unwrap() else {
+        panic!("there is one");
+    };
+    let (none, mut some) = (Filter::default(), keys::read(&folder, &checkpoint));
+    let sources = some.remove("sources-v1").unwrap();
+    let bytes = keys::encode([("notes-v1", &none), ("sources-v1", &sources)].into_iter());
+    checkpoint.keys = keys::write(&folder, &bytes);
+    checkpoint.write(&folder).unwrap();
+    let (_, problems) = check(cache.path());
+    let persona = samples::instance(5).persona;
+    assert_eq!(
+        problems,
+        [format!(
+            "`notes-v1` of `cache/store/0001`: the record of `{persona}` is not found, since `keys.filter` \
+             says that there is none"
+        )]
+    );
+    let settings = Settings::default();
+    let repaired = crate::store::repair(cache.path(), &settings, &mut |_| {}, |_| {}).unwrap();
+    assert_eq!((repaired.before.problems, repaired.after.problems), (1, 0));
+    assert_eq!(check(cache.path()).1, [""; 0]);
+    let (store, _) = LocalStore::open(cache.path(), |_| {}).unwrap();
+    assert!(store.transcript(&persona).unwrap().is_some());
 }
