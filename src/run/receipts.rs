@@ -125,10 +125,12 @@ impl<'a> Looking<'a> {
 #[derive(Default)]
 pub struct Notes(Mutex<Noted>);
 
+type Note = (PersonaId, [bool; 2], Receipt);
+
 #[derive(Default)]
 struct Noted {
     /// Each with whether its files and its transcript had just been written: there may be very many.
-    personas: Vec<(PersonaId, [bool; 2], Receipt)>,
+    personas: Vec<Note>,
     /// Who was looked at and is not among them: what an earlier receipt says of them need not hold.
     open: HashSet<PersonaId>,
     /// An answer that others may rest on was replaced: nothing that is noted in this run holds.
@@ -186,8 +188,7 @@ impl Notes {
     /// What had just been written when it was noted is looked at once more: most of it has come to rest.
     pub fn receipts(&self, looking: &Looking<'_>, basis: Basis, mut others: Receipts) -> Option<Receipts> {
         let noted = std::mem::take(&mut *self.lock());
-        let mut receipts = Receipts::new(basis);
-        for (persona, [mut files, mut transcript], mut receipt) in noted.personas {
+        let settled = |(persona, [mut files, mut transcript], mut receipt): Note| {
             if files
                 && let Some(now) = looking.files(&persona)
                 && looking.holds(&persona, receipt.content)
@@ -201,8 +202,10 @@ impl Notes {
                 (receipt.transcript, transcript) = (Digest(now.digest()), now.is_fresh());
             }
             receipt.fresh = files || transcript;
-            receipts.keep(persona, receipt);
-        }
+            (persona, receipt)
+        };
+        let mut receipts = Receipts::new(basis);
+        receipts.keep(noted.personas.into_iter().map(settled));
         others.forget(&noted.open);
         receipts.keep_others(others);
         (!noted.void).then_some(receipts)

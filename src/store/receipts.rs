@@ -6,8 +6,7 @@
     reason = "reads, writes and removes a file of the cache"
 )]
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -65,9 +64,12 @@ pub struct Receipts {
     format: u32,
     /// The first is the one of now, the others are of receipts from before an edit.
     bases: Vec<Basis>,
-    /// Each with the place of its basis.
-    personas: HashMap<PersonaId, (u8, Receipt)>,
+    /// Each with the place of its basis, in the order of the personas: there may be very many, and a list
+    /// takes half of what a map does.
+    personas: Vec<Kept>,
 }
+
+type Kept = (PersonaId, u8, Receipt);
 
 impl Receipts {
     /// None yet; those that are kept rest on `basis`.
@@ -75,7 +77,7 @@ impl Receipts {
         Self {
             format: FORMAT,
             bases: vec![basis],
-            personas: HashMap::new(),
+            personas: Vec::new(),
         }
     }
 
@@ -92,7 +94,7 @@ impl Receipts {
             let place = there.bases.iter().position(|of| *of == receipts.bases[0]);
             there
                 .personas
-                .retain(|_, (on, _)| Some(usize::from(*on)) == place);
+                .retain(|(_, on, _)| Some(usize::from(*on)) == place);
             receipts.keep_others(there);
         }
         receipts
@@ -110,9 +112,12 @@ impl Receipts {
 
     fn parsed(line: &[u8]) -> Option<Self> {
         let read: Self = serde_json::from_slice(line).ok()?;
-        let bases = read.bases.len();
-        let sound = |(on, _): &(u8, Receipt)| usize::from(*on) < bases;
-        (read.format == FORMAT && read.personas.values().all(sound)).then_some(read)
+        let sound = read
+            .personas
+            .iter()
+            .all(|(_, on, _)| usize::from(*on) < read.bases.len())
+            && read.personas.is_sorted_by(|(one, ..), (next, ..)| one < next);
+        (read.format == FORMAT && sound).then_some(read)
     }
 
     /// Writes them in place of those that are there. Only for who holds the lock of the cache: another
@@ -155,7 +160,7 @@ impl Receipts {
         let mut there = Self::read_all(cache, basis);
         // What was taken back meanwhile stays away.
         for (persona, receipt) in newer {
-            if let Some((0, old)) = there.personas.get_mut(&persona) {
+            if let Some((_, 0, old)) = there.place(&persona).map(|at| &mut there.personas[at]) {
                 *old = receipt;
             }
         }
@@ -179,8 +184,8 @@ impl Receipts {
 
     /// The receipt of a persona, if nothing that it rests on was edited since.
     pub fn of(&self, persona: &PersonaId) -> Option<&Receipt> {
-        match self.personas.get(persona) {
-            Some((0, receipt)) => Some(receipt),
+        match &self.personas[self.place(persona)?] {
+            (_, 0, receipt) => Some(receipt),
             _ => None,
         }
     }
@@ -188,16 +193,33 @@ impl Receipts {
     /// True if a node of a persona whose files say `content` rests on what it rested on when it had its
     /// answer: it is there.
     pub fn has_answer(&self, persona: &PersonaId, content: Digest, node: &NodeId) -> bool {
-        let Some((on, receipt)) = self.personas.get(persona) else {
+        let Some((_, on, receipt)) = self.place(persona).map(|at| &self.personas[at]) else {
             return false;
         };
         let now = self.bases[0].nodes.get(node);
         receipt.content == content && now.is_some() && self.bases[usize::from(*on)].nodes.get(node) == now
     }
 
-    /// Keeps a receipt.
-    pub fn keep(&mut self, persona: PersonaId, receipt: Receipt) {
-        self.personas.insert(persona, (0, receipt));
+    fn place(&self, persona: &PersonaId) -> Option<usize> {
+        self.personas
+            .binary_search_by(|(other, ..)| other.cmp(persona))
+            .ok()
+    }
+
+    /// Keeps the receipts of personas of whom there is none yet.
+    pub fn keep(&mut self, receipts: impl IntoIterator<Item = (PersonaId, Receipt)>) {
+        let rests_on_now = |(persona, receipt)| (persona, 0, receipt);
+        self.add(receipts.into_iter().map(rests_on_now).collect());
+    }
+
+    fn add(&mut self, mut others: Vec<Kept>) {
+        match self.personas.is_empty() {
+            true => self.personas = others,
+            false => self.personas.append(&mut others),
+        }
+        self.personas
+            .sort_unstable_by(|(one, ..), (other, ..)| one.cmp(other));
+        self.personas.dedup_by(|(one, ..), (other, ..)| one == other);
     }
 
     /// True if there are none.
@@ -207,39 +229,37 @@ impl Receipts {
 
     /// Drops those of some personas.
     pub fn forget(&mut self, personas: &HashSet<PersonaId>) {
-        self.personas.retain(|persona, _| !personas.contains(persona));
+        self.personas.retain(|(persona, ..)| !personas.contains(persona));
     }
 
     /// Drops those of whom `is_there` denies.
     pub fn retain(&mut self, is_there: impl Fn(&PersonaId) -> bool) {
-        self.personas.retain(|persona, _| is_there(persona));
+        self.personas.retain(|(persona, ..)| is_there(persona));
     }
 
     /// Adds those of `others` that are of nobody here.
-    pub fn keep_others(&mut self, others: Self) {
+    pub fn keep_others(&mut self, mut others: Self) {
+        others
+            .personas
+            .retain(|(persona, ..)| self.place(persona).is_none());
         let mut used = vec![false; others.bases.len()];
-        for (persona, (on, _)) in &others.personas {
-            used[usize::from(*on)] |= !self.personas.contains_key(persona);
+        for (_, on, _) in &others.personas {
+            used[usize::from(*on)] = true;
         }
         let place = |(basis, used): (Basis, bool)| {
             let there = self.bases.iter().position(|other| *other == basis);
-            let room = used && self.bases.len() < MOST_BASES;
-            let place = there.or_else(|| {
-                room.then(|| {
+            let place = match there {
+                None if used && self.bases.len() < MOST_BASES => {
                     self.bases.push(basis);
-                    self.bases.len() - 1
-                })
-            });
+                    Some(self.bases.len() - 1)
+                }
+                there => there,
+            };
             place.and_then(|place| u8::try_from(place).ok())
         };
         let places: Vec<Option<u8>> = others.bases.into_iter().zip(used).map(place).collect();
-        for (persona, (on, receipt)) in others.personas {
-            if let (Some(place), Entry::Vacant(vacant)) =
-                (places[usize::from(on)], self.personas.entry(persona))
-            {
-                vacant.insert((place, receipt));
-            }
-        }
+        let with_place = |(persona, on, receipt): Kept| Some((persona, places[usize::from(on)]?, receipt));
+        self.add(others.personas.into_iter().filter_map(with_place).collect());
     }
 }
 
@@ -313,7 +333,7 @@ mod tests {
 
     fn example() -> Receipts {
         let mut receipts = Receipts::new(basis(None));
-        (0..20).for_each(|n| receipts.keep(format!("anna-{n}").into(), receipt(n)));
+        receipts.keep((0..20).map(|n| (format!("anna-{n}").into(), receipt(n))));
         receipts
     }
 
@@ -386,7 +406,7 @@ mod tests {
         assert!(!has("ben", 3, "a"), "the persona is new");
         // Some are brought up to date, and the edit is undone.
         let mut some = Receipts::new(basis(Some("b")));
-        some.keep("anna-1".into(), receipt(99));
+        some.keep([("anna-1".into(), receipt(99))]);
         some.keep_others(now());
         some.write(cache.path()).unwrap();
         let back = Receipts::read(cache.path(), basis(None));
@@ -407,19 +427,19 @@ mod tests {
                 whole: name.clone(),
                 ..basis(None)
             });
-            newer.keep(name.as_str().into(), receipt(n));
+            newer.keep([(name.as_str().into(), receipt(n))]);
             newer.keep_others(receipts);
             receipts = newer;
         }
         assert_eq!(receipts.bases.len(), MOST_BASES);
         assert_eq!(receipts.personas.len(), MOST_BASES);
-        assert!(receipts.personas.contains_key("edit 24"));
+        assert!(receipts.place(&"edit 24".into()).is_some());
     }
 
     #[test]
     fn newer_receipts_stand_before_others() {
         let mut newer = Receipts::new(basis(None));
-        newer.keep("anna-1".into(), receipt(99));
+        newer.keep([("anna-1".into(), receipt(99))]);
         newer.keep_others(example());
         assert_eq!(newer.of(&"anna-1".into()), Some(&receipt(99)));
         assert_eq!(newer.of(&"anna-2".into()), Some(&receipt(2)));
