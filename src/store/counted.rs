@@ -49,6 +49,16 @@ impl Counted {
         })
     }
 
+    /// Lets go of the tree.
+    pub(super) fn close(self) -> Known {
+        Known {
+            name: self.name,
+            records: self.records,
+            looked_up: self.looked_up,
+            filter: self.filter,
+        }
+    }
+
     /// The value under a key.
     ///
     /// # Errors
@@ -138,5 +148,29 @@ impl Counted {
             ))),
             _ => Ok(()),
         }
+    }
+}
+
+/// What is known of a tree while it is closed.
+pub(super) struct Known {
+    name: &'static str,
+    records: AtomicU64,
+    looked_up: bool,
+    filter: Option<Filter>,
+}
+
+impl Known {
+    /// Opens the tree again.
+    ///
+    /// # Errors
+    /// sled's.
+    pub(super) fn open(self, db: &Db) -> sled::Result<Counted> {
+        Ok(Counted {
+            name: self.name,
+            tree: db.open_tree(self.name)?,
+            records: self.records,
+            looked_up: self.looked_up,
+            filter: self.filter,
+        })
     }
 }

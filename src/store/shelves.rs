@@ -95,12 +95,7 @@ impl Shelves {
     /// # Errors
     /// [`Closed`].
     pub(super) fn open(folder: &Path, expected: Option<&Checkpoint>) -> Result<(Self, Seal), Closed> {
-        let config = sled::Config::default()
-            .path(folder)
-            .cache_capacity(CACHE_BYTES)
-            .segment_size(SEGMENT_BYTES)
-            .flush_every_ms(None);
-        let db = open_unlocked(&config)?;
+        let db = open_unlocked(folder)?;
         let records = |name: &str| expected.and_then(|checkpoint| checkpoint.records.get(name).copied());
         let open = |shelf: Shelf| match shelf {
             Shelf::Answers | Shelf::Notes | Shelf::Sources => {
@@ -125,7 +120,37 @@ impl Shelves {
                 number: 0,
             },
         };
-        Ok((shelves, seal))
+        match expected {
+            // It was counted, for which all of it was read: 560 MB of a million answers.
+            Some(checkpoint) if !checkpoint.clean => Ok((shelves.anew()?, seal)),
+            _ => Ok((shelves, seal)),
+        }
+    }
+
+    /// Opens sled anew. It forgets what it has read only then: it looks for what to drop in one of the 256
+    /// parts of its cache only once that was asked 64 times.
+    pub(super) fn anew(self) -> sled::Result<Self> {
+        let Self {
+            shelves,
+            parts,
+            meta,
+            folder,
+            db,
+        } = self;
+        let (shelves, parts) = (shelves.map(Counted::close), parts.close());
+        drop((meta, db));
+        let db = open_unlocked(&folder)?;
+        let [answers, rejected, notes, marks, runs, sources, calls, replaced] =
+            shelves.map(|known| known.open(&db));
+        Ok(Self {
+            shelves: [
+                answers?, rejected?, notes?, marks?, runs?, sources?, calls?, replaced?,
+            ],
+            parts: parts.open(&db)?,
+            meta: db.open_tree(META)?,
+            folder,
+            db,
+        })
     }
 
     /// The value under a key.
@@ -334,7 +359,12 @@ impl Seal {
 /// Opens sled, and waits a moment for its lock. No other process has it (the cache's own lock is
 /// held), but this one may: sled closes behind the back of whoever drops it, and a child process that
 /// is being started holds what its parent held until it runs.
-fn open_unlocked(config: &sled::Config) -> sled::Result<Db> {
+fn open_unlocked(folder: &Path) -> sled::Result<Db> {
+    let config = sled::Config::default()
+        .path(folder)
+        .cache_capacity(CACHE_BYTES)
+        .segment_size(SEGMENT_BYTES)
+        .flush_every_ms(None);
     let begun = Instant::now();
     loop {
         match config.open() {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::store::StoreError;
@@ -24,11 +24,15 @@ const MANY_PUTS: u64 = 200_000;
 /// What that may take.
 const REOPEN_LIMIT: Duration = Duration::from_secs(120);
 
+/// After so many bytes that walks have read sled is opened anew, where nothing was put: they are not needed
+/// again, and sled keeps all of it ([`Shelves::anew`]). It takes some 50 ms.
+const WALKED_BYTES: u64 = 8 << 20;
+
 /// sled with everything in it.
 pub(super) struct Trees {
     folder: PathBuf,
-    /// `None` only while it is being dropped.
-    shelves: Option<Shelves>,
+    /// `None` while it is being dropped, and after it could not be opened anew.
+    shelves: RwLock<Option<Shelves>>,
     store: u64,
     /// The number of the newest seal.
     seal: AtomicU64,
@@ -36,6 +40,8 @@ pub(super) struct Trees {
     failed: OnceLock<String>,
     /// What was put since it was opened.
     puts: AtomicU64,
+    /// How many bytes walks have read since it was opened.
+    walked: AtomicU64,
     /// Once true, no checkpoint is written any more.
     distrusted: AtomicBool,
     /// Held while the checkpoint's file changes, so that none appears after it was removed.
@@ -58,10 +64,11 @@ impl Trees {
         let (shelves, seal) = Shelves::open(&folder, expected)?;
         Ok(Self {
             folder,
-            shelves: Some(shelves),
+            shelves: Some(shelves).into(),
             store: seal.store,
             seal: seal.number.into(),
             puts: 0.into(),
+            walked: 0.into(),
             failed: OnceLock::new(),
             distrusted: false.into(),
             marking: Mutex::new(()),
@@ -85,7 +92,28 @@ impl Trees {
         shelf: Shelf,
         prefix: &[u8],
     ) -> Result<BTreeMap<Vec<u8>, Value>, StoreError> {
-        self.ask(|shelves| shelves.with_prefix(shelf, prefix))
+        let found = self.ask(|shelves| shelves.with_prefix(shelf, prefix))?;
+        // With them sled has read what lies on the same page: up to 17 values, half as many as a rule.
+        let sizes = || found.values().map(|value| value.len() as u64);
+        let read = sizes().sum::<u64>() + 8 * sizes().max().unwrap_or(0);
+        let before = self.walked.fetch_add(read, Ordering::Relaxed);
+        if before + read >= WALKED_BYTES && self.puts.load(Ordering::Relaxed) == 0 {
+            self.forget_walked()?;
+        }
+        Ok(found)
+    }
+
+    fn forget_walked(&self) -> Result<(), StoreError> {
+        let mut place = self.shelves.write().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have done it meanwhile.
+        if self.walked.swap(0, Ordering::Relaxed) < WALKED_BYTES {
+            return Ok(());
+        }
+        let Some(shelves) = place.take() else {
+            return Ok(());
+        };
+        *place = Some(self.settled(guard::catch(|| shelves.anew()))?);
+        Ok(())
     }
 
     /// Up to `most` values behind the key `after`, in the order of their keys: a walk through a
@@ -121,7 +149,8 @@ impl Trees {
 
     /// How many values there are on a shelf.
     pub(super) fn count(&self, shelf: Shelf) -> u64 {
-        self.shelves().count(shelf)
+        let place = self.shelves.read().unwrap_or_else(PoisonError::into_inner);
+        place.as_ref().map_or(0, |shelves| shelves.count(shelf))
     }
 
     /// Makes everything that was put so far survive a power cut, and notes in `checkpoint` how
@@ -188,7 +217,8 @@ impl Trees {
     /// True for a key that is surely not there, as can be told without asking sled.
     #[cfg(test)]
     pub(super) fn denies(&self, shelf: Shelf, key: &[u8]) -> bool {
-        self.shelves().denies(shelf, key)
+        let place = self.shelves.read().unwrap();
+        place.as_ref().unwrap().denies(shelf, key)
     }
 
     /// Closes sled and writes `checkpoint`, which is the one of the newest seal and behind which nothing was
@@ -200,8 +230,8 @@ impl Trees {
         if let Some(failure) = self.failure() {
             return Err(failure);
         }
-        let filters = self.shelves().filters();
-        let shelves = self.shelves.take();
+        let shelves = self.take();
+        let filters = shelves.as_ref().map(Shelves::filters).unwrap_or_default();
         guard::catch(|| drop(shelves)).map_err(|message| self.give_up(message))?;
         if self.puts.load(Ordering::Relaxed) >= MANY_PUTS {
             // What goes wrong with it goes wrong at the next open too, which sees to it.
@@ -223,7 +253,16 @@ impl Trees {
         if let Some(failure) = self.failure() {
             return Err(failure);
         }
-        match guard::catch(|| work(self.shelves())) {
+        let place = self.shelves.read().unwrap_or_else(PoisonError::into_inner);
+        match &*place {
+            Some(shelves) => self.settled(guard::catch(|| work(shelves))),
+            None => Err(self.failure().expect("BUG: used while closed or dropped")),
+        }
+    }
+
+    /// What came of a question.
+    fn settled<T>(&self, came: Result<sled::Result<T>, String>) -> Result<T, StoreError> {
+        match came {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(sled::Error::Io(error))) if shelves::is_no_fault_of_sled(error.kind()) => {
                 // What the checkpoint vouches for is still right.
@@ -235,14 +274,17 @@ impl Trees {
         }
     }
 
-    fn shelves(&self) -> &Shelves {
-        self.shelves.as_ref().expect("BUG: used while closed or dropped")
+    fn take(&mut self) -> Option<Shelves> {
+        self.shelves
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 
 impl Drop for Trees {
     fn drop(&mut self) {
-        let shelves = self.shelves.take();
+        let shelves = self.take();
         if self.failed.get().is_some() {
             // Its destructor would flush what is half done, and may wait for a thread that died.
             std::mem::forget(shelves);

@@ -1,7 +1,7 @@
 use std::io;
 
 use super::*;
-use crate::store::put::{Gist, Written};
+use crate::store::put::{self, Gist, Written};
 use crate::store::record::Entry;
 use crate::store::{frame, samples};
 
@@ -71,6 +71,67 @@ fn reason(folder: &Path, checkpoint: Checkpoint) -> String {
         Err(Closed::Disk(error)) => panic!("{error}"),
         Ok(_) => panic!("they were opened"),
     }
+}
+
+#[test]
+fn what_was_walked_through_is_forgotten_and_there_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let trees = fresh(folder.path());
+    let attempts = |n: u64| {
+        let instance = samples::instance(n);
+        (0..40).map(move |attempt| {
+            let mut sent = samples::sent(n);
+            (sent.instance, sent.attempt) = (instance.clone(), attempt);
+            Entry::Attempt(sent)
+        })
+    };
+    const INSTANCES: u64 = 1_200;
+    let mut seq = 0;
+    for entry in (0..INSTANCES).flat_map(attempts).chain([samples::answer(7)]) {
+        seq += 1;
+        fill(&trees, &written(seq, entry));
+    }
+    let walk = |trees: &Trees, from: u64| {
+        let prefixes = (from..INSTANCES).map(|n| put::calls_prefix(&samples::instance(n)));
+        prefixes
+            .map(|prefix| trees.with_prefix(Shelf::Calls, &prefix).unwrap().len())
+            .sum::<usize>()
+    };
+    // Not while something was put that is not durable yet.
+    let all = 40 * INSTANCES as usize;
+    assert_eq!(walk(&trees, 0), all);
+    assert!(
+        trees.walked.load(Ordering::Relaxed) > WALKED_BYTES,
+        "there is enough to walk through"
+    );
+    let mut checkpoint = checkpoint();
+    trees.sync(&mut checkpoint).unwrap();
+    checkpoint.clean = true;
+    trees.close(checkpoint.clone()).unwrap();
+    let trees = open(folder.path());
+    let counts = |trees: &Trees| Shelf::ALL.map(|shelf| trees.count(shelf));
+    let before = counts(&trees);
+    // Two threads, of which one opens sled anew while the other asks it.
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| (0..3_000).all(|_| get(&trees, 7).is_some()));
+        assert_eq!((walk(&trees, 0), walk(&trees, 0)), (all, all));
+        assert!(other.join().unwrap());
+    });
+    assert!(
+        trees.walked.load(Ordering::Relaxed) < WALKED_BYTES,
+        "it was opened anew"
+    );
+    assert_eq!(counts(&trees), before);
+    assert!(
+        trees.denies(Shelf::Answers, samples::key(8).as_bytes()),
+        "and kept its filter"
+    );
+    fill(&trees, &written(seq + 1, samples::answer(8)));
+    assert!(get(&trees, 8).is_some());
+    trees.sync(&mut checkpoint).unwrap();
+    trees.close(checkpoint).unwrap();
+    let trees = open(folder.path());
+    assert!(get(&trees, 7).is_some() && get(&trees, 8).is_some());
 }
 
 #[test]
