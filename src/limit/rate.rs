@@ -20,6 +20,10 @@ const SHORTEST: Duration = Duration::from_secs(15);
 const LONGEST: Duration = Duration::from_secs(4 * 60);
 /// The first step up; each one after it is twice as large, up to all of the rate.
 const STEP: f64 = 0.05;
+/// Refusals of calls from the first moments say nothing of a rate that is configured or told: a run, or
+/// somebody else, may have used up just before what the server lets through at once. They have their pause, and
+/// what they took out of the limit stays out, which brings both in step.
+const FIRST_MOMENTS: Duration = Duration::from_secs(2);
 /// Less time than this says nothing of a rate.
 const LEAST: Duration = Duration::from_secs(1);
 
@@ -29,6 +33,8 @@ pub(super) struct Rate {
     configured: Option<f64>,
     told: Option<f64>,
     found: Option<Found>,
+    /// When the first call of all started.
+    begun: Option<Duration>,
     /// What started in the last minute and was not refused.
     started: VecDeque<(Duration, u64)>,
     /// When the calls started that were refused since the last cut, those of the last minute.
@@ -59,6 +65,7 @@ impl Rate {
             configured: configured.map(f64::from),
             told: None,
             found: None,
+            begun: None,
             started: VecDeque::new(),
             refused: VecDeque::new(),
             news: false,
@@ -92,6 +99,7 @@ impl Rate {
             self.started.pop_front();
         }
         self.started.push_back((now, amount));
+        self.begun.get_or_insert(now);
     }
 
     /// A call that started then with so much of it used so much in the end.
@@ -123,6 +131,10 @@ impl Rate {
     pub(super) fn refused(&mut self, started: Duration, amount: u64) {
         if let Some(at) = self.started.iter().rposition(|call| *call == (started, amount)) {
             self.started.remove(at);
+        }
+        let first = self.begun.is_some_and(|begun| started < begun + FIRST_MOMENTS);
+        if first && self.firm().is_some() {
+            return;
         }
         if self.cut_at.is_none_or(|cut| started >= cut) {
             self.refused.push_back(started);
@@ -233,9 +245,30 @@ mod tests {
         }
         assert!(!rate.look(seconds(1.0)));
         assert_eq!(rate.per_minute(), Some(300));
-        (0..3).for_each(|_| rate.started(seconds(1.0), 1));
-        (0..3).for_each(|_| rate.refused(seconds(1.0), 1));
-        assert!(rate.look(seconds(1.1)), "these knew it");
+        (0..3).for_each(|_| rate.started(seconds(3.0), 1));
+        (0..3).for_each(|_| rate.refused(seconds(3.0), 1));
+        assert!(rate.look(seconds(3.1)), "these knew it");
+    }
+
+    /// A run that starts as the one before it ends: that has left nothing for the burst.
+    #[test]
+    fn a_server_whose_burst_is_used_up_at_the_start_is_asked_at_its_rate_all_the_same() {
+        let mut rate = Rate::new(Some(600));
+        (0..9).for_each(|_| rate.started(seconds(5.0), 1));
+        (0..7).for_each(|_| rate.refused(seconds(5.0), 1));
+        assert!(!rate.look(seconds(5.2)));
+        assert_eq!(rate.per_minute(), Some(600));
+        let mut now = 5.2;
+        while now < 12.0 {
+            rate.started(seconds(now), 1);
+            if now > 7.0 {
+                rate.started(seconds(now), 1);
+                rate.refused(seconds(now), 1);
+            }
+            now += 0.2;
+        }
+        assert!(rate.look(seconds(now)), "it goes on refusing");
+        assert!((250..=320).contains(&rate.per_minute().unwrap()), "{rate:?}");
     }
 
     #[test]
@@ -303,7 +336,10 @@ mod tests {
         assert_eq!(rate.per_minute(), None);
         let mut known = Rate::new(Some(100));
         refuse(&mut known);
-        assert!(known.look(seconds(0.2)));
+        assert!(!known.look(seconds(0.2)), "the first moments");
+        (0..5).for_each(|_| known.started(seconds(90.0), 1));
+        (0..5).for_each(|_| known.refused(seconds(90.0), 1));
+        assert!(known.look(seconds(90.2)));
         assert_eq!(known.per_minute(), Some(70));
     }
 
