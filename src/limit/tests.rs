@@ -248,7 +248,8 @@ proptest! {
     }
 
     /// A call reaches the server a while after it was let go, and its end us a while after it was
-    /// booked there.
+    /// booked there. None uses more than was reserved: that nobody can know before it is told, and a call
+    /// that is let go in between may be refused.
     #[test]
     fn what_is_on_the_way_makes_no_difference(
         tpm in 8_000u32..1_000_000,
@@ -257,6 +258,8 @@ proptest! {
         seconds in 1u32..60,
         seed in any::<u64>(),
     ) {
+        let within = |call: Call| Call { used: call.used.min(call.reserved), ..call };
+        let calls: Vec<Call> = calls.into_iter().map(within).collect();
         let mut chance = fastrand::Rng::with_seed(seed);
         let mut way = move || Duration::from_micros(chance.u64(..5_000));
         let mut at_the_server = Vec::new();
