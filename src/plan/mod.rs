@@ -213,18 +213,44 @@ where
     R: FnMut(usize, &[(&NodeId, &str)]) -> Result<Request, E>,
     L: FnMut(usize, &Key, &Delivery) -> Result<Found, E>,
 {
-    /// Examines a node; those that it needs have been, or are known to be answered.
+    /// Examines a node; those that it needs have been, or are known to be answered. Where all of them are
+    /// there their texts are wanted, and so those of all that they need in turn, however long the chain.
     fn node(&mut self, node: usize) -> Result<(), E> {
         let graph = self.graph;
-        let needs = graph.needs(node);
-        let is_known = |need: &&usize| matches!(self.nodes[**need], Node::Answered);
-        let is_there = |need: &usize| is_known(&need) || self.nodes[*need].text().is_some();
-        if needs.iter().all(is_there) {
-            let wanted: Vec<usize> = needs.iter().filter(is_known).copied().collect();
-            for need in wanted {
-                self.node(need)?;
+        // Each with how many of its needs have been seen to.
+        let mut open = vec![(node, self.seen_to(node))];
+        while let Some((node, seen_to)) = open.last_mut() {
+            let (node, rest) = (*node, &graph.needs(*node)[*seen_to..]);
+            let wanted = rest
+                .iter()
+                .position(|&need| matches!(self.nodes[need], Node::Answered));
+            match wanted {
+                Some(at) => {
+                    *seen_to += at + 1;
+                    open.push((rest[at], self.seen_to(rest[at])));
+                }
+                None => {
+                    open.pop();
+                    self.ask(node)?;
+                }
             }
         }
+        Ok(())
+    }
+
+    /// How many needs of a node need not be examined: all where one of them is called, or else none.
+    fn seen_to(&self, node: usize) -> usize {
+        let needs = self.graph.needs(node);
+        let is_there = |node: &Node| matches!(node, Node::Answered) || node.text().is_some();
+        match needs.iter().all(|&need| is_there(&self.nodes[need])) {
+            true => 0,
+            false => needs.len(),
+        }
+    }
+
+    /// Renders a node, and looks it up if all that it needs is there.
+    fn ask(&mut self, node: usize) -> Result<(), E> {
+        let (graph, needs) = (self.graph, self.graph.needs(node));
         let text = |need: usize| self.nodes[need].text();
         let texts: Vec<(&NodeId, &str)> = needs
             .iter()

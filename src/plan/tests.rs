@@ -173,6 +173,41 @@ fn what_is_known_to_be_answered_is_looked_at_where_its_text_is_wanted() {
     edited("abcd", "", "hhhh", &[1, 0, 2, 3]);
 }
 
+/// Each node of a chain is wanted by the next one, and that of the end was edited.
+#[test]
+fn a_chain_of_very_many_nodes_is_looked_at_once_each_and_not_by_recursion() {
+    const NODES: usize = 3_000;
+    let name = |node: usize| format!("n{node}");
+    // The last one stands first in the file.
+    let line = |node: usize| match node {
+        0 => name(0),
+        _ => format!("{}: {}", name(node), name(node - 1)),
+    };
+    let mut lines: Vec<String> = (0..NODES).rev().map(line).collect();
+    lines.push(format!("end: {} {}", name(NODES - 1), name(NODES - 2)));
+    let graph = graph(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut known = vec![true; graph.len()];
+    known[graph.result()] = false;
+    let mut looked = vec![0; graph.len()];
+    let text = |node: usize, _: &[(&NodeId, &str)]| Ok::<_, ()>(request(&node.to_string(), None));
+    let look = |node: usize, _: &Key, _: &Delivery| {
+        looked[node] += 1;
+        Ok(Found::Stored(Stored {
+            text: String::new(),
+            usage: usage(1, 1),
+            latency: Duration::ZERO,
+        }))
+    };
+    let examined = Examined::new(&graph, PrefixOrder::default(), known, text, look).unwrap();
+    assert_eq!(looked, vec![1; NODES + 1]);
+    assert!(
+        Planner::new(&graph)
+            .take(examined)
+            .iter()
+            .all(|outlook| *outlook == Outlook::Hit)
+    );
+}
+
 #[test]
 fn what_waits_for_one_is_as_long_as_the_answers_of_the_others_are() {
     let (outlooks, _) = examine("a", "bcd");
