@@ -106,7 +106,10 @@ fn own(config: &Config, node: &Node, sources: &BTreeMap<String, &str>) -> blake3
     let named = [system.as_deref(), context.as_deref(), Some(prompt.as_str())];
     for name in included(named.into_iter().flatten(), sources) {
         part(&name);
-        part(sources.get(&name).copied().unwrap_or_default());
+        // Of a list the first that is there is taken, also if it is empty.
+        let source = sources.get(&name).copied();
+        part(if source.is_some() { "there" } else { "missing" });
+        part(source.unwrap_or_default());
     }
     hasher
 }
@@ -202,6 +205,15 @@ needs = ["b"]
             [false, false, true]
         );
         assert_eq!(replaced("kind =", "name = \"other\"\nkind ="), [true; 3]);
+    }
+
+    #[test]
+    fn an_empty_template_is_another_than_none() {
+        let list = ("a.md", "{% include ['parts/one.md', 'parts/two.md'] %}");
+        let of = |templates: &[(&str, &str)]| of(PIPELINE, templates)[0];
+        let rest = [("b.md", "B"), ("c.md", "C"), ("parts/two.md", "two")];
+        let without = of(&[&[list], &rest[..]].concat());
+        assert_ne!(of(&[&[list, ("parts/one.md", "")], &rest[..]].concat()), without);
     }
 
     #[test]
