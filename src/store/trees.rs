@@ -25,8 +25,12 @@ const MANY_PUTS: u64 = 200_000;
 const REOPEN_LIMIT: Duration = Duration::from_secs(120);
 
 /// After so many bytes that walks have read sled is opened anew, where nothing was put: they are not needed
-/// again, and sled keeps all of it ([`Shelves::anew`]). It takes some 50 ms.
+/// again, and sled keeps all of it ([`Shelves::anew`]).
 const WALKED_BYTES: u64 = 8 << 20;
+
+/// Of a large store it is this share of its file: to open it takes as long as it is large (20 ms for 8,000
+/// personas, 50 ms for 32,000).
+const WALKED_SHARE: u64 = 32;
 
 /// sled with everything in it.
 pub(super) struct Trees {
@@ -42,6 +46,8 @@ pub(super) struct Trees {
     puts: AtomicU64,
     /// How many bytes walks have read since it was opened.
     walked: AtomicU64,
+    /// After how many sled is opened anew.
+    most_walked: u64,
     /// Once true, no checkpoint is written any more.
     distrusted: AtomicBool,
     /// Held while the checkpoint's file changes, so that none appears after it was removed.
@@ -62,7 +68,9 @@ impl Trees {
 
     fn open_here(folder: PathBuf, expected: Option<&Checkpoint>) -> Result<Self, Closed> {
         let (shelves, seal) = Shelves::open(&folder, expected)?;
+        let bytes = fs::metadata(folder.join("db")).map_or(0, |file| file.len());
         Ok(Self {
+            most_walked: WALKED_BYTES.max(bytes / WALKED_SHARE),
             folder,
             shelves: Some(shelves).into(),
             store: seal.store,
@@ -97,7 +105,7 @@ impl Trees {
         let sizes = || found.values().map(|value| value.len() as u64);
         let read = sizes().sum::<u64>() + 8 * sizes().max().unwrap_or(0);
         let before = self.walked.fetch_add(read, Ordering::Relaxed);
-        if before + read >= WALKED_BYTES && self.puts.load(Ordering::Relaxed) == 0 {
+        if before + read >= self.most_walked && self.puts.load(Ordering::Relaxed) == 0 {
             self.forget_walked()?;
         }
         Ok(found)
@@ -106,7 +114,7 @@ impl Trees {
     fn forget_walked(&self) -> Result<(), StoreError> {
         let mut place = self.shelves.write().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have done it meanwhile.
-        if self.walked.swap(0, Ordering::Relaxed) < WALKED_BYTES {
+        if self.walked.swap(0, Ordering::Relaxed) < self.most_walked {
             return Ok(());
         }
         let Some(shelves) = place.take() else {
