@@ -157,7 +157,7 @@ fn store_get() -> Box<dyn FnMut()> {
 
 /// The receipts of so many personas, read; or their files looked at and compared.
 fn receipts(part: bool) -> Box<dyn FnMut()> {
-    let shipped = Shipped::new();
+    let mut shipped = Shipped::new();
     for n in 0..PERSONAS {
         for (name, text) in shipped.persona_files() {
             shipped.write(&format!("personas/x{n:03}/{name}"), &text);
@@ -184,10 +184,8 @@ fn receipts(part: bool) -> Box<dyn FnMut()> {
         whole: "basis".to_owned(),
         nodes: Default::default(),
     };
-    let receipts = shipped
-        .folder
-        .receipts(basis.clone(), Receipts::new(basis.clone()));
-    receipts.unwrap().write(&cache).unwrap();
+    shipped.folder = shipped.folder.with_receipts(cache.clone(), basis.clone());
+    shipped.folder.receipts().unwrap().write(&cache).unwrap();
     let read = move || Receipts::read(&cache, basis.clone());
     let known = read();
     Box::new(move || {

@@ -137,7 +137,8 @@ impl Loaded {
 
     /// The project as a run sees it, which notes in the cache who is up to date.
     pub fn kept_folder(&self) -> Folder {
-        self.folder().with_cache(cache::folder(&self.root))
+        self.folder()
+            .with_receipts(cache::folder(&self.root), self.basis.clone())
     }
 }
 

@@ -68,12 +68,10 @@ pub struct Book {
 impl Book {
     /// Writes them. Only while the store is open.
     pub fn write(self) {
-        let (cache, basis) = (cache::folder(&self.project.root), &self.project.basis);
-        // Not those from before the store was open: they may have been taken back since.
-        let others = Receipts::read_all(&cache, basis.clone());
-        let Some(mut receipts) = self.folder.receipts(basis.clone(), others) else {
+        let Some(mut receipts) = self.folder.receipts() else {
             return;
         };
+        let cache = cache::folder(&self.project.root);
         if !cache.is_dir() {
             // It was deleted or moved meanwhile, which is told where it is closed.
             return;

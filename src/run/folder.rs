@@ -1,8 +1,9 @@
 //! A project on the disk, as a run sees it: personas are read and rendered, transcripts read and
 //! written.
 
+use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::call::Request;
 use crate::config::Config;
@@ -13,7 +14,7 @@ use crate::names::{NodeId, PersonaId};
 use crate::persona::Persona;
 use crate::prompt::{Parts, Prompts};
 use crate::run::receipts::{Looking, Notes, Parted, now};
-use crate::run::{Finished, Project, Requests, Snapshot};
+use crate::run::{Finished, Project, Replaced, Requests, Snapshot};
 use crate::store::{Basis, Receipts};
 
 /// What is appended to the name of a transcript for a new text beside one edited by hand.
@@ -29,8 +30,10 @@ pub struct Folder {
     graph: Arc<Graph>,
     prompts: Arc<Prompts>,
     notes: Notes,
-    /// Where the receipts lie.
-    cache: Option<PathBuf>,
+    /// The folder of the cache, where the receipts lie, and what new ones rest on.
+    receipts: Option<(PathBuf, Basis)>,
+    /// Those of before an edit were dropped.
+    earlier_dropped: Mutex<bool>,
 }
 
 impl Folder {
@@ -42,15 +45,16 @@ impl Folder {
             graph,
             prompts,
             notes: Notes::default(),
-            cache: None,
+            receipts: None,
+            earlier_dropped: Mutex::default(),
         }
     }
 
-    /// The same, for a run: with the cache that keeps receipts, which are taken back where they do not
-    /// hold any more.
-    pub fn with_cache(self, cache: PathBuf) -> Self {
+    /// The same, for a run: with the folder of the cache that keeps receipts, which are taken back where
+    /// they do not hold any more. New ones rest on `basis`.
+    pub fn with_receipts(self, cache: PathBuf, basis: Basis) -> Self {
         Self {
-            cache: Some(cache),
+            receipts: Some((cache, basis)),
             ..self
         }
     }
@@ -66,17 +70,39 @@ impl Folder {
         }
     }
 
-    /// The receipts of the personas that were brought up to date, and those of `others` that still hold;
-    /// `None` where none holds.
-    pub fn receipts(&self, basis: Basis, others: Receipts) -> Option<Receipts> {
+    /// The receipts of the personas that were brought up to date, and those of others that are in the
+    /// cache and still hold; `None` where none holds. Only while the store is open: those that were
+    /// read before may have been taken back since.
+    pub fn receipts(&self) -> Option<Receipts> {
+        let (cache, basis) = self.receipts.as_ref()?;
         let looking = Looking::new(&self.files, &self.config)?;
-        self.notes.receipts(&looking, basis, others)
+        let others = Receipts::read_all(cache, basis.clone());
+        self.notes.receipts(&looking, basis.clone(), others)
+    }
+
+    /// Drops the receipts of before an edit, durably; once.
+    fn drop_earlier_receipts(&self) -> io::Result<()> {
+        let Some((cache, basis)) = &self.receipts else {
+            return Ok(());
+        };
+        let mut dropped = self
+            .earlier_dropped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !*dropped {
+            let mut receipts = Receipts::read_all(cache, basis.clone());
+            if receipts.drop_earlier() {
+                receipts.write(cache)?;
+            }
+            *dropped = true;
+        }
+        Ok(())
     }
 }
 
 impl Project for Folder {
     fn open(&self, persona: &PersonaId) -> Result<Box<dyn Requests>, Failure> {
-        if self.cache.is_some() {
+        if self.receipts.is_some() {
             self.notes.open(persona);
         }
         let read = self.files.seen_persona(&self.config, persona, now());
@@ -126,11 +152,18 @@ impl Project for Folder {
         }
     }
 
-    fn answer_replaced(&self) -> Result<(), Failure> {
-        self.notes.void();
-        let removed = self.cache.as_deref().map_or(Ok(()), Receipts::remove);
-        removed.map_err(|error| {
-            let message = format!("cannot remove the receipts from the cache: {error}");
+    fn answer_replaced(&self, replaced: Replaced) -> Result<(), Failure> {
+        let taken_back = match replaced {
+            Replaced::Served => {
+                self.notes.void();
+                let cache = self.receipts.as_ref().map(|(cache, _)| cache);
+                cache.map_or(Ok(()), |cache| Receipts::remove(cache))
+            }
+            // By the checks of now nobody is up to date by it.
+            Replaced::Refused => self.drop_earlier_receipts(),
+        };
+        taken_back.map_err(|error| {
+            let message = format!("cannot take back the receipts in the cache: {error}");
             failure(Failure::STORE, message)
         })
     }

@@ -14,7 +14,7 @@ use crate::names::{Instance, PersonaId};
 use crate::run::attempt::{Attempt, Ended, with_causes};
 use crate::run::desk::Rendered;
 use crate::run::transcript::Written;
-use crate::run::{Jobs, Project, Requests};
+use crate::run::{Jobs, Project, Replaced, Requests};
 use crate::schedule::Handle;
 use crate::store::{Looked, Miss, Rejected, Store, StoreError};
 
@@ -60,8 +60,8 @@ pub enum Found {
     },
     Miss {
         damaged: Option<String>,
-        /// There is an answer, which does not serve: another one will take its place.
-        replaces: bool,
+        /// What the answer that is asked for may take the place of.
+        replaces: Option<Replaced>,
     },
     /// A call would pay for an answer that is cut off again.
     CutOff(Rejected),
@@ -99,11 +99,22 @@ pub fn look(store: &dyn Store, instance: &Instance, key: &Key, bounds: &Delivery
         Ok(Looked::CutOff(rejected)) => Found::CutOff(rejected),
         Ok(Looked::Miss(Miss::Damaged(reason))) => Found::Miss {
             damaged: Some(reason),
-            replaces: true,
+            replaces: Some(Replaced::Served),
         },
-        Ok(Looked::Miss(miss)) => Found::Miss {
+        Ok(Looked::Miss(Miss::Refreshed | Miss::TooLong { .. } | Miss::Unfit(_))) => Found::Miss {
             damaged: None,
-            replaces: matches!(miss, Miss::Refreshed | Miss::TooLong { .. } | Miss::Unfit(_)),
+            replaces: Some(Replaced::Served),
+        },
+        Ok(Looked::Miss(Miss::CutOff(_) | Miss::Rejected(_))) => match store.refused(key) {
+            Ok(refused) => Found::Miss {
+                damaged: None,
+                replaces: (!refused.is_empty()).then_some(Replaced::Refused),
+            },
+            Err(error) => Found::Broken(with_causes(&error)),
+        },
+        Ok(Looked::Miss(Miss::Absent)) => Found::Miss {
+            damaged: None,
+            replaces: None,
         },
         Err(error) => Found::Broken(with_causes(&error)),
     }

@@ -117,9 +117,18 @@ pub trait Project: Send + Sync {
     ///
     /// # Errors
     /// If that cannot be remembered: the answer must not be asked for.
-    fn answer_replaced(&self) -> Result<(), Failure> {
+    fn answer_replaced(&self, _replaced: Replaced) -> Result<(), Failure> {
         Ok(())
     }
+}
+
+/// What an answer that is asked for takes the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// An answer that may be served to others now.
+    Served,
+    /// One that a check refused: it is served only where none, or another, is asked for, as before an edit.
+    Refused,
 }
 
 /// A persona whose nodes all have their answers, and whose transcript holds them.

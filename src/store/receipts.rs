@@ -227,6 +227,14 @@ impl Receipts {
         self.personas.is_empty()
     }
 
+    /// Drops those from before an edit. False if there are none.
+    pub fn drop_earlier(&mut self) -> bool {
+        let before = self.personas.len();
+        self.personas.retain(|(_, on, _)| *on == 0);
+        self.bases.truncate(1);
+        self.personas.len() < before
+    }
+
     /// Drops those of some personas.
     pub fn forget(&mut self, personas: &HashSet<PersonaId>) {
         self.personas.retain(|(persona, ..)| !personas.contains(persona));

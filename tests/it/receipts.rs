@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use crate::project::{Events, Project, copy};
+use crate::wire::{self, Wire, answer};
 
 /// Every file of the store with its content and the time of its last write.
 fn store_of(folder: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
@@ -177,6 +178,59 @@ fn of_what_an_edit_leaves_alone_nothing_is_looked_up() {
     std::fs::remove_dir_all(project.path("cache/store")).unwrap();
     assert_eq!(statuses(&[]), expected);
     assert_ne!(statuses(&["--verify"]), expected);
+}
+
+#[test]
+fn an_answer_that_only_a_check_refused_does_not_change_under_receipts_of_before_an_edit() {
+    // Another text each time. Both personas ask the same with `chunk-1`.
+    let server = Wire::start(|number, _| wire::json("200 OK", &answer(&format!("Text {number}."), "stop")));
+    let title = "vars = { title = \"Arriving\" }";
+    let project = Project::small(2)
+        .at(&server.url())
+        .with("concurrency = 16", "concurrency = 1")
+        .file("prompts/persona.md", "Somebody.\n")
+        .file(
+            "prompts/combine.md",
+            "{{ persona.profile }}{% for need in needs %}{{ need.text }}{% endfor %}\n",
+        )
+        .with(title, &format!("{title}\nmust_match = 'NEVER'"));
+    project.json(&[]).code(1);
+    project.edit("pipeline.toml", "\nmust_match = 'NEVER'", "");
+    assert_eq!(
+        project.json(&[]).code(0).figure("personas.written"),
+        2,
+        "the refused one serves"
+    );
+    // One of them is asked for it once more, in vain.
+    project.edit(
+        "pipeline.toml",
+        title,
+        &format!("{title}\nmust_match = 'NOT THIS'"),
+    );
+    project.json(&["--persona", "p00"]).code(1);
+    project.edit("pipeline.toml", "\nmust_match = 'NOT THIS'", "");
+    let to_do = |args: &[&str]| {
+        let planned = project.run(&[&["plan", "--json"], args].concat()).code(0).stdout;
+        let last: Value = serde_json::from_str(planned.lines().last().unwrap()).unwrap();
+        last["personas"]["to_do"].clone()
+    };
+    assert_eq!((to_do(&[]), to_do(&["--verify"])), (2.into(), 2.into()));
+}
+
+#[test]
+fn an_empty_template_that_appears_in_a_list_is_seen() {
+    let project = Project::small(1).file("prompts/default.md", "The usual.\n").file(
+        "prompts/chunk.md",
+        "{{ vars.title }} {% include ['prompts/custom.md', 'prompts/default.md'] %}",
+    );
+    project.json(&[]).code(0);
+    let cached = |args: &[&str]| project.json(args).code(0).figure("nodes.cached");
+    assert_eq!(cached(&[]), 3);
+    project.write("prompts/custom.md", "");
+    assert_eq!(cached(&[]), 0, "its prompt is another now");
+    std::fs::remove_file(project.path("prompts/custom.md")).unwrap();
+    let planned = project.run(&["plan", "--json", "--verify"]).code(0).stdout;
+    assert_eq!(planned.matches("\"status\":\"cached\"").count(), 3, "{planned}");
 }
 
 #[test]

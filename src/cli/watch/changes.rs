@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::events::Failure;
 use crate::names::PersonaId;
-use crate::run::{Folder, Project, Requests};
+use crate::run::{Folder, Project, Replaced, Requests};
 
 /// Transcripts of which both versions are kept; the others are counted.
 const KEPT: usize = 20;
@@ -72,8 +72,8 @@ impl Project for Noted {
         self.folder.transcript(persona)
     }
 
-    fn answer_replaced(&self) -> Result<(), Failure> {
-        self.folder.answer_replaced()
+    fn answer_replaced(&self, replaced: Replaced) -> Result<(), Failure> {
+        self.folder.answer_replaced(replaced)
     }
 
     fn write(&self, persona: &PersonaId, text: &str, beside: bool) -> Result<String, Failure> {

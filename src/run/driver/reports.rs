@@ -53,8 +53,11 @@ impl Driver {
     }
 
     pub(super) fn looked(&mut self, handle: Handle, found: Found, inputs: &mut Vec<Input>) {
-        if let Found::Miss { replaces: true, .. } = &found
-            && let Err(failure) = self.services.project.answer_replaced()
+        if let Found::Miss {
+            replaces: Some(replaced),
+            ..
+        } = &found
+            && let Err(failure) = self.services.project.answer_replaced(*replaced)
         {
             return inputs.push(Input::Broken(failure));
         }
