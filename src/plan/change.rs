@@ -225,13 +225,17 @@ pub fn changes(before: &Inputs, now: &Inputs) -> Vec<Change> {
             changes.push(Change::Part { part, before, now });
         }
     }
-    // One that only one of both uses is said by what leads to it.
-    let used = before.used_templates();
-    for path in now.used_templates().intersection(&used) {
-        if before.templates.get(*path) != now.templates.get(*path) {
-            let path = (*path).to_owned();
-            changes.push(Change::Template { path });
-        }
+    let (was_used, used) = (before.used_templates(), now.used_templates());
+    let template = |path: &&str| Change::Template {
+        path: (*path).to_owned(),
+    };
+    let edited = |path: &&&str| before.templates.get(**path) != now.templates.get(**path);
+    changes.extend(used.intersection(&was_used).filter(edited).map(template));
+    // One that only one of both uses is said by what leads to it, unless it came or went by itself: the first
+    // of a list that is there is taken.
+    let leads = |change: &Change| matches!(change, Change::Part { .. } | Change::Template { .. });
+    if !changes.iter().any(leads) {
+        changes.extend(used.symmetric_difference(&was_used).map(template));
     }
     for (name, before, now) in unequal(&then.vars, &node.vars) {
         changes.push(Change::Var { name, before, now });

@@ -227,6 +227,8 @@ fn an_empty_template_that_appears_in_a_list_is_seen() {
     let cached = |args: &[&str]| project.json(args).code(0).figure("nodes.cached");
     assert_eq!(cached(&[]), 3);
     project.write("prompts/custom.md", "");
+    let why = project.run(&["why", "p00/chunk-1"]).code(0).stdout;
+    assert!(why.contains("prompts/custom.md"), "{why}");
     assert_eq!(cached(&[]), 0, "its prompt is another now");
     std::fs::remove_file(project.path("prompts/custom.md")).unwrap();
     let planned = project.run(&["plan", "--json", "--verify"]).code(0).stdout;
