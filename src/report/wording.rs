@@ -34,6 +34,9 @@ pub struct Line {
 /// others.
 const ALIKE_TOLD: u64 = crate::events::SHOWN_ALIKE + 1;
 
+/// So many personas of which nothing was to be done are named on a terminal; a log names all.
+const UNCHANGED_SHOWN: u64 = 20;
+
 /// Whom a line is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
@@ -74,6 +77,9 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
                 _ => return None,
             }
             let weight = match status {
+                PersonaStatus::Unchanged if line.nothing_was_done(persona) => {
+                    return line.unchanged(persona);
+                }
                 PersonaStatus::Written | PersonaStatus::Unchanged => Weight::Routine,
                 PersonaStatus::Kept | PersonaStatus::Failed => Weight::Notice,
             };
@@ -85,10 +91,7 @@ pub fn line(event: &Event, tally: &Tally, palette: Palette, columns: Option<usiz
                 palette,
                 columns,
             };
-            (
-                Weight::Routine,
-                line.of(persona, PersonaStatus::Unchanged, None, None),
-            )
+            return line.unchanged(persona);
         }
         Event::CallEnded { .. } if tally.outage.is_none() => {
             let silence = tally.silence.as_ref().filter(|silence| silence.is_due)?;
@@ -350,6 +353,27 @@ impl PersonaLine<'_> {
                 format!("{} {name}  {text}", palette.bad("✗"))
             }
         }
+    }
+
+    /// True if nothing was called for a persona.
+    fn nothing_was_done(&self, persona: &PersonaId) -> bool {
+        let last = self.tally.last_persona.as_ref();
+        last.is_some_and(|last| last.persona == *persona && last.calls == 0)
+    }
+
+    /// The line of a persona of which nothing was to be done: on a terminal thousands of them would push
+    /// everything else out of sight.
+    fn unchanged(&self, persona: &PersonaId) -> Option<Line> {
+        let text = match (self.tally.personas.unchanged, self.columns) {
+            (0..=UNCHANGED_SHOWN, _) | (_, None) => self.of(persona, PersonaStatus::Unchanged, None, None),
+            (n, Some(_)) if n == UNCHANGED_SHOWN + 1 => {
+                let text = "more are up to date: the end says how many";
+                format!("{} {}", self.palette.faint("○"), self.palette.faint(text))
+            }
+            _ => return None,
+        };
+        let weight = Weight::Routine;
+        Some(Line { text, weight })
     }
 
     fn name_columns(&self) -> usize {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use indicatif::TermLike;
 
 use crate::call::{Fault, FaultKind, Usage};
-use crate::events::{CallOutcome, Event, Outcome, Stamped, Tally};
+use crate::events::{CallOutcome, Event, Outcome, PersonaStatus, Stamped, Tally};
 use crate::hours::Moment;
-use crate::names::Stop;
+use crate::names::{PersonaId, Stop};
 use crate::report::script::Script;
 use crate::report::style::{Palette, width};
 use crate::report::terminal::Terminal;
@@ -151,6 +151,39 @@ fn finished_lines_scroll_above_one_live_bar() {
     ✗ old_man_01_tom               chunk-3: no such thing
     ███████████████████████░░░░░░░░░░░░  16/24 nodes  2/3 personas  21.0s, ~15s left
     16/500 calls/min  1/64 in flight  21,560 tokens  $0.0033  1 failed
+    ");
+}
+
+#[test]
+fn of_many_that_are_up_to_date_a_terminal_names_some() {
+    let screen = Screen::new(80);
+    let script = (0..40).fold(Script::real(42), |script, n| {
+        let persona = format!("nurse_{n:02}");
+        if n % 2 == 0 {
+            script.unchanged(&persona)
+        } else {
+            let persona = PersonaId::from(persona.as_str());
+            script.tell(Event::UpToDate { persona, saved: None })
+        }
+    });
+    let script = script
+        .written("old_man_01_tom")
+        .works("old_man_02_bo", 7)
+        .persona("old_man_02_bo", PersonaStatus::Unchanged, None)
+        .finished(Outcome::Complete, None);
+    drop(play(&screen, &script.events()));
+    let text = screen.text();
+    let told: Vec<&str> = text.lines().skip(19).take(9).collect();
+    insta::assert_snapshot!(told.join("\n"), @"
+    ○ nurse_18                     unchanged
+    ○ nurse_19                     unchanged
+    ○ more are up to date: the end says how many
+    ✓ old_man_01_tom                8 calls   12,320 tokens  $0.0019   12.0s
+    ○ old_man_02_bo                unchanged   1 call     1,540 tokens  $0.0002
+
+    personas  42: 1 written, 41 unchanged
+    nodes     336: 9 called, 327 cached
+    calls     9: 9 ok
     ");
 }
 
