@@ -356,24 +356,29 @@ impl Seal {
 /// held), but this one may: sled closes behind the back of whoever drops it, and a child process that
 /// is being started holds what its parent held until it runs.
 fn open_unlocked(folder: &Path) -> sled::Result<Db> {
-    let config = sled::Config::default()
-        .path(folder)
-        .cache_capacity(CACHE_BYTES)
-        .segment_size(SEGMENT_BYTES)
-        .flush_every_ms(None);
+    let config = config(folder);
     let begun = Instant::now();
     loop {
         match config.open() {
-            // sled gives the lock's error in words only.
-            Err(sled::Error::Io(error))
-                if error.to_string().contains("could not acquire lock")
-                    && begun.elapsed() < LOCK_PATIENCE =>
-            {
+            Err(sled::Error::Io(error)) if is_lock(&error) && begun.elapsed() < LOCK_PATIENCE => {
                 thread::sleep(Duration::from_millis(20));
             }
             opened => return opened,
         }
     }
+}
+
+pub(super) fn config(folder: &Path) -> sled::Config {
+    sled::Config::default()
+        .path(folder)
+        .cache_capacity(CACHE_BYTES)
+        .segment_size(SEGMENT_BYTES)
+        .flush_every_ms(None)
+}
+
+/// True if the file is still locked, which sled says in words only.
+pub(super) fn is_lock(error: &io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
 }
 
 fn part_key(seq: u64, part: u32) -> [u8; 12] {

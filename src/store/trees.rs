@@ -21,7 +21,7 @@ use crate::store::shelves::{self, Closed, Seal, Shelves, Value};
 /// million answers (2026-11-23). Whoever has stored that many waits for it rather than who comes next.
 const MANY_PUTS: u64 = 200_000;
 
-/// What that may take.
+/// What it may take to open sled once more.
 const REOPEN_LIMIT: Duration = Duration::from_secs(120);
 
 /// After so many bytes that walks have read sled is opened anew, where nothing was put: they are not needed
@@ -120,7 +120,8 @@ impl Trees {
         let Some(shelves) = place.take() else {
             return Ok(());
         };
-        *place = Some(self.settled(guard::catch(|| shelves.anew()))?);
+        let came = guard::within(REOPEN_LIMIT, move || shelves.anew());
+        *place = Some(self.settled(came)?);
         Ok(())
     }
 
@@ -272,7 +273,9 @@ impl Trees {
     fn settled<T>(&self, came: Result<sled::Result<T>, String>) -> Result<T, StoreError> {
         match came {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(sled::Error::Io(error))) if shelves::is_no_fault_of_sled(error.kind()) => {
+            Ok(Err(sled::Error::Io(error)))
+                if shelves::is_no_fault_of_sled(error.kind()) || shelves::is_lock(&error) =>
+            {
                 // What the checkpoint vouches for is still right.
                 let _ = self.failed.set(error.to_string());
                 Err(self.failure().expect("BUG: set one line above"))

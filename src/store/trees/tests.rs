@@ -494,3 +494,18 @@ fn a_filter_that_cannot_be_written_is_none_and_no_failure() {
     let trees = open(folder.path());
     assert_eq!((denied(&trees), trees.count(Shelf::Answers)), (0, 50));
 }
+
+#[test]
+fn a_lock_that_is_not_freed_is_no_reason_to_build_new_trees() {
+    let folder = tempfile::tempdir().unwrap();
+    let trees = fresh(folder.path());
+    // As the trees are opened, but without patience.
+    let again = shelves::config(folder.path()).open();
+    let Err(sled::Error::Io(error)) = again else {
+        panic!("{again:?}");
+    };
+    assert!(shelves::is_lock(&error), "{error}");
+    let failure = trees.settled::<()>(Ok(Err(sled::Error::Io(error)))).unwrap_err();
+    assert!(failure.to_string().contains("lock"), "{failure}");
+    assert!(trees.failure().is_some() && !trees.are_distrusted());
+}
