@@ -30,6 +30,8 @@ pub struct Tally {
     pub at: Duration,
     /// Personas by how they ended.
     pub personas: PersonaCounts,
+    /// Of the unchanged ones, those for which nothing was called.
+    pub untouched: u64,
     /// Nodes by how they ended.
     pub nodes: NodeCounts,
     /// Calls that have ended, by how they did.
@@ -130,6 +132,7 @@ impl Default for Tally {
             started: None,
             at: Duration::ZERO,
             personas: PersonaCounts::default(),
+            untouched: 0,
             nodes: NodeCounts::default(),
             calls: CallCounts::default(),
             fetchable: BTreeSet::new(),
@@ -422,7 +425,10 @@ impl Tally {
         self.personas.pending = self.personas.pending.saturating_sub(1);
         match status {
             PersonaStatus::Written => self.personas.written += 1,
-            PersonaStatus::Unchanged => self.personas.unchanged += 1,
+            PersonaStatus::Unchanged => {
+                self.personas.unchanged += 1;
+                self.untouched += u64::from(figures.calls == 0);
+            }
             PersonaStatus::Kept => self.personas.kept += 1,
             PersonaStatus::Failed => {
                 self.personas.failed += 1;

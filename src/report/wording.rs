@@ -364,7 +364,7 @@ impl PersonaLine<'_> {
     /// The line of a persona of which nothing was to be done: on a terminal thousands of them would push
     /// everything else out of sight.
     fn unchanged(&self, persona: &PersonaId) -> Option<Line> {
-        let text = match (self.tally.personas.unchanged, self.columns) {
+        let text = match (self.tally.untouched, self.columns) {
             (0..=UNCHANGED_SHOWN, _) | (_, None) => self.of(persona, PersonaStatus::Unchanged, None, None),
             (n, Some(_)) if n == UNCHANGED_SHOWN + 1 => {
                 let text = "more are up to date: the end says how many";
