@@ -1,11 +1,12 @@
 //! What decides whether a node has an answer, besides the files of its persona: one digest, by which
 //! receipts tell what an edit of the pipeline touches. It does not render.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::references::{clean, references};
 use crate::call::Checks;
 use crate::config::{Config, Model, Node, ProviderKind, Simulator};
+use crate::names::NodeId;
 
 /// The name of a node's recipe: half a blake3.
 pub type Recipe = [u8; 16];
@@ -20,36 +21,29 @@ pub fn recipes(config: &Config, templates: &BTreeMap<String, String>) -> Vec<Rec
         .iter()
         .map(|(name, source)| (clean(name), source.as_str()))
         .collect();
-    let own: Vec<Recipe> = config
-        .nodes
-        .iter()
-        .map(|node| half(&own(config, node, &sources)))
-        .collect();
-    let whole = |node: usize| {
-        let mut hasher = blake3::Hasher::new();
-        // In the order of the file, whatever needs what: the graph has no cycle.
-        for of in needed(config, node) {
-            hasher.update(config.nodes[of].id.as_str().as_bytes());
-            hasher.update(&own[of]);
+    let mut recipes: HashMap<&NodeId, Recipe> = HashMap::new();
+    // Each after those that it needs, whose recipes stand for all that is behind them. A chain may be long:
+    // no recursion.
+    let nodes: HashMap<&NodeId, &Node> = config.nodes.iter().map(|node| (&node.id, node)).collect();
+    let mut open: Vec<(&Node, bool)> = config.nodes.iter().rev().map(|node| (node, false)).collect();
+    while let Some((node, needs_are_there)) = open.pop() {
+        if recipes.contains_key(&node.id) {
+            continue;
         }
-        hasher.update(&own[node]);
-        half(&hasher)
-    };
-    (0..config.nodes.len()).map(whole).collect()
-}
-
-/// The nodes that a node needs, and those that these need.
-fn needed(config: &Config, node: usize) -> BTreeSet<usize> {
-    let (mut found, mut open) = (BTreeSet::new(), vec![node]);
-    while let Some(node) = open.pop() {
-        let needs = config.nodes[node].needs.iter();
-        open.extend(
-            needs
-                .filter_map(|id| config.node(id))
-                .filter(|need| found.insert(*need)),
-        );
+        let needs = node.needs.iter().filter_map(|id| nodes.get(id).copied());
+        if !needs_are_there {
+            open.push((node, true));
+            open.extend(needs.map(|need| (need, false)));
+            continue;
+        }
+        // Their names and order are in what is said of the node itself.
+        let mut hasher = own(config, node, &sources);
+        needs
+            .filter_map(|need| recipes.get(&need.id))
+            .for_each(|need| _ = hasher.update(need));
+        recipes.insert(&node.id, half(&hasher));
     }
-    found
+    config.nodes.iter().map(|node| recipes[&node.id]).collect()
 }
 
 /// What is said of a node itself. Every field is looked at here: one that decides nothing, as `docs/keys.md`
@@ -205,6 +199,36 @@ needs = ["b"]
             [false, false, true]
         );
         assert_eq!(replaced("kind =", "name = \"other\"\nkind ="), [true; 3]);
+    }
+
+    /// Nodes that each need all before them: with work for each way through them this would not end.
+    #[test]
+    fn however_many_ways_lead_to_a_node_it_is_looked_at_once() {
+        let of = |first: &str| {
+            let mut pipeline =
+                "[pipeline]\nresult = 'n199'\n[provider]\nkind = 'simulator'\n[model]\nname = 'm'\n"
+                    .to_owned();
+            let mut needs = Vec::new();
+            // The last comes first in the file.
+            let mut nodes = Vec::new();
+            for n in 0..200 {
+                let vars = if n == 0 { first } else { "later" };
+                nodes.push(format!(
+                    "[[node]]\nid = 'n{n}'\nprompt = 'a.md'\nneeds = {needs:?}\nvars = {{ v = '{vars}' }}\n"
+                ));
+                needs.push(format!("n{n}"));
+            }
+            nodes.reverse();
+            pipeline.push_str(&nodes.concat());
+            of(&pipeline, &TEMPLATES)
+        };
+        let (one, other) = (of("one"), of("other"));
+        assert_eq!(one.len(), 200);
+        assert!(
+            one.iter().zip(&other).all(|(one, other)| one != other),
+            "all need the first"
+        );
+        assert_eq!(one.iter().collect::<BTreeSet<_>>().len(), 200);
     }
 
     #[test]
