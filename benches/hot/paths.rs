@@ -174,6 +174,7 @@ fn receipts(part: bool) -> Box<dyn FnMut()> {
             requests: &*requests,
             text: b"Hello.\n",
             saved: None,
+            readmitted: false,
         });
     }
     let cache = shipped.root.path().join("cache");

@@ -373,7 +373,7 @@ impl Lookup<'_> {
                 }
                 match self.store.look(&instance, key, bounds) {
                     Ok(looked) => {
-                        if let Looked::Hit(record) = &looked {
+                        if let Looked::Hit(record) | Looked::Readmitted(record) = &looked {
                             seen.answers[node] = Some(record.answer.text.clone());
                         }
                         Ok(found(looked, bounds))
@@ -412,7 +412,7 @@ fn explained(
 pub fn found(looked: Looked, bounds: &Delivery) -> Found {
     let limit = bounds.max_output_tokens;
     let reason = match looked {
-        Looked::Hit(record) => {
+        Looked::Hit(record) | Looked::Readmitted(record) => {
             return Found::Stored(Stored {
                 usage: record.answer.usage,
                 latency: Duration::from_millis(record.latency_ms),

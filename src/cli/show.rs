@@ -207,7 +207,7 @@ fn present(project: &Loaded, store: &LocalStore, persona: &PersonaId) -> Result<
             looked_up[node] = true;
             Ok(match store.look(&instance, key, bounds) {
                 Ok(looked) => {
-                    if let Looked::Hit(record) = &looked {
+                    if let Looked::Hit(record) | Looked::Readmitted(record) = &looked {
                         now[node].hit = Some(Record::clone(record));
                     }
                     found(looked, bounds)

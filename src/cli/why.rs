@@ -91,7 +91,7 @@ fn explain(project: &Loaded, store: &LocalStore, persona: &PersonaId) -> Result<
         |node, key, bounds| {
             Ok(match store.look(&instance(node), key, bounds) {
                 Ok(looked) => {
-                    if let Looked::Hit(record) = &looked {
+                    if let Looked::Hit(record) | Looked::Readmitted(record) = &looked {
                         answers[node] = Some(record.clone());
                     }
                     found(looked, bounds)

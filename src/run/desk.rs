@@ -51,6 +51,8 @@ pub struct Work {
     pub cost: Option<Money>,
     /// What the answer that serves it cost, in this run or an earlier one.
     pub served: Option<Money>,
+    /// A check refused that answer when it came.
+    pub readmitted: bool,
 }
 
 /// A request and its key.
@@ -160,6 +162,11 @@ impl Desk {
             .try_fold(Money::ZERO, |sum, cost| Some(sum + cost?))
     }
 
+    /// True if a check refused one of those answers when it came.
+    pub fn has_readmitted(&self, slot: usize) -> bool {
+        self.persona(slot).nodes.iter().any(|work| work.readmitted)
+    }
+
     /// Drops the request of a node that has ended, and sums it up.
     pub fn finish(&mut self, handle: Handle, status: NodeStatus, error: Option<Failure>) -> NodeFinished {
         let instance = self.instance(handle);
@@ -191,6 +198,7 @@ impl Work {
             spent: Usage::default(),
             cost: Some(Money::ZERO),
             served: None,
+            readmitted: false,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::call::Request;
 use crate::config::Config;
@@ -32,8 +32,6 @@ pub struct Folder {
     notes: Notes,
     /// The folder of the cache, where the receipts lie, and what new ones rest on.
     receipts: Option<(PathBuf, Basis)>,
-    /// Those of before an edit were dropped.
-    earlier_dropped: Mutex<bool>,
 }
 
 impl Folder {
@@ -46,7 +44,6 @@ impl Folder {
             prompts,
             notes: Notes::default(),
             receipts: None,
-            earlier_dropped: Mutex::default(),
         }
     }
 
@@ -80,23 +77,17 @@ impl Folder {
         self.notes.receipts(&looking, basis.clone(), others)
     }
 
-    /// Drops the receipts of before an edit, durably; once.
-    fn drop_earlier_receipts(&self) -> io::Result<()> {
+    /// Drops the receipts that rest on an answer that a check refused when it came, durably.
+    fn drop_readmitted(&self) -> io::Result<()> {
         let Some((cache, basis)) = &self.receipts else {
             return Ok(());
         };
-        let mut dropped = self
-            .earlier_dropped
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if !*dropped {
-            let mut receipts = Receipts::read_all(cache, basis.clone());
-            if receipts.drop_earlier() {
-                receipts.write(cache)?;
-            }
-            *dropped = true;
+        let mut receipts = Receipts::read_all(cache, basis.clone());
+        match receipts.drop_readmitted() {
+            // Where there is no room to write the others: to take all of them back needs none.
+            true => receipts.write(cache).or_else(|_| Receipts::remove(cache)),
+            false => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -159,8 +150,8 @@ impl Project for Folder {
                 let cache = self.receipts.as_ref().map(|(cache, _)| cache);
                 cache.map_or(Ok(()), |cache| Receipts::remove(cache))
             }
-            // By the checks of now nobody is up to date by it.
-            Replaced::Refused => self.drop_earlier_receipts(),
+            Replaced::Refused if self.notes.void_readmitted() => self.drop_readmitted(),
+            Replaced::Refused => Ok(()),
         };
         taken_back.map_err(|error| {
             let message = format!("cannot take back the receipts in the cache: {error}");

@@ -57,6 +57,8 @@ pub enum Found {
     Hit {
         text: Arc<str>,
         cost: Option<Money>,
+        /// A check refused it when it came.
+        readmitted: bool,
     },
     Miss {
         damaged: Option<String>,
@@ -91,10 +93,13 @@ pub fn render(
 
 /// Looks one node up, within what bounds its answer.
 pub fn look(store: &dyn Store, instance: &Instance, key: &Key, bounds: &Delivery) -> Found {
-    match store.look(instance, key, bounds) {
-        Ok(Looked::Hit(record)) => Found::Hit {
+    let looked = store.look(instance, key, bounds);
+    let readmitted = matches!(looked, Ok(Looked::Readmitted(_)));
+    match looked {
+        Ok(Looked::Hit(record) | Looked::Readmitted(record)) => Found::Hit {
             cost: record.cost,
             text: record.answer.text.into(),
+            readmitted,
         },
         Ok(Looked::CutOff(rejected)) => Found::CutOff(rejected),
         Ok(Looked::Miss(Miss::Damaged(reason))) => Found::Miss {
@@ -105,10 +110,10 @@ pub fn look(store: &dyn Store, instance: &Instance, key: &Key, bounds: &Delivery
             damaged: None,
             replaces: Some(Replaced::Served),
         },
-        Ok(Looked::Miss(Miss::CutOff(_) | Miss::Rejected(_))) => match store.refused(key) {
-            Ok(refused) => Found::Miss {
+        Ok(Looked::Miss(Miss::CutOff(_) | Miss::Rejected(_))) => match others(store, key) {
+            Ok(replaces) => Found::Miss {
                 damaged: None,
-                replaces: (!refused.is_empty()).then_some(Replaced::Refused),
+                replaces,
             },
             Err(error) => Found::Broken(with_causes(&error)),
         },
@@ -118,6 +123,16 @@ pub fn look(store: &dyn Store, instance: &Instance, key: &Key, bounds: &Delivery
         },
         Err(error) => Found::Broken(with_causes(&error)),
     }
+}
+
+/// Which answer there is that serves other nodes, where all that counts for this one was bad. After a
+/// `--refresh` in vain it is an accepted one.
+fn others(store: &dyn Store, key: &Key) -> Result<Option<Replaced>, StoreError> {
+    if !store.answers(key)?.is_empty() {
+        return Ok(Some(Replaced::Served));
+    }
+    let refused = store.refused(key)?;
+    Ok((!refused.is_empty()).then_some(Replaced::Refused))
 }
 
 /// Starts jobs and brings their reports to the driver.

@@ -127,7 +127,8 @@ pub trait Project: Send + Sync {
 pub enum Replaced {
     /// An answer that may be served to others now.
     Served,
-    /// One that a check refused: it is served only where none, or another, is asked for, as before an edit.
+    /// One that a check refused: it is served only where none, or another, is asked for, by another node or as
+    /// before an edit.
     Refused,
 }
 
@@ -142,6 +143,8 @@ pub struct Finished<'a> {
     pub text: &'a [u8],
     /// What the answers had cost; `None`: not known of one of them.
     pub saved: Option<Money>,
+    /// A check refused one of the answers when it came.
+    pub readmitted: bool,
 }
 
 /// The requests of one persona.

@@ -135,6 +135,8 @@ struct Noted {
     open: HashSet<PersonaId>,
     /// An answer that others may rest on was replaced: nothing that is noted in this run holds.
     void: bool,
+    /// Likewise of one that a check refused: nothing holds that rests on such a one.
+    refused_void: bool,
 }
 
 impl Notes {
@@ -150,6 +152,7 @@ impl Notes {
             requests,
             text,
             saved,
+            readmitted,
         } = *finished;
         let transcript = looking.transcript(persona);
         let (Some(files), Some(read), Some(transcript)) = (requests.seen(), requests.files(), transcript)
@@ -163,6 +166,7 @@ impl Notes {
             text: digest(text),
             fresh: true,
             saved,
+            readmitted,
         };
         // Read after it was looked at: what somebody else wrote in between would pass for ours.
         if looking.says(persona, receipt.text) {
@@ -182,6 +186,12 @@ impl Notes {
         let mut noted = self.lock();
         noted.personas = Vec::new();
         noted.void = true;
+    }
+
+    /// Takes back what was noted of personas that rest on an answer that a check refused, and what will be.
+    /// False if that was done before.
+    pub fn void_readmitted(&self) -> bool {
+        !std::mem::replace(&mut self.lock().refused_void, true)
     }
 
     /// All that was noted, as receipts, and those of `others` beside them; `None` where nothing holds.
@@ -205,7 +215,8 @@ impl Notes {
             (persona, receipt)
         };
         let mut receipts = Receipts::new(basis);
-        receipts.keep(noted.personas.into_iter().map(settled));
+        let holds = |(.., receipt): &Note| !(noted.refused_void && receipt.readmitted);
+        receipts.keep(noted.personas.into_iter().filter(holds).map(settled));
         others.forget(&noted.open);
         receipts.keep_others(others);
         (!noted.void).then_some(receipts)

@@ -10,6 +10,9 @@ use crate::store::record::Record;
 pub enum Looked {
     /// An answer that may be served.
     Hit(Box<Record>),
+    /// Likewise, but a check refused it when it came: where that check holds another may be asked for, which
+    /// is served in its place then.
+    Readmitted(Box<Record>),
     /// None, and asking again would pay for another one that is cut off at the same place.
     CutOff(Rejected),
     /// None, and why.
@@ -88,18 +91,23 @@ pub(super) fn decide<E>(
     let (newer, past): (Vec<_>, Vec<_>) = older.rejected()?.into_iter().partition(|(seq, _)| counts(*seq));
     outdated |= !past.is_empty();
     // Whatever came whole is the answer to this request: paid for, and judged by today's checks.
-    let mut whole: Vec<Numbered<Record>> = Vec::new();
+    // Each with whether a check refused it.
+    let mut whole: Vec<(Numbered<Record>, bool)> = Vec::new();
     if let Some(Miss::Unfit(_)) = &instead {
-        let replaced = older.replaced()?.into_iter();
-        whole.extend(replaced.filter(|(seq, _)| counts(*seq)));
+        let replaced = older.replaced()?.into_iter().filter(|(seq, _)| counts(*seq));
+        whole.extend(replaced.map(|record| (record, false)));
     }
-    let refused_by_check = newer.iter().filter(|(_, (_, rejection))| rejection.is_by_check());
-    whole.extend(refused_by_check.map(|(seq, (record, _))| (*seq, record.clone())));
+    let refused = newer.iter().filter(|(_, (_, rejection))| rejection.is_by_check());
+    whole.extend(refused.map(|(seq, (record, _))| ((*seq, record.clone()), true)));
     let serving = whole
         .into_iter()
-        .filter(|(_, record)| unserved(record, bounds).is_none());
-    if let Some((_, record)) = serving.max_by_key(|(seq, _)| *seq) {
-        return Ok(Looked::Hit(Box::new(record)));
+        .filter(|((_, record), _)| unserved(record, bounds).is_none());
+    if let Some(((_, record), refused)) = serving.max_by_key(|((seq, _), _)| *seq) {
+        let record = Box::new(record);
+        return Ok(match refused {
+            true => Looked::Readmitted(record),
+            false => Looked::Hit(record),
+        });
     }
     let rejected: Vec<Numbered<Rejected>> = newer
         .iter()

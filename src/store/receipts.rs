@@ -47,6 +47,9 @@ pub struct Receipt {
     pub fresh: bool,
     /// What its answers had cost; `None`: not known of one of them.
     pub saved: Option<Money>,
+    /// True where a check refused one of them when it came ([`Receipts::drop_readmitted`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub readmitted: bool,
 }
 
 /// What receipts rest on besides their persona: the pipeline, its templates, this version of septet.
@@ -227,11 +230,10 @@ impl Receipts {
         self.personas.is_empty()
     }
 
-    /// Drops those from before an edit. False if there are none.
-    pub fn drop_earlier(&mut self) -> bool {
+    /// Drops those that rest on an answer that a check refused when it came. False if there are none.
+    pub fn drop_readmitted(&mut self) -> bool {
         let before = self.personas.len();
-        self.personas.retain(|(_, on, _)| *on == 0);
-        self.bases.truncate(1);
+        self.personas.retain(|(.., receipt)| !receipt.readmitted);
         self.personas.len() < before
     }
 
@@ -274,7 +276,7 @@ impl Receipts {
 /// True if what stands before the personas names `whole`.
 fn names(line: &[u8], whole: &str) -> bool {
     let find = |text: &[u8], what: &str| text.windows(what.len()).position(|part| part == what.as_bytes());
-    let end = find(line, "\"personas\":").unwrap_or(0);
+    let end = find(line, "\"personas\":[").unwrap_or(0);
     find(&line[..end], whole).is_some()
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use serde_json::Value;
@@ -209,12 +210,78 @@ fn an_answer_that_only_a_check_refused_does_not_change_under_receipts_of_before_
     );
     project.json(&["--persona", "p00"]).code(1);
     project.edit("pipeline.toml", "\nmust_match = 'NOT THIS'", "");
-    let to_do = |args: &[&str]| {
+    assert_eq!(to_do(&project), [2, 2].map(Value::from));
+}
+
+/// Two nodes that print a file of their persona each, and one that joins them. The answers to the prompt
+/// `THE SAME` are `answers`, one after the other; those to others rest on what is asked.
+fn asking_the_same(answers: &'static [&'static str], second: &str, files: [[&str; 2]; 2]) -> (Wire, Project) {
+    let asked = AtomicUsize::new(0);
+    let server = Wire::start(move |_, body| match body.contains("\"THE SAME\"") {
+        true => {
+            let text = answers[asked.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1)];
+            wire::json("200 OK", &answer(text, "stop"))
+        }
+        false => wire::good(body),
+    });
+    let pipeline = format!(
+        "[pipeline]\npersonas = 'personas'\noutput = 'transcripts/{{persona}}.md'\nresult = 'c'\n\
+         [provider]\nkind = 'openai'\nbase_url = '{}'\n[model]\nname = 'm'\n[limits]\nconcurrency = 1\n\
+         [[node]]\nid = 'x'\nprompt = 'prompts/x.md'\n\
+         [[node]]\nid = 'y'\nprompt = 'prompts/y.md'\n{second}\
+         [[node]]\nid = 'c'\nneeds = ['x', 'y']\nprompt = 'prompts/c.md'\n",
+        server.url()
+    );
+    let mut project = Project::empty()
+        .file("pipeline.toml", &pipeline)
+        .file("prompts/x.md", "{{ persona.a }}\n")
+        .file("prompts/y.md", "{{ persona.b }}\n")
+        .file("prompts/c.md", "Join {{ needs.x }} and {{ needs.y }}\n");
+    for (n, [a, b]) in files.into_iter().enumerate() {
+        project = project
+            .file(&format!("personas/p{n}/a.md"), a)
+            .file(&format!("personas/p{n}/b.md"), b);
+    }
+    (server, project)
+}
+
+/// How many personas have something to do, by receipts and by a full look.
+fn to_do(project: &Project) -> [Value; 2] {
+    [&[][..], &["--verify"]].map(|args| {
         let planned = project.run(&[&["plan", "--json"], args].concat()).code(0).stdout;
         let last: Value = serde_json::from_str(planned.lines().last().unwrap()).unwrap();
         last["personas"]["to_do"].clone()
-    };
-    assert_eq!((to_do(&[]), to_do(&["--verify"])), (2.into(), 2.into()));
+    })
+}
+
+#[test]
+fn an_answer_that_a_refresh_asked_for_in_vain_does_not_change_under_receipts() {
+    let (_server, project) = asking_the_same(
+        &["FIRST", "", "", "", "SECOND"],
+        "",
+        [["THE SAME", "Mine."], ["THE SAME", "Another."]],
+    );
+    assert_eq!(project.json(&[]).code(0).figure("personas.written"), 2);
+    project.json(&["--refresh", "p1/x"]).code(1);
+    assert_eq!(project.json(&[]).code(0).figure("nodes.called"), 2);
+    assert_eq!(to_do(&project), [1, 1].map(Value::from));
+}
+
+#[test]
+fn an_answer_that_the_check_of_one_node_refused_does_not_change_under_receipts_of_another() {
+    let (_server, project) = asking_the_same(
+        &["BAD", "BAD", "BAD", "GOOD"],
+        "must_match = 'GOOD|Words'\n",
+        [["Mine.", "THE SAME"], ["THE SAME", "Another."]],
+    );
+    project.json(&["--persona", "p0"]).code(1);
+    let other = project.json(&["--persona", "p1"]).code(0);
+    assert_eq!(other.figure("nodes.cached"), 1, "without a check it serves");
+    assert_eq!(to_do(&project), [1, 1].map(Value::from));
+    project.json(&[]).code(0);
+    assert_eq!(to_do(&project), [1, 1].map(Value::from));
+    project.json(&[]).code(0);
+    assert_eq!(to_do(&project), [0, 0].map(Value::from));
 }
 
 #[test]

@@ -173,6 +173,7 @@ impl Driver {
     pub(super) fn close(&mut self, slot: usize, failure: Option<Failure>) {
         let id = self.desk.persona(slot).id.clone();
         let (text, saved) = (self.desk.result(slot), self.desk.served(slot));
+        let readmitted = self.desk.has_readmitted(slot);
         let requests = self.desk.persona(slot).requests.clone();
         let (services, overwrite) = (self.services.clone(), self.task.overwrite);
         self.reporter.wait(
@@ -193,6 +194,7 @@ impl Driver {
                             requests: &*requests,
                             text: transcript(&text).as_bytes(),
                             saved,
+                            readmitted,
                         });
                     };
                     services.jobs.block(finished).await;

@@ -62,8 +62,13 @@ impl Driver {
             return inputs.push(Input::Broken(failure));
         }
         match found {
-            Found::Hit { text, cost } => {
+            Found::Hit {
+                text,
+                cost,
+                readmitted,
+            } => {
                 let work = self.desk.work_mut(handle);
+                work.readmitted = readmitted;
                 work.text = Some(text);
                 work.served = cost;
                 return inputs.push(Input::Looked { handle, hit: true });

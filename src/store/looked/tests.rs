@@ -217,6 +217,10 @@ fn served(length: usize) -> Looked {
     Looked::Hit(Box::new(of(length)))
 }
 
+fn readmitted(length: usize) -> Looked {
+    Looked::Readmitted(Box::new(of(length)))
+}
+
 #[test]
 fn a_stored_answer_is_judged_by_the_checks_of_today() {
     let looked = |length, least, most| decided(Some((10, of(length))), None, &chars(least, most), vec![]);
@@ -237,9 +241,9 @@ fn what_only_a_check_refused_is_served_once_the_check_allows_it() {
     let short = |seq, length| (seq, (of(length), Rejection::MinChars));
     let bad = vec![short(5, 10), short(6, 20), short(7, 15)];
     let looked = |mark, least, most| decided(None, mark, &chars(least, most), bad.clone());
-    assert_eq!(looked(None, 5, 99), served(15), "the newest that fits");
-    assert_eq!(looked(None, 16, 99), served(20), "the only one that fits");
-    assert_eq!(looked(None, 1, 12), served(10), "by another check too");
+    assert_eq!(looked(None, 5, 99), readmitted(15), "the newest that fits");
+    assert_eq!(looked(None, 16, 99), readmitted(20), "the only one that fits");
+    assert_eq!(looked(None, 1, 12), readmitted(10), "by another check too");
     let refused = Rejected::new(&of(15), Rejection::MinChars);
     let refused = Looked::Miss(Miss::Rejected(refused));
     assert_eq!(looked(None, 21, 99), refused, "none fits");
@@ -257,7 +261,7 @@ fn an_accepted_answer_goes_before_one_that_was_refused() {
     let bad = vec![(12, (of(30), Rejection::MaxChars))];
     let looked = |least, most| decided(Some((10, of(20))), None, &chars(least, most), bad.clone());
     assert_eq!(looked(1, 99), served(20));
-    assert_eq!(looked(25, 99), served(30));
+    assert_eq!(looked(25, 99), readmitted(30));
     assert!(matches!(looked(35, 99), Looked::Miss(Miss::Unfit(_))));
 }
 

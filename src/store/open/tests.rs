@@ -57,7 +57,7 @@ fn is_there(store: &LocalStore, n: u64) -> bool {
             assert_eq!(Entry::Answer(*record), samples::answer(n));
             true
         }
-        Looked::Miss(_) | Looked::CutOff(_) => false,
+        Looked::Miss(_) | Looked::CutOff(_) | Looked::Readmitted(_) => false,
     }
 }
 

@@ -8,6 +8,7 @@ fn receipt(n: u8) -> Receipt {
         transcript: digest(5),
         text: digest(7),
         fresh: n.is_multiple_of(2),
+        readmitted: n == 2,
         saved: Some(Money::ZERO),
     }
 }
@@ -106,6 +107,33 @@ fn after_an_edit_those_of_the_other_nodes_still_hold() {
     let content = Digest([99_u8.wrapping_mul(3); 16]);
     assert!(all.has_answer(&"anna-1".into(), content, &"a".into()));
     assert!(!all.has_answer(&"anna-1".into(), content, &"b".into()));
+}
+
+#[test]
+fn a_node_may_be_named_like_anything_in_the_file() {
+    let cache = tempfile::tempdir().unwrap();
+    let named = |whole: &str| Basis {
+        whole: whole.to_owned(),
+        nodes: [("personas".into(), Digest([7; 16]))].into(),
+    };
+    let mut receipts = Receipts::new(named("before"));
+    receipts.keep([("anna".into(), receipt(1))]);
+    let mut edited = Receipts::new(named("edited"));
+    edited.keep([("ben".into(), receipt(2))]);
+    edited.keep_others(receipts);
+    edited.write(cache.path()).unwrap();
+    let undone = Receipts::read(cache.path(), named("before"));
+    assert_eq!(undone.of(&"anna".into()), Some(&receipt(1)));
+}
+
+#[test]
+fn those_that_rest_on_an_answer_that_a_check_refused_can_be_dropped() {
+    let (mut receipts, cache) = (example(), tempfile::tempdir().unwrap());
+    assert!(receipts.drop_readmitted());
+    assert_eq!(receipts.of(&"anna-2".into()), None);
+    assert!(receipts.of(&"anna-3".into()).is_some());
+    receipts.write(cache.path()).unwrap();
+    assert!(!Receipts::read_all(cache.path(), basis(None)).drop_readmitted());
 }
 
 #[test]
