@@ -83,8 +83,9 @@ fn count(name: &str) -> u64 {
 fn total(name: &str, times: u64) -> u64 {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
+    // sled spins until another thread has begun, which valgrind may otherwise never let run.
     let counted = Command::new("valgrind")
-        .args(["--tool=callgrind", "--quiet"])
+        .args(["--tool=callgrind", "--quiet", "--fair-sched=yes"])
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(std::env::current_exe().unwrap())
         .args([COUNTED, name, &times.to_string()])
