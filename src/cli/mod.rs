@@ -89,7 +89,7 @@ fn paint(color: args::Color) {
 }
 
 /// How many threads render, look up and write files at the most: tokio would start one for each call in
-/// flight, and what is allocated on very many threads keeps memory from being given back (20,000 personas on
+/// flight, and what is allocated on very many threads keeps memory from being given back (17,500 personas on
 /// two cores: 228 MB with 75 threads, 197 with 8, in the same time). One of them draws.
 const BLOCKING_THREADS: usize = 8;
 const BLOCKING_THREADS_A_CORE: usize = 4;

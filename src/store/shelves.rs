@@ -30,7 +30,7 @@ const SEGMENT_BYTES: usize = 4 << 20;
 pub(super) const PART_BYTES: usize = 56_000;
 
 /// What sled may use for its cache, in bytes. It takes this as a hint. Of keys that are hashes a cache holds
-/// few that are asked for next: with 64 MB a run of 60,000 personas takes 256 MB instead of 209, and no less time.
+/// few that are asked for next: with 64 MB a run of 52,500 personas takes 256 MB instead of 209, and no less time.
 const CACHE_BYTES: u64 = 32 << 20;
 
 /// How long sled's own lock may be held by what is left of an earlier use.
