@@ -7,6 +7,7 @@ pub mod diff;
 pub mod figures;
 pub mod json;
 pub mod lines;
+mod persona_line;
 pub mod style;
 pub mod summary;
 pub mod terminal;
