@@ -47,6 +47,7 @@ mod salvage;
 mod samples;
 mod segment;
 mod shelves;
+mod sled_file;
 mod source;
 mod spending;
 mod trees;

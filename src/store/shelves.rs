@@ -5,12 +5,9 @@
 //! sled is 0.34.7; what is said of it here was measured on 2026-11-23.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
 use std::io;
 use std::ops::{Bound, Deref};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use sled::{Db, IVec, Tree};
 
@@ -19,22 +16,11 @@ use crate::store::counted::Counted;
 use crate::store::frame;
 use crate::store::keys;
 use crate::store::put::{self, Put, Shelf};
-
-/// The unit in which sled writes. A larger one makes every open of a small store slower (64
-/// answers: 4 ms at 4 MiB, 50 ms at 16 MiB), a smaller one makes it write more blobs. It cannot
-/// be changed once a store exists.
-const SEGMENT_BYTES: usize = 4 << 20;
+use crate::store::sled_file::{is_no_fault_of_sled, open_unlocked, sync_files, words};
 
 /// Longer frames are cut into parts of this size. sled puts a node (up to 17 values) of more than
 /// a quarter of a segment into a file of its own under `blobs/`, which it never syncs.
 pub(super) const PART_BYTES: usize = 56_000;
-
-/// What sled may use for its cache, in bytes. It takes this as a hint. Of keys that are hashes a cache holds
-/// few that are asked for next: with 64 MB a run of 52,500 personas takes 256 MB instead of 209, and no less time.
-const CACHE_BYTES: u64 = 32 << 20;
-
-/// How long sled's own lock may be held by what is left of an earlier use.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The parts of long frames, by sequence number and number of the part. A part is never removed
 /// or replaced, so whoever reads needs no lock.
@@ -353,70 +339,11 @@ impl Seal {
     }
 }
 
-/// Opens sled, and waits a moment for its lock. No other process has it (the cache's own lock is
-/// held), but this one may: sled closes behind the back of whoever drops it, and a child process that
-/// is being started holds what its parent held until it runs.
-fn open_unlocked(folder: &Path) -> sled::Result<Db> {
-    let config = config(folder);
-    let begun = Instant::now();
-    loop {
-        match config.open() {
-            Err(sled::Error::Io(error)) if is_lock(&error) && begun.elapsed() < LOCK_PATIENCE => {
-                thread::sleep(Duration::from_millis(20));
-            }
-            opened => return opened,
-        }
-    }
-}
-
-/// How sled is opened.
-pub(super) fn config(folder: &Path) -> sled::Config {
-    sled::Config::default()
-        .path(folder)
-        .cache_capacity(CACHE_BYTES)
-        .segment_size(SEGMENT_BYTES)
-        .flush_every_ms(None)
-}
-
-/// True if the file is still locked, which sled says in words only.
-pub(super) fn is_lock(error: &io::Error) -> bool {
-    error.to_string().contains("could not acquire lock")
-}
-
 fn part_key(seq: u64, part: u32) -> [u8; 12] {
     let mut key = [0; 12];
     key[..8].copy_from_slice(&seq.to_be_bytes());
     key[8..].copy_from_slice(&part.to_be_bytes());
     key
-}
-
-/// Syncs sled's file through a handle of our own: its `flush` asks Linux to begin writing and does
-/// not wait for the disk. `blobs/` should be empty; were it not, sled would need those too.
-pub(super) fn sync_files(folder: &Path) -> io::Result<()> {
-    let sync = |path: &Path| OpenOptions::new().write(true).open(path)?.sync_data();
-    sync(&folder.join("db"))?;
-    for blob in fs::read_dir(folder.join("blobs"))? {
-        sync(&blob?.path())?;
-    }
-    Ok(())
-}
-
-/// What sled says, without its debugging aids.
-pub(super) fn words(error: &sled::Error) -> String {
-    match error {
-        // sled's words for it are those for programmers.
-        sled::Error::Io(error) => error.to_string(),
-        other => other.to_string().replace(" backtrace ()", ""),
-    }
-}
-
-/// True for errors after which what lies on the disk is as good as before.
-pub(super) fn is_no_fault_of_sled(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::*;
-    matches!(
-        kind,
-        StorageFull | QuotaExceeded | FileTooLarge | PermissionDenied | ReadOnlyFilesystem
-    )
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use crate::store::checkpoint::{self, Checkpoint};
 use crate::store::guard;
 use crate::store::keys;
 use crate::store::put::{Put, Shelf};
-use crate::store::shelves::{self, Closed, Seal, Shelves, Value};
+use crate::store::shelves::{Closed, Seal, Shelves, Value};
+use crate::store::sled_file;
 
 /// After so many values sled is opened once more when it is closed: only then does it note where in its
 /// file everything lies, and without that the next open would read all that was written, 6.5 s for a
@@ -247,7 +248,7 @@ impl Trees {
             let folder = self.folder.clone();
             _ = guard::within(REOPEN_LIMIT, move || Shelves::open(&folder, None).map(drop));
         }
-        shelves::sync_files(&self.folder).map_err(|source| StoreError::io("sync", &self.folder, source))?;
+        sled_file::sync_files(&self.folder).map_err(|source| StoreError::io("sync", &self.folder, source))?;
         // Before what vouches for it.
         let keys = keys::write(&self.folder, &filters);
         self.mark(&Checkpoint {
@@ -274,13 +275,13 @@ impl Trees {
         match came {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(sled::Error::Io(error)))
-                if shelves::is_no_fault_of_sled(error.kind()) || shelves::is_lock(&error) =>
+                if sled_file::is_no_fault_of_sled(error.kind()) || sled_file::is_lock(&error) =>
             {
                 // What the checkpoint vouches for is still right.
                 let _ = self.failed.set(error.to_string());
                 Err(self.failure().expect("BUG: set one line above"))
             }
-            Ok(Err(error)) => Err(self.give_up(shelves::words(&error))),
+            Ok(Err(error)) => Err(self.give_up(sled_file::words(&error))),
             Err(panic) => Err(self.give_up(panic)),
         }
     }

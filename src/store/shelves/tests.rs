@@ -1,15 +1,10 @@
+use std::time::Duration;
+use std::{fs, thread};
+
 use super::*;
 use crate::store::put::{Gist, Written};
 use crate::store::record::Entry;
 use crate::store::samples;
-
-#[test]
-fn a_full_disk_is_told_in_the_systems_words() {
-    let full = io::Error::from(io::ErrorKind::StorageFull);
-    let words = words(&sled::Error::Io(io::Error::from_raw_os_error(28)));
-    assert!(!words.contains('{') && !words.contains("code:"), "{words}");
-    assert_eq!(super::words(&sled::Error::Io(full)), "no storage space");
-}
 
 #[test]
 fn a_long_value_with_a_part_missing_is_no_right_frame() {

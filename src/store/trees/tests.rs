@@ -3,6 +3,7 @@ use std::io;
 use super::*;
 use crate::store::put::{self, Gist, Written};
 use crate::store::record::Entry;
+use crate::store::shelves::PART_BYTES;
 use crate::store::{frame, samples};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -181,7 +182,7 @@ fn blobs_stay_empty_whatever_the_sizes() {
     let folder = tempfile::tempdir().unwrap();
     let trees = fresh(folder.path());
     // The worst case for a node is full of values just short enough not to be cut.
-    let worst = (0..200).map(|n| large(n, shelves::PART_BYTES * 5 / 4));
+    let worst = (0..200).map(|n| large(n, PART_BYTES * 5 / 4));
     let others = [1, 2_000, 100_000, 400_000, 3_000_000]
         .into_iter()
         .flat_map(|len| (0..4).map(move |n| large(1000 + len as u64 * 10 + n, len)));
@@ -189,8 +190,7 @@ fn blobs_stay_empty_whatever_the_sizes() {
     let mut whole = 0;
     for (seq, entry) in entries.iter().enumerate() {
         let written = written(seq as u64, entry.clone());
-        whole +=
-            usize::from((shelves::PART_BYTES * 9 / 10..=shelves::PART_BYTES).contains(&written.frame.len()));
+        whole += usize::from((PART_BYTES * 9 / 10..=PART_BYTES).contains(&written.frame.len()));
         fill(&trees, &written);
     }
     assert!(whole > 150, "{whole} values are of the worst size");
@@ -500,11 +500,11 @@ fn a_lock_that_is_not_freed_is_no_reason_to_build_new_trees() {
     let folder = tempfile::tempdir().unwrap();
     let trees = fresh(folder.path());
     // As the trees are opened, but without patience.
-    let again = shelves::config(folder.path()).open();
+    let again = sled_file::config(folder.path()).open();
     let Err(sled::Error::Io(error)) = again else {
         panic!("{again:?}");
     };
-    assert!(shelves::is_lock(&error), "{error}");
+    assert!(sled_file::is_lock(&error), "{error}");
     let failure = trees.settled::<()>(Ok(Err(sled::Error::Io(error)))).unwrap_err();
     assert!(failure.to_string().contains("lock"), "{failure}");
     assert!(trees.failure().is_some() && !trees.are_distrusted());
